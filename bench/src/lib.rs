@@ -1,0 +1,1 @@
+//! Benchmarks of the server and of rivals through the same client.

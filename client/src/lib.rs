@@ -1,0 +1,1 @@
+//! Typed async client for any OpenAI-compatible endpoint.

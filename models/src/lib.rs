@@ -1,0 +1,1 @@
+//! Model registry: manifests, pull with progress, verify.

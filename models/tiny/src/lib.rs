@@ -1,0 +1,1 @@
+//! Generator of small random models in the exact architectures, with golden logits.

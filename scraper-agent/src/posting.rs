@@ -1,0 +1,143 @@
+//! A job posting as stored and printed, with the evidence for every value.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a value was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Which reading of the page.
+    pub source: EvidenceSource,
+    /// JSON pointer or itemprop within a structured source; `None` for text.
+    pub pointer: Option<String>,
+    /// UTF-8 byte offsets in the cleaned markdown, half-open; for text only.
+    pub start: Option<usize>,
+    /// End of the span.
+    pub end: Option<usize>,
+}
+
+/// A reading of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum EvidenceSource {
+    Text,
+    JsonLd,
+    Microdata,
+    State,
+    Api,
+    Meta,
+}
+
+/// Where the work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Workplace {
+    Remote,
+    Hybrid,
+    OnSite,
+}
+
+/// The kind of contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum EmploymentType {
+    FullTime,
+    PartTime,
+    Contract,
+    Temporary,
+    Internship,
+}
+
+/// What a salary is paid per.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum SalaryPeriod {
+    Hour,
+    Day,
+    Week,
+    Month,
+    Year,
+}
+
+/// Pay as the page states it, and annualised.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Salary {
+    /// Lower bound in `currency` per `period`.
+    pub min: Option<f64>,
+    /// Upper bound.
+    pub max: Option<f64>,
+    /// ISO 4217.
+    pub currency: Option<String>,
+    /// Per what.
+    pub period: Option<SalaryPeriod>,
+    /// `min` per year (2080 hours, 260 days, 52 weeks, 12 months).
+    pub annual_min: Option<f64>,
+    /// `max` per year.
+    pub annual_max: Option<f64>,
+    /// The words on the page.
+    pub text: Option<String>,
+}
+
+/// One job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Posting {
+    /// As on the page, entities decoded.
+    pub title: Option<String>,
+    /// The employer; `None` where the page does not name one.
+    pub company: Option<String>,
+    /// Places as on the page.
+    pub locations: Vec<String>,
+    /// Remote, hybrid or on site.
+    pub workplace: Option<Workplace>,
+    /// Whether it can be done remotely; `None` where the page does not say.
+    pub remote: Option<bool>,
+    /// Kind of contract.
+    pub employment_type: Option<EmploymentType>,
+    /// As on the page.
+    pub seniority: Option<String>,
+    /// Pay.
+    pub salary: Option<Salary>,
+    /// ISO date.
+    pub date_posted: Option<String>,
+    /// ISO date.
+    pub valid_through: Option<String>,
+    /// Where to apply.
+    pub apply_url: Option<String>,
+    /// The posting's own address.
+    pub url: Option<String>,
+    /// The page's own section, as markdown.
+    pub description: Option<String>,
+    /// As on the page.
+    pub skills: Vec<String>,
+    /// ISO 639-1 of the text.
+    pub language: Option<String>,
+    /// Field name to the spans that prove it.
+    pub evidence: BTreeMap<String, Vec<Evidence>>,
+}
+
+/// What a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum PageKind {
+    Posting,
+    Listing,
+    Hub,
+    None,
+}
+
+/// Which way a page went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum Route {
+    ZeroToken,
+    Local,
+    Cloud,
+    None,
+}

@@ -1,0 +1,231 @@
+//! What crosses the border of the pure engine: events in, a plan out, an outcome back in.
+
+use crate::ids::{BlockId, HostBlockId, ModelId, RequestId, SequenceId, StepId, SwapId, TokenId};
+use crate::request::Request;
+
+/// Everything that can happen to the engine. Commands and results are different events.
+#[derive(Debug)]
+pub enum Event {
+    /// A new request; refused in the plan ([`StepPlan::refused`]) where a bound is met.
+    Submit(Request),
+    /// The client is gone: the sequence ends in the next step and its blocks are free.
+    Cancel(RequestId),
+    /// A model became usable: its pool and bounds.
+    Load(ModelSetup),
+    /// A model goes away; its sequences end with [`FinishReason::Failed`].
+    Unload(ModelId),
+    /// Make this model the active one; others' sequences are suspended.
+    SwitchRequested(ModelId),
+    /// A step was carried out.
+    StepDone(StepOutcome),
+    /// A step broke; its sequences end with [`FinishReason::Failed`].
+    StepFailed(StepId),
+    /// A swap order ended, well or not. May come late and in any order.
+    SwapDone(SwapId, Result<(), SwapFailed>),
+    /// A switch ended. On failure the model active before stays active.
+    SwitchDone(ModelId, Result<(), SwitchFailed>),
+    /// What swapping and recomputing cost, as measured.
+    Rates(MeasuredRates),
+    /// Admit nothing more; finish what runs.
+    Shutdown,
+}
+
+/// A swap's blocks did not arrive; the sequence is recomputed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwapFailed;
+
+/// A switch did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwitchFailed;
+
+/// A model's bounds, as the runtime computed them from memory and files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelSetup {
+    /// The model.
+    pub model: ModelId,
+    /// KV positions a block holds.
+    pub block_tokens: u32,
+    /// Blocks in the device pool.
+    pub blocks: u32,
+    /// Bytes of one block, for the host pool's bound.
+    pub block_bytes: u64,
+    /// Prompt + output tokens at most.
+    pub context_tokens_max: u32,
+    /// Tokens one step may carry, prefill and decode together.
+    pub step_tokens_max: u32,
+    /// Rows one step may carry.
+    pub step_rows_max: u32,
+}
+
+/// Bytes and tokens per second, for the choice between swap and recompute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeasuredRates {
+    /// Host ↔ device, bytes per second.
+    pub swap_bytes_per_s: f64,
+    /// Prefill, tokens per second.
+    pub prefill_tokens_per_s: f64,
+}
+
+/// What one step shall do. Names exactly one model. Reused between steps; cleared by the scheduler.
+///
+/// Order of execution: `copies`, then `swaps` are started, then `rows` run. Blocks that a swap in flight
+/// reads stay pinned, blocks it writes are in no row, until its `SwapDone`.
+#[derive(Debug, Default)]
+pub struct StepPlan {
+    /// Echoed in [`Event::StepDone`] or [`Event::StepFailed`]. A plan without rows needs no outcome.
+    pub id: StepId,
+    /// The model of every row; `None` when there is nothing to run.
+    pub model: Option<ModelId>,
+    /// The forward pass.
+    pub rows: Vec<PlanRow>,
+    /// Blocks to copy on the device before the rows run (copy on write).
+    pub copies: Vec<BlockCopy>,
+    /// Swap orders to start.
+    pub swaps: Vec<SwapOrder>,
+    /// Host blocks nobody needs any more; their buffers are freed.
+    pub host_released: Vec<HostBlockId>,
+    /// Sequences that ended since the last step, whatever the reason.
+    pub finished: Vec<Finished>,
+    /// Requests that were not admitted.
+    pub refused: Vec<Refused>,
+    /// A switch to carry out now: the current model's sequences are suspended.
+    pub switch_to: Option<ModelId>,
+}
+
+/// One sequence's part of a step: run `tokens[start..end]` at those positions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanRow {
+    /// Whose.
+    pub sequence: SequenceId,
+    /// The request it belongs to.
+    pub request: RequestId,
+    /// Half-open range of positions, also indices into the sequence's tokens (prompt then output).
+    pub start: u32,
+    /// End of the range.
+    pub end: u32,
+    /// The block table for positions `0..end`.
+    pub blocks: Vec<BlockId>,
+    /// Whether the last position's logits are drawn from: true when `end` reaches the sequence's tokens.
+    pub samples: bool,
+}
+
+/// Device block to device block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockCopy {
+    /// Read.
+    pub from: BlockId,
+    /// Written.
+    pub to: BlockId,
+}
+
+/// Which way blocks move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Device to host.
+    Out,
+    /// Host to device.
+    In,
+}
+
+/// One block's move between device and host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockMove {
+    /// The device side.
+    pub device: BlockId,
+    /// The host side.
+    pub host: HostBlockId,
+    /// Which way.
+    pub direction: Direction,
+}
+
+/// An order to move blocks; answered by [`Event::SwapDone`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwapOrder {
+    /// Chosen by the scheduler.
+    pub id: SwapId,
+    /// The model whose blocks these are.
+    pub model: ModelId,
+    /// The moves, all in one direction.
+    pub moves: Vec<BlockMove>,
+}
+
+/// What one step did.
+#[derive(Clone, Debug, Default)]
+pub struct StepOutcome {
+    /// The plan's id.
+    pub id: StepId,
+    /// One entry per plan row with `samples`, in plan order.
+    pub rows: Vec<RowOutcome>,
+}
+
+/// What happened to one sampling row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowOutcome {
+    /// Whose.
+    pub sequence: SequenceId,
+    /// The token drawn.
+    pub token: TokenId,
+    /// Tokens the constraint forces after it; appended unsampled and run in the next step's row.
+    pub forced: Vec<TokenId>,
+    /// The runtime's verdict: a stop string was found, or the constraint is complete.
+    pub finish: Option<FinishReason>,
+}
+
+/// Why a sequence ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// A stop token, a stop string, or a complete constraint.
+    Stop,
+    /// `tokens_max` or the context is reached.
+    Length,
+    /// The client went away.
+    Cancelled,
+    /// The step or the model failed.
+    Failed,
+}
+
+/// A sequence's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The request.
+    pub request: RequestId,
+    /// The sequence.
+    pub sequence: SequenceId,
+    /// Why.
+    pub reason: FinishReason,
+    /// Prompt tokens.
+    pub prompt_tokens: u32,
+    /// Of these, taken from the prefix cache.
+    pub cached_tokens: u32,
+    /// Output tokens, a final stop token not counted.
+    pub output_tokens: u32,
+}
+
+/// A request that was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The request.
+    pub request: RequestId,
+    /// Why.
+    pub reason: RefusedReason,
+}
+
+/// Why a request was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedReason {
+    /// The queue's bound is met: try again later.
+    QueueFull,
+    /// No such model is loaded.
+    UnknownModel,
+    /// The prompt leaves no room for one output token, in the context or in the whole pool.
+    PromptTooLong {
+        /// Tokens the prompt has.
+        prompt_tokens: u32,
+        /// Tokens it may have.
+        prompt_tokens_max: u32,
+    },
+    /// The engine shuts down.
+    ShuttingDown,
+    /// A live request has this id.
+    DuplicateId,
+}

@@ -1,0 +1,120 @@
+//! A device: brings models up and says what they cost in bytes before anything is loaded.
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use quarry_formats::gguf::GgufFile;
+
+use crate::executor::Executor;
+use crate::kv::KvArena;
+use crate::spec::DecoderSpec;
+
+/// A model on disk: mapped, checked, described.
+#[derive(Clone)]
+pub struct ModelFiles {
+    /// Where it came from, for messages.
+    pub path: PathBuf,
+    /// The mapped file.
+    pub weights: Arc<GgufFile>,
+    /// Its decoder.
+    pub spec: Arc<DecoderSpec>,
+}
+
+/// What an executor is sized by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActivateOptions {
+    /// KV positions per block.
+    pub block_tokens: usize,
+    /// Blocks to lease from the arena.
+    pub blocks: usize,
+    /// Tokens of one batch at most.
+    pub batch_tokens_max: usize,
+    /// Rows of one batch at most.
+    pub batch_rows_max: usize,
+}
+
+/// Bytes a model takes, known before it is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ModelCost {
+    /// Weights as this back end holds them.
+    pub weight_bytes: usize,
+    /// One KV block of `block_tokens` positions.
+    pub block_bytes: usize,
+    /// Activations and scratch of the largest batch.
+    pub scratch_bytes: usize,
+}
+
+/// A model in host memory, ready to activate. Cheap to clone.
+#[derive(Clone)]
+pub struct WarmModel {
+    /// Its decoder.
+    pub spec: Arc<DecoderSpec>,
+    /// Bytes it holds.
+    pub bytes: usize,
+    /// The back end's own form of the weights.
+    pub state: Arc<dyn Any + Send + Sync>,
+}
+
+/// Why a model could not be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// A tensor is missing, misshapen or of a type this back end cannot run.
+    #[error("{tensor}: {what}")]
+    Tensor {
+        /// The tensor's name.
+        tensor: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Not enough memory.
+    #[error("{what} needs {needed_bytes} bytes, {free_bytes} are free")]
+    Memory {
+        /// For what.
+        what: &'static str,
+        /// Bytes asked for.
+        needed_bytes: usize,
+        /// Bytes left.
+        free_bytes: usize,
+    },
+    /// The options cannot be met (block size, batch bounds).
+    #[error("{0}")]
+    Options(String),
+    /// The weights were warmed by another back end.
+    #[error("these weights were warmed by another back end")]
+    Foreign,
+    /// The device failed.
+    #[error("device: {0}")]
+    Device(String),
+}
+
+/// One device.
+pub trait Backend: Send {
+    /// `cpu`, `cuda`, `reference`.
+    fn name(&self) -> &'static str;
+
+    /// What the model costs here.
+    fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost;
+
+    /// Reads (and packs) the weights; `progress` is told the share done, 0 to 1.
+    ///
+    /// # Errors
+    /// [`BackendError::Tensor`] for a file that does not fit its own description.
+    fn warm(
+        &mut self,
+        files: &ModelFiles,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<WarmModel, BackendError>;
+
+    /// Leases KV slabs and makes an executor. Deactivating is dropping it: the lease returns to the arena and
+    /// the [`WarmModel`] stays.
+    ///
+    /// # Errors
+    /// [`BackendError::Memory`] when the arena has too few free slabs.
+    fn activate(
+        &mut self,
+        model: &WarmModel,
+        kv: &KvArena,
+        options: &ActivateOptions,
+    ) -> Result<Box<dyn Executor>, BackendError>;
+}

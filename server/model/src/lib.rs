@@ -1,0 +1,16 @@
+//! A decoder described by data, and the seams between the engine and a device.
+//!
+//! [`spec::DecoderSpec`] serves all families; `families/` maps each architecture's file metadata to it.
+//! [`executor::Executor`] is one active model on one device and owns its whole forward pass;
+//! [`backend::Backend`] brings models up and down. KV memory ([`kv::KvArena`], [`kv::HostPool`]) belongs to
+//! the runtime; executors lease from it.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod backend;
+pub mod executor;
+pub mod kv;
+pub mod spec;
+
+/// The engine's ids and the shared sampler, so that back ends depend on this crate alone.
+pub use quarry_core::{ids, plan, request, sampler};

@@ -1,0 +1,1 @@
+//! Engine loop, model host and swapper: the only place with threads and clocks.
