@@ -9,7 +9,15 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod block_pool;
+mod check;
+mod admit;
+mod events;
 pub mod ids;
+pub mod limits;
 pub mod plan;
 pub mod request;
 pub mod sampler;
+pub mod scheduler;
+pub mod sequence;
+pub mod swap;

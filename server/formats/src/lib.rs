@@ -6,3 +6,5 @@
 
 pub mod gguf;
 pub mod quant;
+
+pub use gguf::FormatError;

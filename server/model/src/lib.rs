@@ -9,7 +9,9 @@
 
 pub mod backend;
 pub mod executor;
+pub mod families;
 pub mod kv;
+pub mod rope;
 pub mod spec;
 
 /// The engine's ids and the shared sampler, so that back ends depend on this crate alone.

@@ -1,0 +1,190 @@
+//! Blocks for sequences: admission with the prefix cache, room for the next row, preemption, return from the host.
+
+use crate::ids::{ModelId, SequenceId};
+use crate::plan::{BlockMove, Direction, StepPlan, SwapOrder};
+use crate::scheduler::Scheduler;
+use crate::sequence::{Place, Sequence};
+
+impl Scheduler {
+    /// The best-ranked sequence without KV.
+    pub(crate) fn next_waiting(&self, model: ModelId) -> Option<SequenceId> {
+        let waits = |s: &&Sequence| s.model() == model && s.place == Place::Waiting && s.end.is_none();
+        self.sequences.values().filter(waits).min_by_key(|s| s.rank()).map(Sequence::id)
+    }
+
+    /// Puts a waiting sequence on the device, with what the prefix cache holds of it. False when the blocks for
+    /// all its tokens are not to be had without preempting: a newcomer never pushes out who runs.
+    pub(crate) fn admit(&mut self, id: SequenceId) -> bool {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return false };
+        let Some(loaded) = self.models.get_mut(&sequence.parts.model) else { return false };
+        let pool = &mut loaded.pool;
+        let block_tokens = pool.block_tokens();
+        // The last token is always run: its logits are what the sequence waits for.
+        let findable = &sequence.tokens[..sequence.tokens.len() - 1];
+        let hits = pool.lookup(sequence.parts.cache_salt, findable);
+        let idle_hits = hits.iter().filter(|(block, _)| pool.refs(*block) == 0).count();
+        let needed = sequence.tokens.len().div_ceil(block_tokens) - hits.len();
+        if needed + idle_hits > pool.available() {
+            return false;
+        }
+        for &(block, hash) in &hits {
+            pool.share(block);
+            sequence.blocks.push(block);
+            sequence.chain = hash;
+        }
+        sequence.published = hits.len() as u32;
+        sequence.computed = (hits.len() * block_tokens) as u32;
+        sequence.place = Place::Device;
+        if !sequence.admitted_once {
+            sequence.admitted_once = true;
+            sequence.cached_tokens = sequence.computed;
+            self.totals.prefix_query_tokens += u64::from(sequence.prompt_tokens);
+            self.totals.prefix_hit_tokens += u64::from(sequence.computed);
+        }
+        true
+    }
+
+    /// Blocks for `wanted` positions from `start`: all of them, or as many as there is room for, or none (the
+    /// sequence then waits, or was itself pushed off the device).
+    pub(crate) fn make_room(
+        &mut self,
+        id: SequenceId,
+        start: u32,
+        wanted: u32,
+        plan: &mut StepPlan,
+    ) -> Option<u32> {
+        loop {
+            let sequence = self.sequences.get_mut(&id)?;
+            if sequence.place != Place::Device {
+                return None;
+            }
+            let loaded = self.models.get_mut(&sequence.parts.model)?;
+            let block_tokens = loaded.pool.block_tokens() as u32;
+            let needed = (start + wanted).div_ceil(block_tokens) as usize;
+            while sequence.blocks.len() < needed {
+                let Some(block) = loaded.pool.allocate() else { break };
+                sequence.blocks.push(block);
+            }
+            let room = (sequence.blocks.len() as u32 * block_tokens).saturating_sub(start).min(wanted);
+            if room > 0 {
+                return Some(room);
+            }
+            let victim = self.victim(id, plan)?;
+            self.preempt(victim, plan);
+        }
+    }
+
+    /// The lowest-ranked sequence on the device that is in no row yet; perhaps the asking one itself, but never
+    /// the only one, which would wait for itself.
+    fn victim(&self, asking: SequenceId, plan: &StepPlan) -> Option<SequenceId> {
+        let model = self.sequences.get(&asking)?.model();
+        let free = |s: &&Sequence| {
+            s.model() == model
+                && s.place == Place::Device
+                && !s.pinned()
+                && !plan.rows.iter().any(|row| row.sequence == s.id)
+        };
+        let victim = self.sequences.values().filter(free).max_by_key(|s| s.rank())?;
+        let lone = victim.id == asking
+            && !self.sequences.values().any(|s| s.id != asking && s.model() == model && !s.blocks.is_empty());
+        (!lone).then_some(victim.id)
+    }
+
+    /// Swaps a sequence out, or drops its KV where recomputing is cheaper or the host pool is full.
+    fn preempt(&mut self, id: SequenceId, plan: &mut StepPlan) {
+        let Some(mut sequence) = self.sequences.remove(&id) else { return };
+        self.totals.preemptions += 1;
+        let block_bytes = self.models.get(&sequence.model()).map_or(0, |m| m.setup.block_bytes);
+        // Only whole computed positions travel; a block past them holds nothing yet.
+        let block_tokens = self.models.get(&sequence.model()).map_or(1, |m| m.setup.block_tokens);
+        let used = sequence.computed.div_ceil(block_tokens.max(1)) as usize;
+        self.trim(&mut sequence, used);
+        let host = if used > 0 && self.swap_is_cheaper(&sequence, block_bytes) {
+            self.swap_space.reserve(used, block_bytes)
+        } else {
+            None
+        };
+        match host {
+            Some(host) => {
+                let swap = self.new_swap();
+                let moves = moves(&sequence, &host, Direction::Out);
+                plan.swaps.push(SwapOrder { id: swap, model: sequence.model(), moves });
+                sequence.host = host;
+                sequence.place = Place::SwappingOut(swap);
+            }
+            None => self.forget_kv(&mut sequence),
+        }
+        self.sequences.insert(id, sequence);
+    }
+
+    fn swap_is_cheaper(&self, sequence: &Sequence, block_bytes: u64) -> bool {
+        let Some(rates) = self.rates else { return true };
+        let bytes = block_bytes as f64 * sequence.blocks.len() as f64;
+        // Out and back in.
+        2.0 * bytes / rates.swap_bytes_per_s.max(1.0)
+            <= f64::from(sequence.computed) / rates.prefill_tokens_per_s.max(1.0)
+    }
+
+    /// Brings swapped sequences back, best rank first, while their blocks and one more fit.
+    pub(crate) fn resume_swapped(&mut self, model: ModelId, plan: &mut StepPlan) {
+        let swapped = |s: &&Sequence| s.model() == model && s.place == Place::Host && s.end.is_none();
+        let mut ids: Vec<_> = self.sequences.values().filter(swapped).map(|s| (s.rank(), s.id)).collect();
+        ids.sort_unstable();
+        for (_, id) in ids {
+            let Some(sequence) = self.sequences.get_mut(&id) else { continue };
+            let Some(loaded) = self.models.get_mut(&model) else { return };
+            if loaded.pool.available() < sequence.host.len() + 1
+                && loaded.pool.available() < loaded.pool.total()
+            {
+                return; // best rank first: who is behind waits too
+            }
+            while sequence.blocks.len() < sequence.host.len() {
+                let Some(block) = loaded.pool.allocate() else { break };
+                sequence.blocks.push(block);
+            }
+            self.next_swap += 1;
+            let swap = crate::ids::SwapId(self.next_swap);
+            sequence.place = Place::SwappingIn(swap);
+            let moves = moves(sequence, &sequence.host, Direction::In);
+            plan.swaps.push(SwapOrder { id: swap, model, moves });
+        }
+    }
+
+    /// Back to the start: KV dropped, tokens kept; recomputed when admitted again.
+    pub(crate) fn forget_kv(&mut self, sequence: &mut Sequence) {
+        self.free_device(sequence);
+        sequence.computed = 0;
+        sequence.published = 0;
+        sequence.chain = sequence.parts.cache_salt;
+        sequence.place = Place::Waiting;
+    }
+
+    pub(crate) fn free_device(&mut self, sequence: &mut Sequence) {
+        self.trim(sequence, 0);
+    }
+
+    /// Gives back the blocks past the first `keep`. In reverse, so that of a cached chain the end goes first.
+    fn trim(&mut self, sequence: &mut Sequence, keep: usize) {
+        if let Some(loaded) = self.models.get_mut(&sequence.parts.model) {
+            while sequence.blocks.len() > keep {
+                if let Some(block) = sequence.blocks.pop() {
+                    loaded.pool.release(block);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn free_host(&mut self, sequence: &mut Sequence, plan: &mut StepPlan) {
+        self.swap_space.release(&sequence.host);
+        plan.host_released.append(&mut sequence.host);
+    }
+}
+
+fn moves(
+    sequence: &Sequence,
+    host: &[crate::ids::HostBlockId],
+    direction: Direction,
+) -> Vec<BlockMove> {
+    let pairs = sequence.blocks.iter().zip(host);
+    pairs.map(|(&device, &host)| BlockMove { device, host, direction }).collect()
+}

@@ -1,0 +1,224 @@
+//! What each event does to the state. Late, doubled or unknown ids are counted and otherwise ignored.
+
+use crate::block_pool::BlockPool;
+use crate::ids::{ModelId, SequenceId, StepId, SwapId};
+use crate::plan::{
+    Event, FinishReason, ModelSetup, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan, SwapFailed,
+};
+use crate::request::Request;
+use crate::scheduler::{Loaded, Scheduler};
+use crate::sequence::{Place, Sequence};
+
+impl Scheduler {
+    pub(crate) fn take(&mut self, event: Event, plan: &mut StepPlan) {
+        match event {
+            Event::Submit(request) => self.submit(request, plan),
+            Event::Cancel(request) => match self.by_request.get(&request).copied() {
+                Some(id) => self.end(id, FinishReason::Cancelled),
+                None => self.totals.stray_events += 1,
+            },
+            Event::Load(setup) => self.load(setup),
+            Event::Unload(model) => self.unload(model),
+            Event::SwitchRequested(model) => self.switch_wanted = Some(model),
+            Event::SwitchDone(model, result) => self.switch_done(model, result.is_ok()),
+            Event::StepDone(outcome) => self.step_done(&outcome),
+            Event::StepFailed(step) => self.step_failed(step),
+            Event::SwapDone(swap, result) => self.swap_done(swap, result, plan),
+            Event::Rates(rates) => self.rates = Some(rates),
+            Event::Shutdown => self.shutting_down = true,
+        }
+    }
+
+    fn submit(&mut self, request: Request, plan: &mut StepPlan) {
+        let parts = request.parts();
+        let id = parts.id;
+        let waiting = self.sequences.values().filter(|s| s.place == Place::Waiting).count();
+        let refused = match self.models.get(&parts.model) {
+            _ if self.shutting_down => Some(RefusedReason::ShuttingDown),
+            None => Some(RefusedReason::UnknownModel),
+            _ if self.by_request.contains_key(&id) => Some(RefusedReason::DuplicateId),
+            Some(loaded) => {
+                let pool = loaded.setup.blocks.saturating_mul(loaded.setup.block_tokens);
+                let prompt_tokens_max = loaded.setup.context_tokens_max.min(pool).saturating_sub(1);
+                let prompt_tokens = u32::try_from(parts.prompt.len()).unwrap_or(u32::MAX);
+                if prompt_tokens > prompt_tokens_max {
+                    Some(RefusedReason::PromptTooLong { prompt_tokens, prompt_tokens_max })
+                } else if waiting >= self.limits.queue_max {
+                    Some(RefusedReason::QueueFull)
+                } else {
+                    None
+                }
+            }
+        };
+        if let Some(reason) = refused {
+            plan.refused.push(Refused { request: id, reason });
+            return;
+        }
+        self.next_sequence += 1;
+        let sequence = Sequence::new(SequenceId(self.next_sequence), request, self.now);
+        self.by_request.insert(id, sequence.id);
+        self.sequences.insert(sequence.id, sequence);
+    }
+
+    /// Marks a sequence ended; it is reaped once nothing uses its memory.
+    fn end(&mut self, id: SequenceId, reason: FinishReason) {
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            sequence.end.get_or_insert(reason);
+        }
+    }
+
+    fn load(&mut self, setup: ModelSetup) {
+        let pool = BlockPool::new(setup.blocks, setup.block_tokens);
+        if self.models.contains_key(&setup.model) {
+            self.totals.stray_events += 1; // a loaded model keeps its pool: its blocks are in use
+            return;
+        }
+        self.models.insert(setup.model, Loaded { setup, pool });
+    }
+
+    fn unload(&mut self, model: ModelId) {
+        let busy = self.in_flight.is_some() && self.active == Some(model);
+        let ids: Vec<_> = self.sequences.values().filter(|s| s.model() == model).map(|s| s.id).collect();
+        let pinned = self.sequences.values().any(|s| s.model() == model && s.pinned());
+        for id in ids {
+            self.end(id, FinishReason::Failed);
+        }
+        if busy || pinned {
+            self.unloading.push(model); // memory in use: gone once the outcome is in
+            return;
+        }
+        self.finish_unload(model);
+    }
+
+    pub(crate) fn finish_unload(&mut self, model: ModelId) {
+        if self.sequences.values().any(|s| s.model() == model) {
+            self.unloading.push(model);
+            return;
+        }
+        self.models.remove(&model);
+        if self.active == Some(model) {
+            self.active = None;
+        }
+    }
+
+    fn switch_done(&mut self, model: ModelId, ok: bool) {
+        if self.switching != Some(model) {
+            self.totals.stray_events += 1;
+            return;
+        }
+        self.switching = None;
+        self.turn_began = self.now;
+        if ok && self.models.contains_key(&model) {
+            self.active = Some(model);
+        } else if !ok {
+            // Who waits for a model that cannot be had gets an answer now.
+            let waits = |s: &&Sequence| s.model() == model;
+            let ids: Vec<_> = self.sequences.values().filter(waits).map(|s| s.id).collect();
+            for id in ids {
+                self.end(id, FinishReason::Failed);
+            }
+        }
+    }
+
+    fn step_done(&mut self, outcome: &StepOutcome) {
+        let Some(in_flight) = self.in_flight.take_if(|step| step.id == outcome.id) else {
+            self.totals.stray_events += 1;
+            return;
+        };
+        for row in &in_flight.rows {
+            let Some(sequence) = self.sequences.get_mut(&row.sequence) else { continue };
+            sequence.in_step = None;
+            sequence.computed = row.end;
+            self.publish(row.sequence);
+        }
+        let mut answered = outcome.rows.iter();
+        for row in in_flight.rows.iter().filter(|row| row.samples) {
+            match answered.next().filter(|answer| answer.sequence == row.sequence) {
+                Some(answer) => self.draw(answer),
+                None => self.end(row.sequence, FinishReason::Failed),
+            }
+        }
+    }
+
+    /// Appends a drawn token and those forced after it, up to the sequence's bounds.
+    fn draw(&mut self, answer: &RowOutcome) {
+        let Some(sequence) = self.sequences.get_mut(&answer.sequence) else { return };
+        let Some(loaded) = self.models.get(&sequence.parts.model) else { return };
+        if sequence.end.is_some() {
+            return;
+        }
+        let output = sequence.output_tokens();
+        if output >= sequence.parts.tokens_min && sequence.parts.stop_tokens.contains(&answer.token) {
+            sequence.end = Some(FinishReason::Stop);
+            return;
+        }
+        let pool = loaded.setup.blocks.saturating_mul(loaded.setup.block_tokens);
+        let context = loaded.setup.context_tokens_max.min(pool) as usize;
+        let bound = context.min(sequence.prompt_tokens as usize + sequence.parts.tokens_max as usize);
+        for &token in std::iter::once(&answer.token).chain(&answer.forced) {
+            if sequence.tokens.len() < bound {
+                sequence.tokens.push(token);
+            }
+        }
+        sequence.end = answer.finish;
+        if sequence.end.is_none() && sequence.tokens.len() >= bound {
+            sequence.end = Some(FinishReason::Length);
+        }
+    }
+
+    /// Makes newly full blocks findable.
+    fn publish(&mut self, id: SequenceId) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let Some(loaded) = self.models.get_mut(&sequence.parts.model) else { return };
+        let block_tokens = loaded.pool.block_tokens();
+        while (sequence.published as usize + 1) * block_tokens <= sequence.computed as usize {
+            let index = sequence.published as usize;
+            let tokens = &sequence.tokens[index * block_tokens..(index + 1) * block_tokens];
+            sequence.chain = loaded.pool.publish(sequence.blocks[index], sequence.chain, tokens);
+            sequence.published += 1;
+        }
+    }
+
+    fn step_failed(&mut self, step: StepId) {
+        let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.id == step) else {
+            self.totals.stray_events += 1;
+            return;
+        };
+        for row in &in_flight.rows {
+            if let Some(sequence) = self.sequences.get_mut(&row.sequence) {
+                sequence.in_step = None;
+            }
+            self.end(row.sequence, FinishReason::Failed);
+        }
+    }
+
+    fn swap_done(&mut self, swap: SwapId, result: Result<(), SwapFailed>, plan: &mut StepPlan) {
+        let out = Place::SwappingOut(swap);
+        let back = Place::SwappingIn(swap);
+        let found = self.sequences.values().find(|s| s.place == out || s.place == back).map(|s| s.id);
+        let Some(mut sequence) = found.and_then(|id| self.sequences.remove(&id)) else {
+            self.totals.stray_events += 1;
+            return;
+        };
+        match (sequence.place == out, result) {
+            (true, Ok(())) => {
+                self.free_device(&mut sequence);
+                sequence.place = Place::Host;
+            }
+            (true, Err(SwapFailed)) => {
+                // The device blocks are still whole: go on from them.
+                self.free_host(&mut sequence, plan);
+                sequence.place = Place::Device;
+            }
+            (false, Ok(())) => {
+                self.free_host(&mut sequence, plan);
+                sequence.place = Place::Device;
+            }
+            (false, Err(SwapFailed)) => {
+                self.free_host(&mut sequence, plan);
+                self.forget_kv(&mut sequence);
+            }
+        }
+        self.sequences.insert(sequence.id, sequence);
+    }
+}

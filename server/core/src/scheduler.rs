@@ -1,0 +1,289 @@
+//! Continuous batching over paged KV: one [`Scheduler::step`] turns what happened into what to do next.
+//!
+//! Each step names one model: decodes first (one token, or a token and those forced after it), then prefill
+//! chunks in order of priority and arrival into what the token budget leaves, then admission. When blocks run
+//! out, the lowest-ranked sequence is swapped to the host pool, or recomputed where that is cheaper or the pool
+//! is full. At most one step is in flight; blocks that a step or a swap uses are pinned until its outcome.
+
+use std::collections::BTreeMap;
+
+use crate::block_pool::BlockPool;
+use crate::ids::{ModelId, RequestId, SequenceId, StepId, SwapId, Tick};
+pub use crate::limits::SchedulerLimits;
+use crate::plan::{Event, FinishReason, Finished, MeasuredRates, ModelSetup, PlanRow, StepPlan};
+use crate::sequence::{Place, Sequence};
+use crate::swap::SwapSpace;
+
+/// A loaded model's pool and bounds.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub setup: ModelSetup,
+    pub pool: BlockPool,
+}
+
+/// What a step in flight will be matched with.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub id: StepId,
+    pub rows: Vec<PlanRow>,
+}
+
+/// Counts for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Sequences with KV on the device, of the active model.
+    pub running: usize,
+    /// Sequences without KV.
+    pub waiting: usize,
+    /// Sequences in the host pool or on the way there or back.
+    pub swapped: usize,
+    /// Sequences with KV of a model that is not active.
+    pub suspended: usize,
+    /// Blocks held by sequences, active model.
+    pub blocks_held: usize,
+    /// Idle cached blocks, active model.
+    pub blocks_idle: usize,
+    /// Blocks in all, active model.
+    pub blocks_total: usize,
+    /// Prompt tokens looked up in the prefix cache since start.
+    pub prefix_query_tokens: u64,
+    /// Of these, found.
+    pub prefix_hit_tokens: u64,
+    /// Sequences pushed off the device since start.
+    pub preemptions: u64,
+    /// Events about sequences, swaps or steps that do not exist (late or doubled), since start.
+    pub stray_events: u64,
+}
+
+impl Counts {
+    /// Blocks held over all blocks, 0 to 1.
+    pub fn kv_usage(&self) -> f64 {
+        if self.blocks_total == 0 { 0.0 } else { self.blocks_held as f64 / self.blocks_total as f64 }
+    }
+}
+
+/// The engine's mind. Cannot fail, cannot block.
+#[derive(Debug)]
+pub struct Scheduler {
+    pub(crate) limits: SchedulerLimits,
+    pub(crate) models: BTreeMap<ModelId, Loaded>,
+    pub(crate) active: Option<ModelId>,
+    pub(crate) switching: Option<ModelId>,
+    pub(crate) switch_wanted: Option<ModelId>,
+    pub(crate) sequences: BTreeMap<SequenceId, Sequence>,
+    pub(crate) by_request: BTreeMap<RequestId, SequenceId>,
+    pub(crate) swap_space: SwapSpace,
+    pub(crate) rates: Option<MeasuredRates>,
+    pub(crate) in_flight: Option<InFlight>,
+    pub(crate) shutting_down: bool,
+    pub(crate) unloading: Vec<ModelId>,
+    pub(crate) now: Tick,
+    pub(crate) turn_began: Tick,
+    pub(crate) next_sequence: u64,
+    pub(crate) next_step: u64,
+    pub(crate) next_swap: u64,
+    pub(crate) totals: Counts,
+}
+
+impl Scheduler {
+    /// An engine with no model.
+    pub fn new(limits: SchedulerLimits) -> Self {
+        let swap_space = SwapSpace::new(limits.swap_space_bytes);
+        Self {
+            limits,
+            models: BTreeMap::new(),
+            active: None,
+            switching: None,
+            switch_wanted: None,
+            sequences: BTreeMap::new(),
+            by_request: BTreeMap::new(),
+            swap_space,
+            rates: None,
+            in_flight: None,
+            shutting_down: false,
+            unloading: Vec::new(),
+            now: Tick(0),
+            turn_began: Tick(0),
+            next_sequence: 0,
+            next_step: 0,
+            next_swap: 0,
+            totals: Counts::default(),
+        }
+    }
+
+    /// Takes in `events` (drained) and says what to do now. `plan` is cleared first.
+    pub fn step(&mut self, now: Tick, events: &mut Vec<Event>, plan: &mut StepPlan) {
+        self.now = self.now.max(now);
+        clear(plan);
+        for event in events.drain(..) {
+            self.take(event, plan);
+        }
+        self.reap(plan);
+        for model in std::mem::take(&mut self.unloading) {
+            self.finish_unload(model);
+        }
+        self.choose_model(plan);
+        if self.in_flight.is_none() && self.switching.is_none() {
+            self.plan_rows(plan);
+        }
+    }
+
+    /// A live sequence.
+    pub fn sequence(&self, id: SequenceId) -> Option<&Sequence> {
+        self.sequences.get(&id)
+    }
+
+    /// Counts for metrics.
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.totals;
+        for sequence in self.sequences.values() {
+            let active = Some(sequence.model()) == self.active;
+            match sequence.place {
+                Place::Waiting => counts.waiting += 1,
+                Place::Device if active => counts.running += 1,
+                Place::Device => counts.suspended += 1,
+                Place::SwappingOut(_) | Place::Host | Place::SwappingIn(_) => counts.swapped += 1,
+            }
+        }
+        if let Some(loaded) = self.active.and_then(|id| self.models.get(&id)) {
+            counts.blocks_total = loaded.pool.total();
+            counts.blocks_idle = loaded.pool.idle();
+            counts.blocks_held = loaded.pool.total() - loaded.pool.available();
+        }
+        counts
+    }
+
+    /// Ends what has ended and is not pinned, and reports it.
+    pub(crate) fn reap(&mut self, plan: &mut StepPlan) {
+        let ended = |s: &&Sequence| s.end.is_some() && !s.pinned();
+        let ids: Vec<SequenceId> = self.sequences.values().filter(ended).map(Sequence::id).collect();
+        for id in ids {
+            let Some(mut sequence) = self.sequences.remove(&id) else { continue };
+            self.by_request.remove(&sequence.request());
+            self.free_device(&mut sequence);
+            self.free_host(&mut sequence, plan);
+            plan.finished.push(Finished {
+                request: sequence.request(),
+                sequence: id,
+                reason: sequence.end.unwrap_or(FinishReason::Failed),
+                prompt_tokens: sequence.prompt_tokens,
+                cached_tokens: sequence.cached_tokens,
+                output_tokens: sequence.output_tokens(),
+            });
+        }
+    }
+
+    /// Fair turns: a wanted switch is carried out between steps; otherwise the model with the oldest work waiting
+    /// gets a turn when the active one is idle or has kept it waiting too long.
+    fn choose_model(&mut self, plan: &mut StepPlan) {
+        if self.in_flight.is_some() || self.switching.is_some() {
+            return;
+        }
+        let target = self.switch_wanted.take().or_else(|| self.starving());
+        match target {
+            Some(target) if Some(target) != self.active && self.models.contains_key(&target) => {
+                self.switching = Some(target);
+                plan.switch_to = Some(target);
+            }
+            _ => {}
+        }
+    }
+
+    fn starving(&self) -> Option<ModelId> {
+        let busy = self.sequences.values().any(|s| Some(s.model()) == self.active && s.end.is_none());
+        let others = self.sequences.values().filter(|s| Some(s.model()) != self.active && s.end.is_none());
+        let oldest = others.min_by_key(|s| s.arrived)?;
+        // Counted from the turn's begin at the earliest: a fresh turn is never cut short.
+        let waited = self.now.0.saturating_sub(oldest.arrived.0.max(self.turn_began.0));
+        (!busy || waited >= self.limits.switch_wait_us).then(|| oldest.model())
+    }
+
+    /// Fills `plan.rows` for the active model.
+    fn plan_rows(&mut self, plan: &mut StepPlan) {
+        let Some(model) = self.active else { return };
+        let Some(setup) = self.models.get(&model).map(|loaded| loaded.setup) else { return };
+        self.resume_swapped(model, plan);
+        let mut budget = Budget { tokens: setup.step_tokens_max, rows: setup.step_rows_max };
+        let mut order: Vec<SequenceId> = self.runnable(model);
+        // Decodes first: what has its whole prompt computed; both halves stay in order of rank.
+        order.sort_by_key(|id| {
+            let s = &self.sequences[id];
+            (s.computed < s.prompt_tokens, s.rank())
+        });
+        for id in order {
+            self.plan_row(id, &mut budget, plan);
+        }
+        while budget.rows > 0 && budget.tokens > 0 {
+            let Some(id) = self.next_waiting(model) else { break };
+            if !self.admit(id) {
+                break;
+            }
+            self.plan_row(id, &mut budget, plan);
+        }
+        if plan.rows.is_empty() {
+            return;
+        }
+        self.next_step += 1;
+        plan.id = StepId(self.next_step);
+        plan.model = Some(model);
+        for row in &plan.rows {
+            if let Some(sequence) = self.sequences.get_mut(&row.sequence) {
+                sequence.in_step = Some(plan.id);
+            }
+        }
+        self.in_flight = Some(InFlight { id: plan.id, rows: plan.rows.clone() });
+    }
+
+    fn runnable(&self, model: ModelId) -> Vec<SequenceId> {
+        let ready = |s: &&Sequence| s.model() == model && s.place == Place::Device && s.end.is_none();
+        self.sequences.values().filter(ready).map(Sequence::id).collect()
+    }
+
+    /// One row, if budget and blocks allow; may push a lower-ranked sequence off the device.
+    fn plan_row(&mut self, id: SequenceId, budget: &mut Budget, plan: &mut StepPlan) {
+        let Some(sequence) = self.sequences.get(&id) else { return };
+        // Preempted by a row planned before it in this very step.
+        if sequence.place != Place::Device || budget.rows == 0 || budget.tokens == 0 {
+            return;
+        }
+        let start = sequence.computed;
+        let wanted = sequence.remaining().min(budget.tokens);
+        let Some(tokens) = self.make_room(id, start, wanted, plan) else { return };
+        let sequence = &self.sequences[&id];
+        let end = start + tokens;
+        budget.tokens -= tokens;
+        budget.rows -= 1;
+        plan.rows.push(PlanRow {
+            sequence: id,
+            request: sequence.request(),
+            start,
+            end,
+            blocks: sequence.blocks.clone(),
+            samples: end == sequence.tokens.len() as u32,
+        });
+    }
+}
+
+struct Budget {
+    tokens: u32,
+    rows: u32,
+}
+
+fn clear(plan: &mut StepPlan) {
+    plan.id = StepId(0);
+    plan.model = None;
+    plan.rows.clear();
+    plan.copies.clear();
+    plan.swaps.clear();
+    plan.host_released.clear();
+    plan.finished.clear();
+    plan.refused.clear();
+    plan.switch_to = None;
+}
+
+impl Scheduler {
+    pub(crate) fn new_swap(&mut self) -> SwapId {
+        self.next_swap += 1;
+        SwapId(self.next_swap)
+    }
+}

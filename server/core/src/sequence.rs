@@ -1,0 +1,119 @@
+//! A request's state in the engine.
+//!
+//! Three counters tell all: `tokens` known (prompt, then output), `computed` whose KV is in blocks, and
+//! `published` full blocks in the prefix cache. Decode, prefill and forced tokens are the same thing: positions
+//! `computed..tokens.len()` still to run.
+
+use crate::block_pool::ChainHash;
+use crate::ids::{BlockId, HostBlockId, ModelId, RequestId, SequenceId, StepId, SwapId, Tick, TokenId};
+use crate::plan::FinishReason;
+use crate::request::{Request, RequestParts, SamplingParams};
+
+/// Where a sequence's KV is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: waits for admission, or to be recomputed.
+    Waiting,
+    /// In device blocks.
+    Device,
+    /// On its way to the host; device blocks pinned.
+    SwappingOut(SwapId),
+    /// In the host pool.
+    Host,
+    /// On its way back; host blocks pinned, device blocks unreadable.
+    SwappingIn(SwapId),
+}
+
+/// One sequence.
+#[derive(Debug)]
+pub struct Sequence {
+    pub(crate) id: SequenceId,
+    pub(crate) parts: RequestParts,
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) computed: u32,
+    pub(crate) cached_tokens: u32,
+    pub(crate) blocks: Vec<BlockId>,
+    pub(crate) host: Vec<HostBlockId>,
+    pub(crate) published: u32,
+    pub(crate) chain: ChainHash,
+    pub(crate) place: Place,
+    pub(crate) in_step: Option<StepId>,
+    pub(crate) end: Option<FinishReason>,
+    pub(crate) arrived: Tick,
+    pub(crate) admitted_once: bool,
+}
+
+impl Sequence {
+    pub(crate) fn new(id: SequenceId, request: Request, arrived: Tick) -> Self {
+        let mut parts = request.into_parts();
+        let tokens = std::mem::take(&mut parts.prompt);
+        Self {
+            id,
+            prompt_tokens: tokens.len() as u32,
+            chain: parts.cache_salt,
+            parts,
+            tokens,
+            computed: 0,
+            cached_tokens: 0,
+            blocks: Vec::new(),
+            host: Vec::new(),
+            published: 0,
+            place: Place::Waiting,
+            in_step: None,
+            end: None,
+            arrived,
+            admitted_once: false,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SequenceId {
+        self.id
+    }
+
+    /// The request it answers.
+    pub fn request(&self) -> RequestId {
+        self.parts.id
+    }
+
+    /// The model it runs on.
+    pub fn model(&self) -> ModelId {
+        self.parts.model
+    }
+
+    /// Prompt, then output.
+    pub fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// How many of [`Sequence::tokens`] are the prompt.
+    pub fn prompt_tokens(&self) -> u32 {
+        self.prompt_tokens
+    }
+
+    /// How it draws.
+    pub fn sampling(&self) -> &SamplingParams {
+        &self.parts.sampling
+    }
+
+    /// Output tokens so far.
+    pub fn output_tokens(&self) -> u32 {
+        self.tokens.len() as u32 - self.prompt_tokens
+    }
+
+    /// Positions still to run before the next draw.
+    pub(crate) fn remaining(&self) -> u32 {
+        self.tokens.len() as u32 - self.computed
+    }
+
+    /// Whether device or host memory of it is in use by a step or a swap.
+    pub(crate) fn pinned(&self) -> bool {
+        self.in_step.is_some() || matches!(self.place, Place::SwappingOut(_) | Place::SwappingIn(_))
+    }
+
+    /// Order of service: priority, then arrival.
+    pub(crate) fn rank(&self) -> (i32, u64, u64) {
+        (self.parts.priority, self.arrived.0, self.id.0)
+    }
+}
