@@ -1,1 +1,65 @@
-//! Tokenizer, detokenizer, chat templates and output constraints.
+//! Text and tokens: tokenizer, incremental detokenizer, stop strings, chat templates, output constraints.
+//!
+//! One [`TextModel`] per model file holds what belongs to its vocabulary. Everything per request (detokenizer,
+//! stop matcher, constraint) is made from it and owned by the request.
+#![forbid(unsafe_code)]
+
+pub mod byte_level;
+pub mod chat;
+pub mod constraint;
+pub mod detokenizer;
+pub mod stop;
+pub mod tokenizer;
+
+use std::sync::Arc;
+
+use quarry_formats::FormatError;
+use quarry_formats::gguf::GgufFile;
+
+use crate::chat::ChatTemplate;
+use crate::constraint::ConstraintFactory;
+use crate::tokenizer::Tokenizer;
+
+/// What is wrong with a model's text side.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum TextError {
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    #[error("tokenizer {model:?} with pre-tokenizer {pre:?} is not supported; supported are gpt2 with {supported}")]
+    UnknownTokenizer { model: String, pre: String, supported: &'static str },
+    #[error("token {id} {text:?} is not byte-level text")]
+    NotByteLevel { id: usize, text: String },
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    #[error("chat template: {0}")]
+    Template(String),
+    #[error("the constraint engine: {0}")]
+    Constraint(String),
+}
+
+/// A model's text side.
+pub struct TextModel {
+    /// Text to tokens and back.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Messages to text; `None` where the file holds no template.
+    pub template: Option<ChatTemplate>,
+    /// Schemas to masks.
+    pub constraints: ConstraintFactory,
+}
+
+impl TextModel {
+    /// From a model file's metadata.
+    ///
+    /// # Errors
+    /// [`TextError`] names the key or token.
+    pub fn from_gguf(file: &GgufFile) -> Result<Self, TextError> {
+        let tokenizer = Arc::new(Tokenizer::from_gguf(file)?);
+        let template = match file.metadata_str("tokenizer.chat_template") {
+            Ok(source) => Some(ChatTemplate::new(source, tokenizer.bos_text(), tokenizer.eos_text())?),
+            Err(_) => None,
+        };
+        let constraints = ConstraintFactory::new(tokenizer.clone())?;
+        Ok(Self { tokenizer, template, constraints })
+    }
+}

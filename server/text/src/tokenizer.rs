@@ -1,0 +1,303 @@
+//! Byte-level BPE from GGUF metadata or a `tokenizer.json`.
+//!
+//! Special tokens are found here, before the BPE sees the text, so that a caller chooses whether their spelling in
+//! the text means the token ([`Specials::Parse`]) or its letters ([`Specials::Literal`]).
+
+use std::collections::HashMap;
+
+use quarry_core::ids::TokenId;
+use quarry_formats::gguf::{GgufFile, Value};
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::tokenizer::SplitDelimiterBehavior;
+
+use crate::{TextError, byte_level};
+
+/// Whether the spelling of a special token in the text is the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Specials {
+    /// It is: for rendered templates.
+    Parse,
+    /// It is not: for text of others.
+    Literal,
+}
+
+/// Split pattern of Qwen2, Qwen2.5 and Qwen3 (source: their tokenizer.json).
+const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Pre-tokenizers by their GGUF names.
+const SUPPORTED_PRE: &str = "qwen2, smollm, gpt-2, default";
+/// Texts that mark an end token in the families we run.
+const END_TEXTS: [&str; 5] = ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>", "<|end|>"];
+/// Token types of GGUF files.
+const TYPE_CONTROL: i64 = 3;
+const TYPE_USER_DEFINED: i64 = 4;
+const TYPE_UNUSED: i64 = 5;
+
+/// A model's vocabulary.
+pub struct Tokenizer {
+    bpe: tokenizers::Tokenizer,
+    /// Bytes of each token; a special token's are its spelling.
+    bytes: Vec<Vec<u8>>,
+    special: Vec<bool>,
+    /// Special spellings by first byte, longest first.
+    by_first: HashMap<u8, Vec<(String, TokenId)>>,
+    eos: Vec<TokenId>,
+    bos: Option<TokenId>,
+    eos_first: Option<TokenId>,
+    add_bos: bool,
+}
+
+/// What both sources give.
+struct Parts {
+    tokens: Vec<String>,
+    merges: Vec<(String, String)>,
+    special: Vec<bool>,
+    pre: Pre,
+    eos: Option<TokenId>,
+    bos: Option<TokenId>,
+    add_bos: bool,
+}
+
+enum Pre {
+    Qwen2,
+    Gpt2 { digits: bool },
+}
+
+impl Tokenizer {
+    /// From the `tokenizer.ggml.*` keys.
+    ///
+    /// # Errors
+    /// [`TextError::UnknownTokenizer`] for other tokenizer models, [`TextError::Format`] for missing keys.
+    pub fn from_gguf(file: &GgufFile) -> Result<Self, TextError> {
+        let model = file.metadata_str("tokenizer.ggml.model")?;
+        let pre_name = file.metadata_str("tokenizer.ggml.pre").unwrap_or("default");
+        let pre = match (model, pre_name) {
+            ("gpt2", "qwen2") => Pre::Qwen2,
+            ("gpt2", "smollm") => Pre::Gpt2 { digits: true },
+            ("gpt2", "gpt-2" | "default") => Pre::Gpt2 { digits: false },
+            _ => {
+                return Err(TextError::UnknownTokenizer {
+                    model: model.to_owned(),
+                    pre: pre_name.to_owned(),
+                    supported: SUPPORTED_PRE,
+                });
+            }
+        };
+        let tokens = file.metadata_strings("tokenizer.ggml.tokens")?.to_vec();
+        let split = |merge: &String| {
+            // A space stands between the parts; the parts themselves hold none (it is spelled otherwise).
+            merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()))
+        };
+        let merges: Option<Vec<_>> = file.metadata_strings("tokenizer.ggml.merges")?.iter().map(split).collect();
+        let merges = merges.ok_or_else(|| TextError::Tokenizer("a merge is not two parts".into()))?;
+        let types = match file.metadata().get("tokenizer.ggml.token_type") {
+            Some(Value::I64Array(types)) => types.clone(),
+            Some(Value::U64Array(types)) => types.iter().map(|&t| t as i64).collect(),
+            _ => Vec::new(),
+        };
+        let special = |id: usize| {
+            types.get(id).is_some_and(|t| [TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED].contains(t))
+        };
+        let id_at = |key: &str| file.metadata_usize(key).ok().map(|id| id as TokenId);
+        let special = (0..tokens.len()).map(special).collect();
+        Self::build(Parts {
+            tokens,
+            merges,
+            special,
+            pre,
+            eos: id_at("tokenizer.ggml.eos_token_id"),
+            bos: id_at("tokenizer.ggml.bos_token_id"),
+            add_bos: matches!(file.metadata().get("tokenizer.ggml.add_bos_token"), Some(Value::Bool(true))),
+        })
+    }
+
+    /// From a `tokenizer.json` of the hub's `tokenizers` format, byte-level BPE only.
+    ///
+    /// # Errors
+    /// [`TextError::Tokenizer`] says what is missing.
+    pub fn from_json_bytes(bytes: &[u8]) -> Result<Self, TextError> {
+        let broken = |what: &str| TextError::Tokenizer(format!("tokenizer.json: {what}"));
+        let json: serde_json::Value =
+            serde_json::from_slice(bytes).map_err(|error| broken(&error.to_string()))?;
+        let model = &json["model"];
+        let vocab = model["vocab"].as_object().ok_or_else(|| broken("model.vocab is missing"))?;
+        let added = json["added_tokens"].as_array().cloned().unwrap_or_default();
+        let added_id = |t: &serde_json::Value| t["id"].as_u64().unwrap_or(0) as usize;
+        let size = vocab.values().filter_map(serde_json::Value::as_u64).map(|id| id as usize + 1);
+        let size = size.chain(added.iter().map(|t| added_id(t) + 1)).max().unwrap_or(0);
+        if size > vocab.len() + added.len() + 4096 {
+            return Err(broken("token ids are not dense"));
+        }
+        let mut tokens = vec![String::new(); size];
+        let mut special = vec![false; size];
+        for (text, id) in vocab {
+            let id = id.as_u64().ok_or_else(|| broken("a token id is no number"))?;
+            tokens[id as usize].clone_from(text);
+        }
+        for token in &added {
+            let text = token["content"].as_str().ok_or_else(|| broken("an added token has no content"))?;
+            tokens[added_id(token)] = text.to_owned();
+            special[added_id(token)] = true;
+        }
+        let merge = |m: &serde_json::Value| match m {
+            serde_json::Value::String(m) => m.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
+            m => Some((m[0].as_str()?.to_owned(), m[1].as_str()?.to_owned())),
+        };
+        let merges = model["merges"].as_array().ok_or_else(|| broken("model.merges is missing"))?;
+        let merges: Option<Vec<_>> = merges.iter().map(merge).collect();
+        let merges = merges.ok_or_else(|| broken("a merge is not two parts"))?;
+        let pre_text = json["pre_tokenizer"].to_string();
+        let pre = if pre_text.contains("(?i:'s|'t|'re|'ve|'m|'ll|'d)") {
+            Pre::Qwen2
+        } else if pre_text.contains("ByteLevel") {
+            Pre::Gpt2 { digits: pre_text.contains("Digits") }
+        } else {
+            return Err(TextError::UnknownTokenizer {
+                model: model["type"].as_str().unwrap_or("?").to_owned(),
+                pre: pre_text,
+                supported: SUPPORTED_PRE,
+            });
+        };
+        Self::build(Parts { tokens, merges, special, pre, eos: None, bos: None, add_bos: false })
+    }
+
+    fn build(parts: Parts) -> Result<Self, TextError> {
+        let Parts { tokens, merges, special, pre, eos, bos, add_bos } = parts;
+        let broken = |error: tokenizers::Error| TextError::Tokenizer(error.to_string());
+        let inverse = byte_level::inverse();
+        let mut bytes = Vec::with_capacity(tokens.len());
+        for (id, text) in tokens.iter().enumerate() {
+            let spelled = if special[id] { None } else { byte_level::bytes_of(text, &inverse) };
+            match spelled {
+                Some(spelled) => bytes.push(spelled),
+                None if special[id] => bytes.push(text.as_bytes().to_vec()),
+                None => return Err(TextError::NotByteLevel { id, text: text.clone() }),
+            }
+        }
+        let mut by_first: HashMap<u8, Vec<(String, TokenId)>> = HashMap::new();
+        for (id, text) in tokens.iter().enumerate().filter(|(id, text)| special[*id] && !text.is_empty()) {
+            by_first.entry(text.as_bytes()[0]).or_default().push((text.clone(), id as TokenId));
+        }
+        for spellings in by_first.values_mut() {
+            spellings.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        }
+        let mut ends: Vec<TokenId> = eos.into_iter().collect();
+        for end in END_TEXTS {
+            let found = by_first.get(&end.as_bytes()[0]).and_then(|s| s.iter().find(|(text, _)| text == end));
+            ends.extend(found.map(|(_, id)| *id));
+        }
+        ends.sort_unstable();
+        ends.dedup();
+        let plain = tokens.iter().enumerate().filter(|(id, _)| !special[*id]);
+        let vocab: tokenizers::models::bpe::Vocab = plain.map(|(id, t)| (t.clone(), id as u32)).collect();
+        let model = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(broken)?;
+        let mut bpe = tokenizers::Tokenizer::new(model);
+        match pre {
+            Pre::Qwen2 => {
+                let pattern = SplitPattern::Regex(QWEN2_SPLIT.into());
+                let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(broken)?;
+                let bytes = ByteLevel::new(false, false, false);
+                let both: Vec<PreTokenizerWrapper> = vec![split.into(), bytes.into()];
+                bpe.with_pre_tokenizer(Some(Sequence::new(both)));
+                bpe.with_normalizer(Some(NFC)).map_err(broken)?;
+            }
+            Pre::Gpt2 { digits } => {
+                let mut all: Vec<PreTokenizerWrapper> = Vec::new();
+                if digits {
+                    all.push(Digits::new(true).into());
+                }
+                all.push(ByteLevel::new(false, false, true).into());
+                bpe.with_pre_tokenizer(Some(Sequence::new(all)));
+            }
+        }
+        let eos_first = eos.or_else(|| ends.first().copied());
+        Ok(Self { bpe, bytes, special, by_first, eos: ends, bos, eos_first, add_bos })
+    }
+
+    /// Text to tokens. Never fails: byte-level BPE knows every byte.
+    pub fn encode(&self, text: &str, specials: Specials) -> Vec<TokenId> {
+        let mut out = Vec::new();
+        if specials == Specials::Literal {
+            self.encode_plain(text, &mut out);
+            return out;
+        }
+        let mut begun = 0;
+        let mut at = 0;
+        let bytes = text.as_bytes();
+        while at < bytes.len() {
+            let here = |(spelling, _): &&(String, TokenId)| bytes[at..].starts_with(spelling.as_bytes());
+            match self.by_first.get(&bytes[at]).and_then(|spellings| spellings.iter().find(here)) {
+                Some((spelling, id)) => {
+                    self.encode_plain(&text[begun..at], &mut out);
+                    out.push(*id);
+                    at += spelling.len();
+                    begun = at;
+                }
+                None => at += 1,
+            }
+        }
+        self.encode_plain(&text[begun..], &mut out);
+        out
+    }
+
+    fn encode_plain(&self, text: &str, out: &mut Vec<TokenId>) {
+        if text.is_empty() {
+            return;
+        }
+        match self.bpe.encode_fast(text, false) {
+            Ok(encoding) => out.extend_from_slice(encoding.get_ids()),
+            Err(error) => {
+                // Not reachable for byte-level BPE whose alphabet is complete; single bytes still say the same.
+                debug_assert!(false, "encode: {error}");
+                out.extend(text.bytes().filter_map(|b| self.bytes.iter().position(|t| t[..] == [b])).map(|id| id as TokenId));
+            }
+        }
+    }
+
+    /// Tokens to text; bytes that are no UTF-8 become U+FFFD, ids out of range nothing.
+    pub fn decode(&self, tokens: &[TokenId], skip_special: bool) -> String {
+        let shown = tokens.iter().filter(|&&id| !(skip_special && self.is_special(id)));
+        let bytes: Vec<u8> = shown.flat_map(|&id| self.token_bytes(id).iter().copied()).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// A token's bytes; a special token's are its spelling; empty for ids out of range.
+    pub fn token_bytes(&self, id: TokenId) -> &[u8] {
+        self.bytes.get(id as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a token is no text of the model's own.
+    pub fn is_special(&self, id: TokenId) -> bool {
+        self.special.get(id as usize).copied().unwrap_or(false)
+    }
+
+    /// Entries of the vocabulary.
+    pub fn vocab_size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Every token that ends an answer.
+    pub fn eos_tokens(&self) -> &[TokenId] {
+        &self.eos
+    }
+
+    /// The token that begins a text, where the file asks for one.
+    pub fn bos_to_add(&self) -> Option<TokenId> {
+        self.bos.filter(|_| self.add_bos)
+    }
+
+    /// Spelling of the beginning token, for templates.
+    pub fn bos_text(&self) -> String {
+        self.bos.map_or_else(String::new, |id| self.decode(&[id], false))
+    }
+
+    /// Spelling of the end token, for templates.
+    pub fn eos_text(&self) -> String {
+        self.eos_first.map_or_else(String::new, |id| self.decode(&[id], false))
+    }
+}
