@@ -180,11 +180,7 @@ impl Scheduler {
     }
 }
 
-fn moves(
-    sequence: &Sequence,
-    host: &[crate::ids::HostBlockId],
-    direction: Direction,
-) -> Vec<BlockMove> {
+fn moves(sequence: &Sequence, host: &[crate::ids::HostBlockId], direction: Direction) -> Vec<BlockMove> {
     let pairs = sequence.blocks.iter().zip(host);
     pairs.map(|(&device, &host)| BlockMove { device, host, direction }).collect()
 }

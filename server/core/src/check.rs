@@ -36,7 +36,11 @@ impl Scheduler {
                 }
             }
             if let Some(step) = sequence.in_step {
-                assert_eq!(self.in_flight.as_ref().map(|s| s.id), Some(step), "{id} is in the step in flight");
+                assert_eq!(
+                    self.in_flight.as_ref().map(|s| s.id),
+                    Some(step),
+                    "{id} is in the step in flight"
+                );
             }
         }
         for (model, loaded) in &self.models {

@@ -9,9 +9,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod admit;
 pub mod block_pool;
 mod check;
-mod admit;
 mod events;
 pub mod ids;
 pub mod limits;

@@ -50,12 +50,11 @@ pub fn sample(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) ->
     let params = row.params;
     // The drawn token's raw logit is needed after penalties changed the array: undo is cheaper than a copy.
     let changes = adjust(logits, row, scratch);
-    let token = if params.temperature == 0.0 {
-        greedy(logits, row.mask)
-    } else {
-        draw(logits, row, scratch)
-    };
-    let raw = changes.iter().find(|(t, _)| *t == token).map_or_else(|| logits.get(token as usize).copied(), |c| Some(c.1));
+    let token = if params.temperature == 0.0 { greedy(logits, row.mask) } else { draw(logits, row, scratch) };
+    let raw = changes
+        .iter()
+        .find(|(t, _)| *t == token)
+        .map_or_else(|| logits.get(token as usize).copied(), |c| Some(c.1));
     let logprob = raw.unwrap_or(f32::NEG_INFINITY) - normaliser;
     Sampled { token, logprob: if logprob.is_nan() { f32::NEG_INFINITY } else { logprob } }
 }
@@ -63,16 +62,16 @@ pub fn sample(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) ->
 /// Applies bias, penalties and forbidden tokens; returns the raw logits of the tokens it touched.
 fn adjust(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) -> Vec<(TokenId, f32)> {
     let params = row.params;
-    let penalised = params.repetition_penalty != 1.0
-        || params.presence_penalty != 0.0
-        || params.frequency_penalty != 0.0;
+    let penalised =
+        params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 || params.frequency_penalty != 0.0;
     let mut raw = Vec::new();
-    let touch = |logits: &mut [f32], raw: &mut Vec<(TokenId, f32)>, token: TokenId, f: &dyn Fn(f32) -> f32| {
-        if let Some(logit) = logits.get_mut(token as usize) {
-            raw.push((token, *logit));
-            *logit = f(*logit);
-        }
-    };
+    let touch =
+        |logits: &mut [f32], raw: &mut Vec<(TokenId, f32)>, token: TokenId, f: &dyn Fn(f32) -> f32| {
+            if let Some(logit) = logits.get_mut(token as usize) {
+                raw.push((token, *logit));
+                *logit = f(*logit);
+            }
+        };
     for &(token, bias) in &params.logit_bias {
         touch(logits, &mut raw, token, &|x| x + bias);
     }
@@ -126,7 +125,8 @@ fn draw(logits: &[f32], row: &SampleRow<'_>, scratch: &mut Scratch) -> TokenId {
     let candidates = &mut scratch.candidates;
     candidates.clear();
     let finite = |&(token, &logit): &(usize, &f32)| logit > f32::NEG_INFINITY && allowed(row.mask, token);
-    candidates.extend(logits.iter().enumerate().filter(finite).map(|(token, &logit)| (logit, token as TokenId)));
+    candidates
+        .extend(logits.iter().enumerate().filter(finite).map(|(token, &logit)| (logit, token as TokenId)));
     if candidates.is_empty() {
         return greedy(logits, row.mask);
     }

@@ -100,11 +100,7 @@ pub trait Backend: Send {
     ///
     /// # Errors
     /// [`BackendError::Tensor`] for a file that does not fit its own description.
-    fn warm(
-        &mut self,
-        files: &ModelFiles,
-        progress: &mut dyn FnMut(f32),
-    ) -> Result<WarmModel, BackendError>;
+    fn warm(&mut self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError>;
 
     /// Leases KV slabs and makes an executor. Deactivating is dropping it: the lease returns to the arena and
     /// the [`WarmModel`] stays.

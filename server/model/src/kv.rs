@@ -192,7 +192,11 @@ impl HostPool {
             return Ok(buffer.clone());
         }
         if inner.bytes + bytes > self.bytes_max {
-            return Err(HostPoolFull { needed_bytes: bytes, used_bytes: inner.bytes, max_bytes: self.bytes_max });
+            return Err(HostPoolFull {
+                needed_bytes: bytes,
+                used_bytes: inner.bytes,
+                max_bytes: self.bytes_max,
+            });
         }
         inner.bytes += bytes;
         let buffer: HostBuffer = Arc::new(Mutex::new(vec![0; bytes].into_boxed_slice()));

@@ -1,1 +1,26 @@
-//! Engine loop, model host and swapper: the only place with threads and clocks.
+//! Engine loop, model host and swapper: the only place below HTTP with threads and clocks.
+//!
+//! [`Engine`] is the handle that the edge holds: it turns a [`Generate`] into a [`Generation`], an async stream of
+//! text. Behind it one thread per device feeds events to the pure scheduler, carries out its plans on an executor,
+//! binds constraints and detokenizers to what was drawn, and is supervised: a panic answers what was in flight,
+//! reloads, and after repeated failures gives up so that the process can end with a non-zero status.
+#![forbid(unsafe_code)]
+
+mod bind;
+mod engine;
+mod engine_loop;
+mod generate;
+mod inbox;
+mod model_host;
+mod observe;
+mod options;
+
+pub use engine::Engine;
+pub use generate::{FinishReason, Generate, GenerateError, Generation, GenerationEvent, SubmitError, Usage};
+pub use model_host::{HostError, ServedModel};
+pub use observe::{NoObserver, Observer, RequestStats, Snapshot, StepStats};
+pub use options::{EngineOptions, ModelSource};
+/// The engine's pure types that requests are made of.
+pub use quarry_core::{ids, request};
+/// What models speak.
+pub use quarry_text as text;

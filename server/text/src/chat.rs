@@ -43,7 +43,9 @@ impl ChatTemplate {
     pub fn new(source: &str, bos: String, eos: String) -> Result<Self, TextError> {
         if source.len() > TEMPLATE_BYTES_MAX {
             let len = source.len();
-            return Err(TextError::Template(format!("{len} bytes, at most {TEMPLATE_BYTES_MAX} are accepted")));
+            return Err(TextError::Template(format!(
+                "{len} bytes, at most {TEMPLATE_BYTES_MAX} are accepted"
+            )));
         }
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();

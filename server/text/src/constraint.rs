@@ -141,8 +141,12 @@ impl ConstraintFactory {
         }
         drop(cache);
         let grammar = match spec {
-            ConstraintSpec::JsonObject => TopLevelGrammar::from_json_schema(fixed_whitespace(json!({"type": "object"}))),
-            ConstraintSpec::JsonSchema(schema) => TopLevelGrammar::from_json_schema(fixed_whitespace(schema.clone())),
+            ConstraintSpec::JsonObject => {
+                TopLevelGrammar::from_json_schema(fixed_whitespace(json!({"type": "object"})))
+            }
+            ConstraintSpec::JsonSchema(schema) => {
+                TopLevelGrammar::from_json_schema(fixed_whitespace(schema.clone()))
+            }
             ConstraintSpec::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
         };
         let parser = self.factory.create_parser(grammar);

@@ -26,7 +26,9 @@ use crate::tokenizer::Tokenizer;
 pub enum TextError {
     #[error(transparent)]
     Format(#[from] FormatError),
-    #[error("tokenizer {model:?} with pre-tokenizer {pre:?} is not supported; supported are gpt2 with {supported}")]
+    #[error(
+        "tokenizer {model:?} with pre-tokenizer {pre:?} is not supported; supported are gpt2 with {supported}"
+    )]
     UnknownTokenizer { model: String, pre: String, supported: &'static str },
     #[error("token {id} {text:?} is not byte-level text")]
     NotByteLevel { id: usize, text: String },

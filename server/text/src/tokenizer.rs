@@ -9,11 +9,11 @@ use quarry_core::ids::TokenId;
 use quarry_formats::gguf::{GgufFile, Value};
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 
 use crate::{TextError, byte_level};
@@ -93,7 +93,8 @@ impl Tokenizer {
             // A space stands between the parts; the parts themselves hold none (it is spelled otherwise).
             merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()))
         };
-        let merges: Option<Vec<_>> = file.metadata_strings("tokenizer.ggml.merges")?.iter().map(split).collect();
+        let merges: Option<Vec<_>> =
+            file.metadata_strings("tokenizer.ggml.merges")?.iter().map(split).collect();
         let merges = merges.ok_or_else(|| TextError::Tokenizer("a merge is not two parts".into()))?;
         let types = match file.metadata().get("tokenizer.ggml.token_type") {
             Some(Value::I64Array(types)) => types.clone(),
@@ -254,7 +255,11 @@ impl Tokenizer {
             Err(error) => {
                 // Not reachable for byte-level BPE whose alphabet is complete; single bytes still say the same.
                 debug_assert!(false, "encode: {error}");
-                out.extend(text.bytes().filter_map(|b| self.bytes.iter().position(|t| t[..] == [b])).map(|id| id as TokenId));
+                out.extend(
+                    text.bytes()
+                        .filter_map(|b| self.bytes.iter().position(|t| t[..] == [b]))
+                        .map(|id| id as TokenId),
+                );
             }
         }
     }

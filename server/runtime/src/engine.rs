@@ -1,0 +1,173 @@
+//! The handle: submits generations, reports state, drains. Cheap to clone; never blocks on the engine.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use quarry_core::ids::{RequestId, TokenId};
+use quarry_core::request::{Request, RequestParts};
+use quarry_model::backend::Backend;
+use quarry_text::detokenizer::Detokenizer;
+use quarry_text::stop::StopMatcher;
+use tokio::sync::mpsc;
+
+use crate::bind::{Job, Times};
+use crate::engine_loop::{EngineLoop, Shared};
+use crate::generate::{Generate, Generation, SubmitError};
+use crate::inbox::Inbox;
+use crate::model_host::{HostError, ModelHost, ServedModel};
+use crate::observe::{Observer, Snapshot};
+use crate::options::EngineOptions;
+
+/// How often [`Engine::drain`] looks whether all is done.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// What a client refused for a full queue is told to wait, in seconds.
+const RETRY_AFTER_S: u32 = 2;
+/// Events beside text that one generation can have: its end, and text held back to its end.
+const END_EVENTS: usize = 4;
+
+/// The engine, from outside.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    models: Arc<Vec<Arc<ServedModel>>>,
+    next_id: Arc<AtomicU64>,
+    inbox: Arc<Inbox>,
+}
+
+impl Engine {
+    /// Loads every model (blocking; `progress` is told model and share done) and starts the engine thread.
+    ///
+    /// # Errors
+    /// [`HostError`] names the file and what is wrong with it.
+    pub fn start(
+        backend: Box<dyn Backend>,
+        options: EngineOptions,
+        observer: Arc<dyn Observer>,
+        progress: &mut dyn FnMut(&str, f32),
+    ) -> Result<Self, HostError> {
+        let host = ModelHost::load(backend, &options, progress)?;
+        let models = host.models.iter().map(|hosted| hosted.served.clone()).collect();
+        let inbox = Arc::new(Inbox::new(options.inbox_max));
+        let shared = Arc::new(Shared {
+            inbox: inbox.clone(),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+            snapshot: Mutex::new(Snapshot { healthy: true, ..Snapshot::default() }),
+        });
+        let engine = EngineLoop::new(host, options, shared.clone(), observer);
+        std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || engine.run())
+            .map_err(HostError::Thread)?;
+        Ok(Self { shared, models: Arc::new(models), next_id: Arc::new(AtomicU64::new(1)), inbox })
+    }
+
+    /// Every model served.
+    pub fn models(&self) -> Vec<Arc<ServedModel>> {
+        self.models.to_vec()
+    }
+
+    /// A model by name or alias.
+    pub fn model(&self, name: &str) -> Option<Arc<ServedModel>> {
+        let named = |m: &&Arc<ServedModel>| m.name == name || m.aliases.iter().any(|alias| alias == name);
+        self.models.iter().find(named).cloned()
+    }
+
+    /// Starts a generation. Never waits for the engine, but compiles the constraint (milliseconds, then cached).
+    ///
+    /// # Errors
+    /// [`SubmitError`]; what only the scheduler can know comes as the generation's first event instead.
+    pub fn submit(&self, g: Generate) -> Result<Generation, SubmitError> {
+        if self.shared.draining.load(Ordering::Acquire) {
+            return Err(SubmitError::ShuttingDown);
+        }
+        if !self.is_ready() {
+            return Err(SubmitError::NotReady);
+        }
+        let prompt_tokens = u32::try_from(g.prompt.len()).unwrap_or(u32::MAX);
+        let prompt_tokens_max = g.model.prompt_tokens_max;
+        if prompt_tokens > prompt_tokens_max {
+            return Err(SubmitError::PromptTooLong { prompt_tokens, prompt_tokens_max });
+        }
+        let room = g.model.context_tokens_max - prompt_tokens;
+        let tokens_max = g.tokens_max.unwrap_or(room).min(room);
+        let mut stop_tokens: Vec<TokenId> = g.stop_tokens;
+        if !g.ignore_eos {
+            stop_tokens.extend_from_slice(g.model.text.tokenizer.eos_tokens());
+        }
+        stop_tokens.sort_unstable();
+        stop_tokens.dedup();
+        let constraint = match &g.constraint {
+            Some(spec) => Some(g.model.text.constraints.compile(spec)?.start()),
+            None => None,
+        };
+        let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let request = Request::new(RequestParts {
+            id,
+            model: g.model.id,
+            prompt: g.prompt,
+            sampling: g.sampling,
+            tokens_max,
+            tokens_min: g.tokens_min,
+            stop_tokens: stop_tokens.clone(),
+            priority: g.priority,
+            cache_salt: g.cache_salt,
+        })?;
+        // A token makes at most one event, so this bound is never met and sending never waits.
+        let (sender, events) = mpsc::channel(tokens_max as usize + END_EVENTS);
+        let job = Job {
+            request: Some(request),
+            id,
+            detokenizer: Detokenizer::new(g.model.text.tokenizer.clone()),
+            stops: StopMatcher::new(g.stop_strings),
+            model: g.model,
+            events: sender,
+            constraint,
+            mask: Vec::new(),
+            stop_tokens,
+            tokens_min: g.tokens_min,
+            tokens_max,
+            output_tokens: 0,
+            tokens_unsent: 0,
+            times: Times::new(),
+            request_id: g.request_id,
+        };
+        let generation = Generation { id, events, inbox: self.inbox.clone(), ended: false };
+        match self.inbox.submit(job) {
+            Ok(()) => Ok(generation),
+            Err(queued) => Err(SubmitError::QueueFull { queued, retry_after_s: RETRY_AFTER_S }),
+        }
+    }
+
+    /// The engine at this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a request would be taken now.
+    pub fn is_ready(&self) -> bool {
+        self.shared.ready.load(Ordering::Acquire) && !self.shared.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether the engine gave up after repeated panics: the process should end with a non-zero status.
+    pub fn is_dead(&self) -> bool {
+        self.shared.dead.load(Ordering::Acquire)
+    }
+
+    /// Stops admitting, waits until all is answered or `within` is over, then cancels the rest and ends the thread.
+    pub async fn drain(&self, within: Duration) {
+        self.shared.draining.store(true, Ordering::Release);
+        self.inbox.drain();
+        let deadline = Instant::now() + within;
+        while Instant::now() < deadline && !self.is_dead() {
+            tokio::time::sleep(DRAIN_POLL).await;
+            let now = self.snapshot();
+            if now.running + now.waiting + now.swapped + now.suspended == 0 {
+                break;
+            }
+        }
+        self.inbox.stop();
+    }
+}

@@ -1,0 +1,434 @@
+//! The engine thread: mail → events → scheduler → plan → executor → outcome → events.
+//!
+//! One iteration is [`EngineLoop::turn`]. The supervisor around it catches a panic, answers what was in flight,
+//! reloads the executors from warm weights and goes on; too many panics in a window end the thread, and the handle
+//! reports the engine as dead.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use quarry_core::ids::{ModelId, RequestId, StepId, Tick};
+use quarry_core::plan::{Direction, Event, Refused, StepOutcome, StepPlan, SwapFailed};
+use quarry_core::sampler::SampleRow;
+use quarry_core::scheduler::Scheduler;
+use quarry_model::executor::{Batch, ExecError, Row, StepResult, SwapDone};
+use quarry_model::kv::HostPool;
+
+use crate::bind::Job;
+use crate::generate::GenerateError;
+use crate::inbox::{Inbox, Mail};
+use crate::model_host::ModelHost;
+use crate::observe::{Observer, Snapshot, StepStats};
+use crate::options::EngineOptions;
+
+/// How long an idle engine sleeps before it looks again; mail wakes it at once.
+const IDLE_WAIT: Duration = Duration::from_millis(500);
+/// How long it waits when only swaps are in flight.
+const SWAP_WAIT: Duration = Duration::from_micros(200);
+
+/// What the handle shares with the thread.
+pub struct Shared {
+    pub inbox: Arc<Inbox>,
+    pub ready: AtomicBool,
+    pub draining: AtomicBool,
+    /// The engine gave up; never cleared.
+    pub dead: AtomicBool,
+    pub snapshot: Mutex<Snapshot>,
+}
+
+/// Everything the thread owns.
+pub struct EngineLoop {
+    host: ModelHost,
+    options: EngineOptions,
+    shared: Arc<Shared>,
+    observer: Arc<dyn Observer>,
+    scheduler: Scheduler,
+    pool: HostPool,
+    jobs: HashMap<RequestId, Job>,
+    events: Vec<Event>,
+    plan: StepPlan,
+    result: StepResult,
+    swaps: Vec<SwapDone>,
+    swaps_in_flight: usize,
+    swap_directions: HashMap<quarry_core::ids::SwapId, Direction>,
+    active: Option<ModelId>,
+    started: Instant,
+    panics: VecDeque<Instant>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    restarts: u64,
+    swap_out_bytes: u64,
+    swap_in_bytes: u64,
+}
+
+/// Whether the thread goes on.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Again,
+    Stop,
+}
+
+impl EngineLoop {
+    pub fn new(
+        host: ModelHost,
+        options: EngineOptions,
+        shared: Arc<Shared>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let scheduler = Scheduler::new(options.scheduler.clone());
+        let pool = HostPool::new(options.swap_space_bytes);
+        let mut engine = Self {
+            host,
+            options,
+            shared,
+            observer,
+            scheduler,
+            pool,
+            jobs: HashMap::new(),
+            events: Vec::new(),
+            plan: StepPlan::default(),
+            result: StepResult::default(),
+            swaps: Vec::new(),
+            swaps_in_flight: 0,
+            swap_directions: HashMap::new(),
+            active: None,
+            started: Instant::now(),
+            panics: VecDeque::new(),
+            counters: Counters::default(),
+        };
+        engine.announce_models();
+        engine
+    }
+
+    /// Runs until told to stop, or until the engine gives up.
+    pub fn run(mut self) {
+        self.shared.ready.store(true, Ordering::Release);
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(Turn::Again) => {}
+                Ok(Turn::Stop) => break,
+                Err(panic) => {
+                    if !self.recover(&panic_text(&*panic)) {
+                        self.shared.dead.store(true, Ordering::Release);
+                        break;
+                    }
+                }
+            }
+        }
+        self.shared.ready.store(false, Ordering::Release);
+        self.fail_all("the engine stopped");
+        // What arrived after the last look is answered by its dropped channel.
+        drop(self.shared.inbox.take(None));
+        self.publish();
+    }
+
+    fn turn(&mut self) -> Turn {
+        let idle = self.jobs.is_empty() && self.swaps_in_flight == 0 && self.events.is_empty();
+        let mail = self.shared.inbox.take(idle.then_some(IDLE_WAIT));
+        if self.accept(mail) == Turn::Stop {
+            return Turn::Stop;
+        }
+        self.poll_swaps();
+        let now = Tick(self.started.elapsed().as_micros() as u64);
+        self.scheduler.step(now, &mut self.events, &mut self.plan);
+        let plan = std::mem::take(&mut self.plan);
+        self.settle(&plan);
+        self.switch(&plan);
+        self.start_swaps(&plan);
+        if !plan.rows.is_empty() {
+            let event = match self.execute(&plan) {
+                Ok(outcome) => Event::StepDone(outcome),
+                Err(error) => {
+                    tracing::error!(step = plan.id.0, %error, "step failed");
+                    Event::StepFailed(plan.id)
+                }
+            };
+            self.events.push(event);
+        } else if self.swaps_in_flight > 0 && self.events.is_empty() {
+            std::thread::sleep(SWAP_WAIT);
+        }
+        self.plan = plan;
+        self.publish();
+        Turn::Again
+    }
+
+    /// Turns mail into events.
+    fn accept(&mut self, mail: Mail) -> Turn {
+        if mail.stop {
+            return Turn::Stop;
+        }
+        if mail.drain {
+            self.events.push(Event::Shutdown);
+        }
+        for mut job in mail.submissions {
+            if let Some(request) = job.request.take() {
+                self.jobs.insert(job.id, job);
+                self.events.push(Event::Submit(request));
+            }
+        }
+        self.events.extend(mail.cancels.into_iter().map(Event::Cancel));
+        Turn::Again
+    }
+
+    /// Answers what ended or was refused.
+    fn settle(&mut self, plan: &StepPlan) {
+        for finished in &plan.finished {
+            if let Some(job) = self.jobs.remove(&finished.request) {
+                let request_id = job.request_id.clone();
+                let stats = job.finish(finished);
+                tracing::info!(
+                    request_id = %request_id,
+                    model = %stats.model,
+                    prompt_tokens = stats.prompt_tokens,
+                    cached_tokens = stats.cached_tokens,
+                    completion_tokens = stats.completion_tokens,
+                    queue_s = stats.queue_s,
+                    prefill_s = stats.prefill_s,
+                    decode_s = stats.decode_s,
+                    finish_reason = ?stats.reason,
+                    "request ended"
+                );
+                self.observer.request(&stats);
+            }
+        }
+        for &Refused { request, reason } in &plan.refused {
+            if let Some(job) = self.jobs.remove(&request) {
+                job.fail(GenerateError::Refused(reason));
+            }
+        }
+        for &host in &plan.host_released {
+            self.pool.release(host);
+        }
+    }
+
+    /// Every served model has its own executor, so a switch only changes whose turn it is.
+    fn switch(&mut self, plan: &StepPlan) {
+        let Some(target) = plan.switch_to else { return };
+        let known = self.host.get_mut(target).is_some();
+        if known {
+            self.active = Some(target);
+        }
+        let result = if known { Ok(()) } else { Err(quarry_core::plan::SwitchFailed) };
+        self.events.push(Event::SwitchDone(target, result));
+    }
+
+    fn start_swaps(&mut self, plan: &StepPlan) {
+        for order in &plan.swaps {
+            let started = match self.host.get_mut(order.model) {
+                Some(hosted) => hosted.executor.swap(order.id, &self.pool, &order.moves),
+                None => Err(ExecError::BadMove(format!("model {} is not here", order.model))),
+            };
+            match started {
+                Ok(()) => {
+                    self.swaps_in_flight += 1;
+                    if let Some(first) = order.moves.first() {
+                        self.swap_directions.insert(order.id, first.direction);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(swap = order.id.0, %error, "swap failed");
+                    self.events.push(Event::SwapDone(order.id, Err(SwapFailed)));
+                }
+            }
+        }
+    }
+
+    fn poll_swaps(&mut self) {
+        if self.swaps_in_flight == 0 {
+            return;
+        }
+        for hosted in &mut self.host.models {
+            hosted.executor.poll(&mut self.swaps);
+        }
+        for done in self.swaps.drain(..) {
+            self.swaps_in_flight -= 1;
+            match self.swap_directions.remove(&done.id) {
+                Some(Direction::Out) => self.counters.swap_out_bytes += done.bytes as u64,
+                Some(Direction::In) => self.counters.swap_in_bytes += done.bytes as u64,
+                None => {}
+            }
+            let result = done.result.map_err(|error| {
+                tracing::warn!(swap = done.id.0, %error, "swap failed");
+                SwapFailed
+            });
+            self.events.push(Event::SwapDone(done.id, result));
+        }
+    }
+
+    /// Runs the plan's rows: masks are computed while the forward pass runs.
+    fn execute(&mut self, plan: &StepPlan) -> Result<StepOutcome, ExecError> {
+        let model =
+            plan.model.ok_or_else(|| ExecError::BadBatch("a plan with rows names no model".into()))?;
+        let Self { host, scheduler, jobs, result, observer, .. } = self;
+        let hosted =
+            host.get_mut(model).ok_or_else(|| ExecError::BadBatch(format!("model {model} is not here")))?;
+        let begun = Instant::now();
+        if !plan.copies.is_empty() {
+            hosted.executor.copy_blocks(&plan.copies)?;
+        }
+        let mut rows = Vec::with_capacity(plan.rows.len());
+        let wanted: Vec<[usize; 1]> = plan.rows.iter().map(|r| [(r.end - r.start - 1) as usize]).collect();
+        for (row, wanted) in plan.rows.iter().zip(&wanted) {
+            let sequence = scheduler
+                .sequence(row.sequence)
+                .ok_or_else(|| ExecError::BadBatch(format!("sequence {} is gone", row.sequence)))?;
+            rows.push(Row {
+                tokens: &sequence.tokens()[row.start as usize..row.end as usize],
+                first_position: row.start as usize,
+                blocks: &row.blocks,
+                wanted: if row.samples { wanted } else { &[] },
+            });
+            if let Some(job) = jobs.get_mut(&row.request) {
+                job.times.scheduled.get_or_insert(begun);
+            }
+        }
+        let ticket = hosted.executor.submit(&Batch { rows: &rows })?;
+
+        let mask_begun = Instant::now();
+        let sampling = || plan.rows.iter().filter(|row| row.samples);
+        let mut broken = Vec::new();
+        for row in sampling() {
+            if let Some(job) = jobs.get_mut(&row.request)
+                && let Err(error) = job.prepare_mask()
+            {
+                tracing::error!(request_id = %job.request_id, %error, "mask failed");
+                broken.push(row.request);
+            }
+        }
+        let mask_s = mask_begun.elapsed().as_secs_f64();
+
+        let mut samples = Vec::new();
+        for row in sampling() {
+            let sequence = scheduler
+                .sequence(row.sequence)
+                .ok_or_else(|| ExecError::BadBatch(format!("sequence {} is gone", row.sequence)))?;
+            let (prompt, output) = sequence.tokens().split_at(sequence.prompt_tokens() as usize);
+            let job = jobs.get(&row.request);
+            let masked = job.filter(|job| job.constraint.is_some() && !broken.contains(&row.request));
+            let early = job.filter(|job| (output.len() as u32) < job.tokens_min);
+            samples.push(SampleRow {
+                params: sequence.sampling(),
+                prompt,
+                output,
+                mask: masked.map(|job| job.mask.as_slice()),
+                forbidden: early.map_or(&[], |job| &job.stop_tokens),
+            });
+        }
+        hosted.executor.finish(ticket, &samples, result)?;
+
+        let now = Instant::now();
+        let mut outcome = StepOutcome { id: plan.id, rows: Vec::new() };
+        let mut forced = 0;
+        for (row, sampled) in sampling().zip(&result.sampled) {
+            let mut taken = match jobs.get_mut(&row.request) {
+                Some(job) => job.take(row.sequence, sampled.token, now),
+                None => quarry_core::plan::RowOutcome {
+                    sequence: row.sequence,
+                    token: sampled.token,
+                    forced: Vec::new(),
+                    finish: Some(quarry_core::plan::FinishReason::Cancelled),
+                },
+            };
+            if broken.contains(&row.request) {
+                taken.finish = Some(quarry_core::plan::FinishReason::Failed);
+            }
+            forced += taken.forced.len() as u32;
+            outcome.rows.push(taken);
+        }
+        observer.step(&StepStats {
+            model: hosted.served.name.clone(),
+            rows: plan.rows.len() as u32,
+            tokens: plan.rows.iter().map(|row| row.end - row.start).sum(),
+            sampled: result.sampled.len() as u32,
+            forced,
+            seconds: now.duration_since(begun).as_secs_f64(),
+            mask_s,
+        });
+        Ok(outcome)
+    }
+
+    /// After a panic: everyone in flight gets an answer, the executors are made anew, the scheduler starts empty.
+    /// False when that happened too often or fails.
+    fn recover(&mut self, panic: &str) -> bool {
+        let now = Instant::now();
+        self.panics.push_back(now);
+        let window = Duration::from_secs_f64(self.options.restart_window_s);
+        while self.panics.front().is_some_and(|first| now.duration_since(*first) > window) {
+            self.panics.pop_front();
+        }
+        tracing::error!(panic, recent = self.panics.len(), "the engine panicked");
+        self.shared.ready.store(false, Ordering::Release);
+        self.fail_all(&format!("the engine panicked: {panic}"));
+        if self.panics.len() > self.options.restarts_max {
+            tracing::error!("the engine gives up");
+            return false;
+        }
+        self.events.clear();
+        self.swaps.clear();
+        self.swaps_in_flight = 0;
+        self.swap_directions.clear();
+        self.plan = StepPlan { id: StepId::default(), ..StepPlan::default() };
+        self.scheduler = Scheduler::new(self.options.scheduler.clone());
+        self.pool = HostPool::new(self.options.swap_space_bytes);
+        if let Err(error) = self.host.reactivate() {
+            tracing::error!(%error, "the engine could not be reloaded and gives up");
+            return false;
+        }
+        self.counters.restarts += 1;
+        self.announce_models();
+        self.shared.ready.store(true, Ordering::Release);
+        true
+    }
+
+    /// Tells the scheduler of every model; the first (or the one active before) becomes active.
+    fn announce_models(&mut self) {
+        for hosted in &self.host.models {
+            self.events.push(Event::Load(hosted.setup(&self.options)));
+        }
+        let first = self.host.models.first().map(|hosted| hosted.served.id);
+        self.active = self.active.or(first);
+        if let Some(active) = self.active {
+            self.events.push(Event::SwitchRequested(active));
+        }
+    }
+
+    fn fail_all(&mut self, why: &str) {
+        for (_, job) in self.jobs.drain() {
+            job.fail(GenerateError::Engine(why.to_owned()));
+        }
+    }
+
+    fn publish(&mut self) {
+        let counts = self.scheduler.counts();
+        let model = self.active.and_then(|id| self.host.get_mut(id)).map(|h| h.served.name.clone());
+        let snapshot = Snapshot {
+            model: model.unwrap_or_default(),
+            running: counts.running as u32,
+            waiting: counts.waiting as u32,
+            swapped: counts.swapped as u32,
+            suspended: counts.suspended as u32,
+            kv_usage: counts.kv_usage(),
+            host_pool_bytes: self.pool.bytes_used() as u64,
+            host_pool_bytes_max: self.pool.bytes_max() as u64,
+            prefix_query_tokens: counts.prefix_query_tokens,
+            prefix_hit_tokens: counts.prefix_hit_tokens,
+            preemptions: counts.preemptions,
+            swap_out_bytes: self.counters.swap_out_bytes,
+            swap_in_bytes: self.counters.swap_in_bytes,
+            restarts: self.counters.restarts,
+            healthy: !self.shared.dead.load(Ordering::Acquire),
+        };
+        *self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

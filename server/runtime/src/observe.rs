@@ -1,0 +1,102 @@
+//! What the runtime tells whoever measures it. The edge turns this into metrics; nothing here knows their names.
+
+use quarry_core::plan::FinishReason;
+
+/// Hears of every step and every ended request, on the engine's thread: must be quick and must not block.
+pub trait Observer: Send + Sync {
+    /// A step ran.
+    fn step(&self, stats: &StepStats);
+    /// A request ended.
+    fn request(&self, stats: &RequestStats);
+}
+
+/// For tests and tools that measure nothing.
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    fn step(&self, _: &StepStats) {}
+    fn request(&self, _: &RequestStats) {}
+}
+
+/// One step.
+#[derive(Clone, Debug, Default)]
+pub struct StepStats {
+    /// Model name.
+    pub model: String,
+    /// Rows of the batch.
+    pub rows: u32,
+    /// Tokens run, all rows.
+    pub tokens: u32,
+    /// Tokens drawn.
+    pub sampled: u32,
+    /// Tokens that constraints forced.
+    pub forced: u32,
+    /// Submit to finish, seconds.
+    pub seconds: f64,
+    /// Of these, computing masks.
+    pub mask_s: f64,
+}
+
+/// One ended request.
+#[derive(Clone, Debug)]
+pub struct RequestStats {
+    /// Model name.
+    pub model: String,
+    /// How it ended.
+    pub reason: FinishReason,
+    /// Prompt tokens.
+    pub prompt_tokens: u32,
+    /// Of these, from the prefix cache.
+    pub cached_tokens: u32,
+    /// Output tokens.
+    pub completion_tokens: u32,
+    /// The bound it ran under.
+    pub tokens_max: u32,
+    /// Arrival to first step, seconds.
+    pub queue_s: f64,
+    /// First step to first token.
+    pub prefill_s: f64,
+    /// First token to end.
+    pub decode_s: f64,
+    /// Arrival to first token; `None` where there was none.
+    pub ttft_s: Option<f64>,
+    /// Arrival to end.
+    pub e2e_s: f64,
+    /// Between tokens; bounded by the output.
+    pub inter_token_s: Vec<f32>,
+}
+
+/// The engine at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The active model's name.
+    pub model: String,
+    /// Sequences in the running set.
+    pub running: u32,
+    /// Sequences waiting for admission.
+    pub waiting: u32,
+    /// Sequences in the host pool.
+    pub swapped: u32,
+    /// Sequences of a model that is not active.
+    pub suspended: u32,
+    /// Blocks held by sequences over all blocks, 0 to 1.
+    pub kv_usage: f64,
+    /// Bytes in the host pool.
+    pub host_pool_bytes: u64,
+    /// Its bound.
+    pub host_pool_bytes_max: u64,
+    /// Tokens looked up in the prefix cache, since start.
+    pub prefix_query_tokens: u64,
+    /// Tokens found there.
+    pub prefix_hit_tokens: u64,
+    /// Preemptions since start.
+    pub preemptions: u64,
+    /// Bytes swapped out and in, since start.
+    pub swap_out_bytes: u64,
+    /// Bytes swapped in.
+    pub swap_in_bytes: u64,
+    /// Times the engine was restarted after a panic.
+    pub restarts: u64,
+    /// Cleared when the engine gave up.
+    pub healthy: bool,
+}

@@ -1,0 +1,65 @@
+//! Everything the engine is built from. Resolved by `main` from the one config file; nothing here has a source.
+
+use std::path::PathBuf;
+
+use quarry_core::scheduler::SchedulerLimits;
+
+/// A model to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSource {
+    /// What clients call it.
+    pub name: String,
+    /// Other names for it.
+    pub aliases: Vec<String>,
+    /// The GGUF file.
+    pub path: PathBuf,
+}
+
+/// The engine's bounds.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Models to serve; the first is active at start.
+    pub models: Vec<ModelSource>,
+    /// Bytes of KV memory on the device, all models together.
+    pub kv_bytes: usize,
+    /// Prompt + output tokens at most, per model; the file's own bound where smaller. `None` takes the file's.
+    pub context_tokens_max: Option<u32>,
+    /// KV positions per block.
+    pub block_tokens: u32,
+    /// Tokens of one step.
+    pub step_tokens_max: u32,
+    /// Rows of one step.
+    pub step_rows_max: u32,
+    /// Host pool bound in bytes.
+    pub swap_space_bytes: usize,
+    /// The scheduler's own bounds (queue and so on).
+    pub scheduler: SchedulerLimits,
+    /// Submissions between two looks of the engine thread into its mailbox.
+    pub inbox_max: usize,
+    /// Restarts after panics within [`EngineOptions::restart_window_s`] before the engine gives up.
+    pub restarts_max: usize,
+    /// See `restarts_max`.
+    pub restart_window_s: f64,
+}
+
+/// Bytes of one KV slab; every model's block must fit.
+pub const SLAB_BYTES: usize = 64 << 20;
+
+impl EngineOptions {
+    /// Defaults for these models.
+    pub fn new(models: Vec<ModelSource>) -> Self {
+        Self {
+            models,
+            kv_bytes: 2 << 30,
+            context_tokens_max: None,
+            block_tokens: 32,
+            step_tokens_max: 512,
+            step_rows_max: 64,
+            swap_space_bytes: 4 << 30,
+            scheduler: SchedulerLimits::default(),
+            inbox_max: 1024,
+            restarts_max: 3,
+            restart_window_s: 60.0,
+        }
+    }
+}
