@@ -1,44 +1,51 @@
-//! The only place that maps a file.
+//! The bytes of a file: mapped, or owned for tests and fuzzing. The crate's only `unsafe` is the map.
+//!
+//! If someone else truncates a mapped file, reading past its new end raises SIGBUS and ends the process; writing
+//! into it changes weights under our feet. No portable call prevents either. The registry therefore replaces
+//! model files by rename and removes them by unlink, both of which leave an existing map intact.
 
-use std::fs::File;
-use std::io::Error;
+use std::fs::{self, File};
 use std::ops::Deref;
 use std::path::Path;
 
-use super::parse::FormatError;
+use memmap2::Mmap;
 
-/// The bytes of a weight file: mapped, or held.
-#[derive(Debug)]
-pub enum Bytes {
-    /// A private read-only map.
-    Map(memmap2::Mmap),
-    /// In memory, for tests.
-    Held(Vec<u8>),
+use crate::FormatError;
+
+/// Read-only bytes.
+pub(super) enum Bytes {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
 }
 
 impl Bytes {
-    /// Maps `path`.
-    ///
-    /// # Errors
-    /// [`FormatError::Io`] with the path.
-    pub fn map(path: &Path) -> Result<Self, FormatError> {
-        let broken = |source: Error| FormatError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(broken)?;
-        // SAFETY: the map is private and read-only, and its length is the file's at this moment. Model files are
-        // written to a temporary name and renamed, never truncated in place (quarry-models), so no page goes away
-        // under the map; another program that truncates the file would raise SIGBUS, as it would in every engine.
-        #[allow(unsafe_code)]
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(broken)?;
-        Ok(Self::Map(map))
+    /// Maps a regular file.
+    pub(super) fn map(path: &Path) -> Result<Self, FormatError> {
+        let failed = |source| FormatError::Open { path: path.to_owned(), source };
+        // Asked before opening: opening a pipe would wait for a writer.
+        if !fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(FormatError::NotAFile.within(path));
+        }
+        let file = File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.len() == 0 {
+            return Ok(Bytes::Owned(Vec::new()));
+        }
+        #[expect(unsafe_code, reason = "mapping is the point of this file")]
+        // SAFETY: `file` is open for reading, is a regular file and is not empty (checked above); the map is
+        // private to this type and only lent as `&[u8]`. That nobody truncates or rewrites the file meanwhile is
+        // the module's documented assumption.
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        Ok(Bytes::Mapped(map))
     }
 }
 
 impl Deref for Bytes {
     type Target = [u8];
+
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Map(map) => map,
-            Self::Held(bytes) => bytes,
+            Bytes::Mapped(map) => map,
+            Bytes::Owned(bytes) => bytes,
         }
     }
 }

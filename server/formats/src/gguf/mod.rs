@@ -1,35 +1,27 @@
-//! GGUF v2 and v3 files (source: `docs/gguf.md` of ggml): typed metadata and named tensors over one map.
+//! GGUF v2 and v3 (source: ggml's docs/gguf.md): a read-only map, checked once as a whole when it is opened.
 //!
-//! [`parse`] checks everything once; afterwards a tensor's bytes are a slice that cannot be out of bounds.
+//! [`GgufFile::open`] maps a file, [`GgufFile::from_bytes`] takes bytes in memory; both run the same checks, so
+//! that afterwards every [`TensorInfo`] is known to lie inside the file and [`GgufFile::tensor`] cannot fail on
+//! bounds. [`Writer`] makes small files for tests and generated models.
 
+mod cursor;
+mod layout;
+pub mod limits;
 mod map;
+mod metadata;
 mod parse;
 mod writer;
 
 use std::collections::HashMap;
 use std::path::Path;
 
-pub use map::Bytes;
-pub use parse::FormatError;
-pub use writer::Writer;
-
+pub use crate::FormatError;
 use crate::quant::TensorType;
+use map::Bytes;
+use parse::Parsed;
 
-/// A metadata value. Integers are widened; arrays are homogeneous and one-dimensional.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub enum Value {
-    U64(u64),
-    I64(i64),
-    F64(f64),
-    Bool(bool),
-    String(String),
-    U64Array(Vec<u64>),
-    I64Array(Vec<i64>),
-    F64Array(Vec<f64>),
-    BoolArray(Vec<bool>),
-    StringArray(Vec<String>),
-}
+pub use metadata::{FromValue, Value};
+pub use writer::Writer;
 
 /// A tensor's place and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +30,7 @@ pub struct TensorInfo {
     pub name: String,
     /// Element type.
     pub kind: TensorType,
-    /// Row-major, slowest first (the file stores it the other way round): `[rows, columns]` for a matrix.
+    /// Row-major, slowest first (GGUF stores it the other way round): `[rows, columns]` for a matrix.
     pub shape: Vec<usize>,
     /// Bytes from the start of the file.
     pub offset: usize,
@@ -47,7 +39,6 @@ pub struct TensorInfo {
 }
 
 /// A mapped, checked GGUF file.
-#[derive(Debug)]
 pub struct GgufFile {
     bytes: Bytes,
     metadata: HashMap<String, Value>,
@@ -56,22 +47,26 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Maps and checks a file.
+    /// Maps and checks a file. The file must not be truncated or rewritten while this value lives: reading past
+    /// a shortened end ends the process (SIGBUS). Replacing it by rename, or unlinking it, is safe.
     ///
     /// # Errors
-    /// [`FormatError`] says what is wrong and at which byte or name.
+    /// [`FormatError::Open`] from the operating system, else [`FormatError::Content`] with what is wrong where.
     pub fn open(path: &Path) -> Result<Self, FormatError> {
-        Self::from_bytes(Bytes::map(path)?)
+        Self::checked(Bytes::map(path)?).map_err(|error| error.within(path))
     }
 
-    /// Checks bytes that are already there.
+    /// Checks a file that is in memory.
     ///
     /// # Errors
-    /// As [`GgufFile::open`].
-    pub fn from_bytes(bytes: Bytes) -> Result<Self, FormatError> {
-        let (metadata, tensors) = parse::parse(&bytes)?;
-        let by_name = tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
-        Ok(Self { bytes, metadata, tensors, by_name })
+    /// What is wrong with it, and where.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, FormatError> {
+        Self::checked(Bytes::Owned(bytes))
+    }
+
+    fn checked(bytes: Bytes) -> Result<Self, FormatError> {
+        let Parsed { metadata, tensors, by_name } = parse::parse(&bytes)?;
+        Ok(GgufFile { bytes, metadata, tensors, by_name })
     }
 
     /// All metadata.
@@ -89,60 +84,14 @@ impl GgufFile {
         let info = &self.tensors[*self.by_name.get(name)?];
         Some((info, &self.bytes[info.offset..info.offset + info.bytes]))
     }
-
-    /// A string value.
-    ///
-    /// # Errors
-    /// [`FormatError::MissingKey`] or [`FormatError::WrongValue`].
-    pub fn metadata_str(&self, key: &str) -> Result<&str, FormatError> {
-        match self.value(key)? {
-            Value::String(value) => Ok(value),
-            _ => Err(wrong(key, "a string")),
-        }
-    }
-
-    /// An integer value that fits.
-    ///
-    /// # Errors
-    /// As [`GgufFile::metadata_str`].
-    pub fn metadata_usize(&self, key: &str) -> Result<usize, FormatError> {
-        let fit = match *self.value(key)? {
-            Value::U64(value) => usize::try_from(value).ok(),
-            Value::I64(value) => usize::try_from(value).ok(),
-            _ => None,
-        };
-        fit.ok_or_else(|| wrong(key, "a non-negative integer"))
-    }
-
-    /// A number.
-    ///
-    /// # Errors
-    /// As [`GgufFile::metadata_str`].
-    pub fn metadata_f32(&self, key: &str) -> Result<f32, FormatError> {
-        match *self.value(key)? {
-            Value::F64(value) => Ok(value as f32),
-            Value::U64(value) => Ok(value as f32),
-            Value::I64(value) => Ok(value as f32),
-            _ => Err(wrong(key, "a number")),
-        }
-    }
-
-    /// An array of strings.
-    ///
-    /// # Errors
-    /// As [`GgufFile::metadata_str`].
-    pub fn metadata_strings(&self, key: &str) -> Result<&[String], FormatError> {
-        match self.value(key)? {
-            Value::StringArray(values) => Ok(values),
-            _ => Err(wrong(key, "an array of strings")),
-        }
-    }
-
-    fn value(&self, key: &str) -> Result<&Value, FormatError> {
-        self.metadata.get(key).ok_or_else(|| FormatError::MissingKey { key: key.to_owned() })
-    }
 }
 
-fn wrong(key: &str, expected: &'static str) -> FormatError {
-    FormatError::WrongValue { key: key.to_owned(), expected }
+impl std::fmt::Debug for GgufFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GgufFile")
+            .field("bytes", &self.bytes.len())
+            .field("metadata", &self.metadata.len())
+            .field("tensors", &self.tensors.len())
+            .finish()
+    }
 }

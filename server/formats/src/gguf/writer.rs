@@ -1,19 +1,21 @@
-//! Writing GGUF v3, for small generated models and tests.
+//! Writes small GGUF v3 files: test fixtures and generated models. Holds everything in memory.
+//!
+//! Values are narrowed to what other readers expect of the usual keys: integers that fit are written as 32 bits,
+//! floats that are exact in 32 bits as `f32`.
+
+use std::io::{self, Write};
 
 use super::Value;
+use super::limits::ALIGNMENT_DEFAULT;
+use super::parse::{MAGIC, value_type as t};
 use crate::quant::TensorType;
 
-/// Collects metadata and tensors, then gives the file's bytes.
-#[derive(Default)]
+/// Collects metadata and tensors, then writes them in that order.
+#[derive(Clone, Debug, Default)]
 pub struct Writer {
-    metadata: Vec<u8>,
-    metadata_count: u64,
-    headers: Vec<u8>,
-    tensor_count: u64,
-    data: Vec<u8>,
+    metadata: Vec<(String, Value)>,
+    tensors: Vec<(String, TensorType, Vec<usize>, Vec<u8>)>,
 }
-
-const ALIGNMENT: usize = 32;
 
 impl Writer {
     /// An empty file.
@@ -21,76 +23,126 @@ impl Writer {
         Self::default()
     }
 
-    /// Adds a metadata value. Unsigned integers are written as u32 where they fit, floats as f32.
+    /// Adds a metadata entry. `general.alignment` is the reader's default; do not set another.
     pub fn metadata(&mut self, key: &str, value: &Value) -> &mut Self {
-        string(&mut self.metadata, key);
-        self.metadata_count += 1;
-        let out = &mut self.metadata;
-        match value {
-            Value::U64(v) => match u32::try_from(*v) {
-                Ok(v) => scalar(out, 4, &v.to_le_bytes()),
-                Err(_) => scalar(out, 10, &v.to_le_bytes()),
-            },
-            Value::I64(v) => scalar(out, 11, &v.to_le_bytes()),
-            Value::F64(v) => scalar(out, 6, &(*v as f32).to_le_bytes()),
-            Value::Bool(v) => scalar(out, 7, &[u8::from(*v)]),
-            Value::String(v) => {
-                out.extend(8u32.to_le_bytes());
-                string(out, v);
+        self.metadata.push((key.to_owned(), value.clone()));
+        self
+    }
+
+    /// Adds a tensor: `shape` slowest first, `data` in the encoding of `kind` (see [`crate::quant::encode`]).
+    pub fn tensor(&mut self, name: &str, kind: TensorType, shape: &[usize], data: &[u8]) -> &mut Self {
+        self.tensors.push((name.to_owned(), kind, shape.to_vec(), data.to_vec()));
+        self
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut header = Vec::new();
+        header.extend(MAGIC);
+        header.extend(3_u32.to_le_bytes());
+        header.extend((self.tensors.len() as u64).to_le_bytes());
+        header.extend((self.metadata.len() as u64).to_le_bytes());
+        for (key, value) in &self.metadata {
+            string(&mut header, key);
+            write_value(&mut header, value);
+        }
+        let mut offset = 0_usize;
+        for (name, kind, shape, data) in &self.tensors {
+            string(&mut header, name);
+            header.extend((shape.len() as u32).to_le_bytes());
+            for &n in shape.iter().rev() {
+                header.extend((n as u64).to_le_bytes());
             }
-            Value::U64Array(v) => array(out, 10, v, |out, v| out.extend(v.to_le_bytes())),
-            Value::I64Array(v) => array(out, 11, v, |out, v| out.extend(v.to_le_bytes())),
-            Value::F64Array(v) => array(out, 6, v, |out, v| out.extend((*v as f32).to_le_bytes())),
-            Value::BoolArray(v) => array(out, 7, v, |out, v| out.push(u8::from(*v))),
-            Value::StringArray(v) => array(out, 8, v, |out, v| string(out, v)),
+            header.extend(kind.id().to_le_bytes());
+            header.extend((offset as u64).to_le_bytes());
+            offset = (offset + data.len()).next_multiple_of(ALIGNMENT_DEFAULT);
         }
-        self
+        header.resize(header.len().next_multiple_of(ALIGNMENT_DEFAULT), 0);
+        out.write_all(&header)?;
+        for (_, _, _, data) in &self.tensors {
+            out.write_all(data)?;
+            let padding = data.len().next_multiple_of(ALIGNMENT_DEFAULT) - data.len();
+            out.write_all(&[0; ALIGNMENT_DEFAULT][..padding])?;
+        }
+        Ok(())
     }
 
-    /// Adds a tensor; `shape` slowest first, `bytes` encoded as `kind`.
-    pub fn tensor(&mut self, name: &str, kind: TensorType, shape: &[usize], bytes: &[u8]) -> &mut Self {
-        string(&mut self.headers, name);
-        self.headers.extend((shape.len() as u32).to_le_bytes());
-        for &dimension in shape.iter().rev() {
-            self.headers.extend((dimension as u64).to_le_bytes());
-        }
-        self.headers.extend((kind as u32).to_le_bytes());
-        self.headers.extend((self.data.len() as u64).to_le_bytes());
-        self.tensor_count += 1;
-        self.data.extend_from_slice(bytes);
-        self.data.resize(self.data.len().next_multiple_of(ALIGNMENT), 0);
-        self
-    }
-
-    /// The whole file.
+    /// The file's bytes.
     pub fn finish(&self) -> Vec<u8> {
-        let mut out = b"GGUF".to_vec();
-        out.extend(3u32.to_le_bytes());
-        out.extend(self.tensor_count.to_le_bytes());
-        out.extend(self.metadata_count.to_le_bytes());
-        out.extend(&self.metadata);
-        out.extend(&self.headers);
-        out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
-        out.extend(&self.data);
-        out
+        let mut bytes = Vec::new();
+        self.write_to(&mut bytes).expect("writing to a Vec does not fail");
+        bytes
     }
 }
 
-fn string(out: &mut Vec<u8>, s: &str) {
-    out.extend((s.len() as u64).to_le_bytes());
-    out.extend(s.as_bytes());
+fn string(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
 }
 
-fn scalar(out: &mut Vec<u8>, kind: u32, bytes: &[u8]) {
-    out.extend(kind.to_le_bytes());
-    out.extend(bytes);
-}
-
-fn array<T>(out: &mut Vec<u8>, kind: u32, values: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
-    out.extend(9u32.to_le_bytes());
-    out.extend(kind.to_le_bytes());
-    out.extend((values.len() as u64).to_le_bytes());
-    for value in values {
-        write(out, value);
+fn write_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::U64(n) => scalars(out, false, u64_type(&[*n]), &[*n], u64_bytes),
+        Value::U64Array(a) => scalars(out, true, u64_type(a), a, u64_bytes),
+        Value::I64(n) => scalars(out, false, i64_type(&[*n]), &[*n], i64_bytes),
+        Value::I64Array(a) => scalars(out, true, i64_type(a), a, i64_bytes),
+        Value::F64(x) => scalars(out, false, f64_type(&[*x]), &[*x], f64_bytes),
+        Value::F64Array(a) => scalars(out, true, f64_type(a), a, f64_bytes),
+        Value::Bool(b) => scalars(out, false, t::BOOL, &[*b], |out, _, b| out.push(u8::from(b))),
+        Value::BoolArray(a) => scalars(out, true, t::BOOL, a, |out, _, b| out.push(u8::from(b))),
+        Value::String(s) => {
+            out.extend(t::STRING.to_le_bytes());
+            string(out, s);
+        }
+        Value::StringArray(a) => {
+            out.extend(t::ARRAY.to_le_bytes());
+            out.extend(t::STRING.to_le_bytes());
+            out.extend((a.len() as u64).to_le_bytes());
+            a.iter().for_each(|s| string(out, s));
+        }
     }
+}
+
+fn scalars<T: Copy>(
+    out: &mut Vec<u8>,
+    is_array: bool,
+    kind: u32,
+    values: &[T],
+    write: impl Fn(&mut Vec<u8>, u32, T),
+) {
+    if is_array {
+        out.extend(t::ARRAY.to_le_bytes());
+    }
+    out.extend(kind.to_le_bytes());
+    if is_array {
+        out.extend((values.len() as u64).to_le_bytes());
+    }
+    values.iter().for_each(|&v| write(out, kind, v));
+}
+
+fn u64_type(values: &[u64]) -> u32 {
+    if values.iter().all(|&n| u32::try_from(n).is_ok()) { t::U32 } else { t::U64 }
+}
+
+fn u64_bytes(out: &mut Vec<u8>, kind: u32, n: u64) {
+    if kind == t::U32 { out.extend((n as u32).to_le_bytes()) } else { out.extend(n.to_le_bytes()) }
+}
+
+fn i64_type(values: &[i64]) -> u32 {
+    if values.iter().all(|&n| i32::try_from(n).is_ok()) { t::I32 } else { t::I64 }
+}
+
+fn i64_bytes(out: &mut Vec<u8>, kind: u32, n: i64) {
+    if kind == t::I32 { out.extend((n as i32).to_le_bytes()) } else { out.extend(n.to_le_bytes()) }
+}
+
+fn f64_type(values: &[f64]) -> u32 {
+    if values.iter().all(|&x| f64::from(x as f32).to_bits() == x.to_bits()) { t::F32 } else { t::F64 }
+}
+
+fn f64_bytes(out: &mut Vec<u8>, kind: u32, x: f64) {
+    if kind == t::F32 { out.extend((x as f32).to_le_bytes()) } else { out.extend(x.to_le_bytes()) }
 }

@@ -1,16 +1,35 @@
 //! Tensor element types and their block formats, decoded exactly as the `gguf` Python package does.
 //!
-//! One file per block format: the block byte by byte, the formula, the scalar decode. SIMD lives in the back ends.
+//! One file per format. A block is a `repr(C)` struct of byte arrays, so it has alignment 1 and a tensor's bytes
+//! can be viewed as blocks wherever they lie ([`blocks`]). [`decode`] and [`encode`] are scalar and meant
+//! as references; fast paths live in the back ends. The encoders are the simple forms: correct to half a step,
+//! without the search for better scales that published files went through.
 
-pub mod q4_0;
-pub mod q4_1;
-pub mod q4_k;
-pub mod q5_0;
-pub mod q5_k;
-pub mod q6_k;
-pub mod q8_0;
+mod bf16;
+mod f16;
+mod f32;
+mod k_scales;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_k;
+mod q6_k;
+mod q8_0;
 
-use half::{bf16, f16};
+use bytemuck::Pod;
+
+pub use bf16::BlockBF16;
+pub use f16::BlockF16;
+pub use f32::BlockF32;
+pub use k_scales::unpack_scales;
+pub use q4_0::BlockQ4_0;
+pub use q4_1::BlockQ4_1;
+pub use q4_k::BlockQ4K;
+pub use q5_0::BlockQ5_0;
+pub use q5_k::BlockQ5K;
+pub use q6_k::BlockQ6K;
+pub use q8_0::BlockQ8_0;
 
 /// Element type of a tensor, with its id in GGUF files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,119 +48,175 @@ pub enum TensorType {
     BF16 = 30,
 }
 
+/// Calls `$call::<Block>($args)` for the block struct of a [`TensorType`].
+macro_rules! for_block {
+    ($kind:expr, $call:ident($($args:expr),*)) => {
+        match $kind {
+            TensorType::F32 => $call::<BlockF32>($($args),*),
+            TensorType::F16 => $call::<BlockF16>($($args),*),
+            TensorType::BF16 => $call::<BlockBF16>($($args),*),
+            TensorType::Q4_0 => $call::<BlockQ4_0>($($args),*),
+            TensorType::Q4_1 => $call::<BlockQ4_1>($($args),*),
+            TensorType::Q5_0 => $call::<BlockQ5_0>($($args),*),
+            TensorType::Q8_0 => $call::<BlockQ8_0>($($args),*),
+            TensorType::Q4K => $call::<BlockQ4K>($($args),*),
+            TensorType::Q5K => $call::<BlockQ5K>($($args),*),
+            TensorType::Q6K => $call::<BlockQ6K>($($args),*),
+        }
+    };
+}
+
 impl TensorType {
     /// Every supported type.
-    pub const ALL: [Self; 10] = [
-        Self::F32,
-        Self::F16,
-        Self::BF16,
-        Self::Q4_0,
-        Self::Q4_1,
-        Self::Q5_0,
-        Self::Q8_0,
-        Self::Q4K,
-        Self::Q5K,
-        Self::Q6K,
+    pub const ALL: [TensorType; 10] = [
+        TensorType::F32,
+        TensorType::F16,
+        TensorType::BF16,
+        TensorType::Q4_0,
+        TensorType::Q4_1,
+        TensorType::Q5_0,
+        TensorType::Q8_0,
+        TensorType::Q4K,
+        TensorType::Q5K,
+        TensorType::Q6K,
     ];
 
-    /// The type with this id in GGUF files.
+    /// The type with this id in GGUF files, where it is supported.
     pub fn from_id(id: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u32 == id)
+        Self::ALL.into_iter().find(|kind| kind.id() == id)
     }
 
-    /// As written by people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::BF16 => "BF16",
-            Self::Q4_0 => "Q4_0",
-            Self::Q4_1 => "Q4_1",
-            Self::Q5_0 => "Q5_0",
-            Self::Q8_0 => "Q8_0",
-            Self::Q4K => "Q4_K",
-            Self::Q5K => "Q5_K",
-            Self::Q6K => "Q6_K",
-        }
+    /// Its id in GGUF files.
+    pub const fn id(self) -> u32 {
+        self as u32
     }
 
-    /// Elements of one block.
+    /// Elements of one block; rows are whole blocks.
     pub fn block_elements(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q8_0 => 32,
-            Self::Q4K | Self::Q5K | Self::Q6K => 256,
+        fn of<B: Block>() -> usize {
+            B::ELEMENTS
         }
+        for_block!(self, of())
     }
 
     /// Bytes of one block.
     pub fn block_bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::BF16 => 2,
-            Self::Q4_0 => q4_0::BYTES,
-            Self::Q4_1 => q4_1::BYTES,
-            Self::Q5_0 => q5_0::BYTES,
-            Self::Q8_0 => q8_0::BYTES,
-            Self::Q4K => q4_k::BYTES,
-            Self::Q5K => q5_k::BYTES,
-            Self::Q6K => q6_k::BYTES,
-        }
+        for_block!(self, size_of())
     }
 
     /// Bytes of a row of `elements`, which are whole blocks.
     pub fn row_bytes(self, elements: usize) -> usize {
         elements / self.block_elements() * self.block_bytes()
     }
+
+    /// Its name as the format's description writes it (`Q4_K`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            TensorType::F32 => "F32",
+            TensorType::F16 => "F16",
+            TensorType::BF16 => "BF16",
+            TensorType::Q4_0 => "Q4_0",
+            TensorType::Q4_1 => "Q4_1",
+            TensorType::Q5_0 => "Q5_0",
+            TensorType::Q8_0 => "Q8_0",
+            TensorType::Q4K => "Q4_K",
+            TensorType::Q5K => "Q5_K",
+            TensorType::Q6K => "Q6_K",
+        }
+    }
+
+    /// The name of a format that exists but is not supported here, for messages.
+    pub(crate) fn name_of_unsupported(id: u32) -> &'static str {
+        match id {
+            7 => "Q5_1",
+            9 => "Q8_1",
+            10 => "Q2_K",
+            11 => "Q3_K",
+            15 => "Q8_K",
+            16..=23 | 29 => "of the IQ family",
+            24..=27 => "of integers",
+            28 => "F64",
+            34 | 35 => "of the TQ family",
+            39 => "MXFP4",
+            _ => "unknown",
+        }
+    }
 }
 
-/// Decodes whole blocks: `out.len()` elements from `bytes`.
+/// A block of a format: as many bytes as in the file, alignment 1.
+pub trait Block: Pod {
+    /// The element type it belongs to.
+    const KIND: TensorType;
+    /// Elements it holds.
+    const ELEMENTS: usize;
+
+    /// Decodes into `out`, which has [`Block::ELEMENTS`] elements.
+    fn decode(&self, out: &mut [f32]);
+
+    /// Encodes `values`, of which there are [`Block::ELEMENTS`].
+    fn encode(values: &[f32]) -> Self;
+}
+
+/// A row's bytes as blocks.
 ///
 /// # Panics
-/// When `bytes` is not exactly the encoding of `out.len()` elements, which is the caller's invariant
-/// ([`crate::gguf::TensorInfo`] is checked at open).
+/// If `bytes` is not a whole number of blocks; rows of a checked file are.
+pub fn blocks<B: Block>(bytes: &[u8]) -> &[B] {
+    bytemuck::cast_slice(bytes)
+}
+
+/// Decodes whole blocks: `out[i]` is element `i`, bit for bit what `gguf.quants.dequantize` gives.
+///
+/// # Panics
+/// If `bytes` are not exactly the blocks of `out.len()` elements; rows of a checked file are.
 pub fn decode(kind: TensorType, bytes: &[u8], out: &mut [f32]) {
-    assert_eq!(out.len() % kind.block_elements(), 0, "whole blocks");
-    assert_eq!(bytes.len(), kind.row_bytes(out.len()), "bytes of {} elements", out.len());
-    match kind {
-        TensorType::F32 => each(bytes, out, |b: [u8; 4], o: &mut [f32; 1]| o[0] = f32::from_le_bytes(b)),
-        TensorType::F16 => each(bytes, out, |b, o: &mut [f32; 1]| o[0] = f16::from_le_bytes(b).to_f32()),
-        TensorType::BF16 => each(bytes, out, |b, o: &mut [f32; 1]| o[0] = bf16::from_le_bytes(b).to_f32()),
-        TensorType::Q4_0 => each(bytes, out, |b, o| q4_0::decode(&b, o)),
-        TensorType::Q4_1 => each(bytes, out, |b, o| q4_1::decode(&b, o)),
-        TensorType::Q5_0 => each(bytes, out, |b, o| q5_0::decode(&b, o)),
-        TensorType::Q8_0 => each(bytes, out, |b, o| q8_0::decode(&b, o)),
-        TensorType::Q4K => each(bytes, out, |b, o| q4_k::decode(&b, o)),
-        TensorType::Q5K => each(bytes, out, |b, o| q5_k::decode(&b, o)),
-        TensorType::Q6K => each(bytes, out, |b, o| q6_k::decode(&b, o)),
-    }
-}
-
-fn each<const B: usize, const N: usize>(
-    bytes: &[u8],
-    out: &mut [f32],
-    mut decode: impl FnMut([u8; B], &mut [f32; N]),
-) {
-    for (block, out) in bytes.as_chunks::<B>().0.iter().zip(out.as_chunks_mut::<N>().0) {
-        decode(*block, out);
-    }
-}
-
-/// The half at `at`.
-pub(crate) fn half_at(block: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
-}
-
-/// The eight 6-bit (scale, min) pairs of Q4_K and Q5_K, from their 12 packed bytes:
-/// 0–3 in the low 6 bits of bytes 0–3 and 4–7; 4–7 in bytes 8–11 (low and high nibble) with the top two bits of
-/// bytes 0–3 and 4–7 above them.
-pub fn unpack_scales(packed: &[u8; 12]) -> [(u8, u8); 8] {
-    std::array::from_fn(|i| {
-        if i < 4 {
-            (packed[i] & 63, packed[i + 4] & 63)
-        } else {
-            let low = packed[i + 4];
-            (low & 15 | (packed[i - 4] >> 6) << 4, low >> 4 | (packed[i] >> 6) << 4)
+    check_whole(kind, out.len());
+    assert_eq!(bytes.len(), kind.row_bytes(out.len()), "bytes of {} {} elements", out.len(), kind.name());
+    fn all<B: Block>(bytes: &[u8], out: &mut [f32]) {
+        for (block, out) in blocks::<B>(bytes).iter().zip(out.chunks_exact_mut(B::ELEMENTS)) {
+            block.decode(out);
         }
-    })
+    }
+    for_block!(kind, all(bytes, out));
+}
+
+/// Encodes whole blocks, for tests and generated models.
+///
+/// # Panics
+/// If `values` are not whole blocks.
+pub fn encode(kind: TensorType, values: &[f32]) -> Vec<u8> {
+    check_whole(kind, values.len());
+    fn all<B: Block>(values: &[f32]) -> Vec<u8> {
+        let blocks: Vec<B> = values.chunks_exact(B::ELEMENTS).map(B::encode).collect();
+        bytemuck::cast_slice(&blocks).to_vec()
+    }
+    for_block!(kind, all(values))
+}
+
+fn check_whole(kind: TensorType, elements: usize) {
+    assert!(
+        elements.is_multiple_of(kind.block_elements()),
+        "{elements} are not whole {} blocks",
+        kind.name()
+    );
+}
+
+/// A little-endian half-precision number as `f32`.
+pub(crate) fn half(bytes: [u8; 2]) -> f32 {
+    half::f16::from_le_bytes(bytes).to_f32()
+}
+
+/// An `f32` as a little-endian half-precision number, rounded to nearest even.
+pub(crate) fn to_half(value: f32) -> [u8; 2] {
+    half::f16::from_f32(value).to_le_bytes()
+}
+
+/// The element of largest magnitude (the first of equals), with its sign.
+pub(crate) fn extreme(values: &[f32]) -> f32 {
+    values.iter().fold(0.0_f32, |best, &v| if v.abs() > best.abs() { v } else { best })
+}
+
+/// `1 / x`, and 0 for 0: a block of zeros.
+pub(crate) fn inverse(x: f32) -> f32 {
+    if x == 0.0 { 0.0 } else { 1.0 / x }
 }

@@ -1,20 +1,58 @@
-//! Q4_1: 32 elements, 5 bits per weight.
+//! Q4_1: 32 unsigned 4-bit numbers under one scale and one minimum, 5 bits per weight.
 //!
 //! ```text
-//! 0..2   d   f16
-//! 2..4   m   f16
-//! 4..20  qs  low nibble of byte i is element i, high nibble element i + 16
+//! byte  0   1    2   3    4 ………………………………………… 19
+//!      [d: f16] [m: f16] [qs: 16 bytes        ]
+//! low nibble of qs[j]  = element j,  high nibble = element j + 16      (j in 0..16)
+//! x = d · q + m
 //! ```
-//! `x = d * q + m`
 
-/// Bytes of a block.
-pub const BYTES: usize = 20;
+use bytemuck::{Pod, Zeroable};
 
-/// Decodes one block.
-pub fn decode(block: &[u8; BYTES], out: &mut [f32; 32]) {
-    let (d, m) = (super::half_at(block, 0), super::half_at(block, 2));
-    for (i, &q) in block[4..].iter().enumerate() {
-        out[i] = d * f32::from(q & 15) + m;
-        out[i + 16] = d * f32::from(q >> 4) + m;
+use super::{Block, TensorType, half, inverse, to_half};
+
+/// 32 elements; see the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct BlockQ4_1 {
+    /// Scale, half precision.
+    pub d: [u8; 2],
+    /// Minimum, half precision.
+    pub m: [u8; 2],
+    /// Nibbles.
+    pub qs: [u8; 16],
+}
+
+const _: () = assert!(size_of::<BlockQ4_1>() == 20 && align_of::<BlockQ4_1>() == 1);
+
+impl BlockQ4_1 {
+    /// `q` of each element, 0 to 15.
+    pub fn integers(&self) -> [u8; 32] {
+        std::array::from_fn(|i| self.qs[i % 16] >> (4 * (i / 16)) & 15)
+    }
+}
+
+impl Block for BlockQ4_1 {
+    const KIND: TensorType = TensorType::Q4_1;
+    const ELEMENTS: usize = 32;
+
+    fn decode(&self, out: &mut [f32]) {
+        let (d, m) = (half(self.d), half(self.m));
+        for (out, q) in out.iter_mut().zip(self.integers()) {
+            *out = d * f32::from(q) + m;
+        }
+    }
+
+    fn encode(values: &[f32]) -> Self {
+        let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let min = values.iter().copied().fold(f32::INFINITY, f32::min);
+        let d = (max - min) / 15.0;
+        let id = inverse(d);
+        let q = |x: f32| (((x - min) * id + 0.5) as u8).min(15);
+        let mut qs = [0; 16];
+        for (j, byte) in qs.iter_mut().enumerate() {
+            *byte = q(values[j]) | q(values[j + 16]) << 4;
+        }
+        BlockQ4_1 { d: to_half(d), m: to_half(min), qs }
     }
 }

@@ -1,32 +1,59 @@
-//! Q4_K: 256 elements in 8 groups of 32, 4.5 bits per weight.
+//! Q4_K: 256 unsigned 4-bit numbers in eight sub-blocks of 32, each with a 6-bit scale and minimum,
+//! 4.5 bits per weight.
 //!
 //! ```text
-//! 0..2     d       f16, scale of the scales
-//! 2..4     dmin    f16, scale of the mins
-//! 4..16    scales  eight 6-bit (scale, min) pairs, see `unpack_scales`
-//! 16..144  qs      of each 32 bytes, low nibbles are one group, high nibbles the next
+//! byte  0   1    2   3       4 …………………… 15        16 ………………………………………… 143
+//!      [d: f16] [dmin: f16] [scales: 12 bytes] [qs: 128 bytes             ]
+//! qs[32·p + l], p in 0..4, l in 0..32: low nibble = element 64·p + l, high nibble = element 64·p + 32 + l
+//! x = (d · scale[s]) · q − (dmin · minimum[s])        with s = element / 32; scales packed as in `k_scales`
 //! ```
-//! `x = (d * scale) * q - (dmin * min)`
 
-/// Bytes of a block.
-pub const BYTES: usize = 144;
+use bytemuck::{Pod, Zeroable};
 
-/// The 4-bit integers of a block, in element order.
-pub fn integers(block: &[u8; BYTES]) -> [u8; 256] {
-    std::array::from_fn(|i| {
-        let byte = block[16 + i / 64 * 32 + i % 32];
-        if i % 64 < 32 { byte & 15 } else { byte >> 4 }
-    })
+use super::{Block, TensorType, half, k_scales};
+
+/// 256 elements; see the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct BlockQ4K {
+    /// Scale of the scales, half precision.
+    pub d: [u8; 2],
+    /// Scale of the minimums, half precision.
+    pub dmin: [u8; 2],
+    /// Packed; see [`super::unpack_scales`].
+    pub scales: [u8; 12],
+    /// Nibbles.
+    pub qs: [u8; 128],
 }
 
-/// Decodes one block.
-pub fn decode(block: &[u8; BYTES], out: &mut [f32; 256]) {
-    let (d, dmin) = (super::half_at(block, 0), super::half_at(block, 2));
-    let mut packed = [0; 12];
-    packed.copy_from_slice(&block[4..16]);
-    let scales = super::unpack_scales(&packed);
-    for (i, q) in integers(block).into_iter().enumerate() {
-        let (scale, min) = scales[i / 32];
-        out[i] = d * f32::from(scale) * f32::from(q) - dmin * f32::from(min);
+const _: () = assert!(size_of::<BlockQ4K>() == 144 && align_of::<BlockQ4K>() == 1);
+
+impl BlockQ4K {
+    /// `q` of each element, 0 to 15.
+    pub fn integers(&self) -> [u8; 256] {
+        std::array::from_fn(|i| self.qs[i / 64 * 32 + i % 32] >> (4 * (i / 32 % 2)) & 15)
+    }
+}
+
+impl Block for BlockQ4K {
+    const KIND: TensorType = TensorType::Q4K;
+    const ELEMENTS: usize = 256;
+
+    fn decode(&self, out: &mut [f32]) {
+        let (d, dmin) = (half(self.d), half(self.dmin));
+        let (scales, mins) = k_scales::unpack_scales(&self.scales);
+        for (i, (out, q)) in out.iter_mut().zip(self.integers()).enumerate() {
+            let (scale, min) = (scales[i / 32], mins[i / 32]);
+            *out = d * f32::from(scale) * f32::from(q) - dmin * f32::from(min);
+        }
+    }
+
+    fn encode(values: &[f32]) -> Self {
+        let k_scales::Quantized { d, dmin, scales, q } = k_scales::quantize(values, 15);
+        let mut qs = [0; 128];
+        for (i, &q) in q.iter().enumerate() {
+            qs[i / 64 * 32 + i % 32] |= q << (4 * (i / 32 % 2));
+        }
+        BlockQ4K { d, dmin, scales, qs }
     }
 }
