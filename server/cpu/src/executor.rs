@@ -1,0 +1,252 @@
+//! One active model on the CPU.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use quarry_model::backend::ActivateOptions;
+use quarry_model::executor::{Batch, Caps, ExecError, Executor, StepResult, StepTicket, SwapDone};
+use quarry_model::ids::{BlockId, SwapId};
+use quarry_model::kv::{HostPool, SlabLease};
+use quarry_model::plan::{BlockCopy, BlockMove, Direction};
+use quarry_model::sampler::{self, SampleRow};
+use quarry_model::spec::DecoderSpec;
+
+use crate::forward::{Buffers, Pass};
+use crate::isa::Kernels;
+use crate::kv::{KvCache, KvShape};
+use crate::packed::TILE;
+use crate::threads::{Threads, WorkerPanicked};
+use crate::weights::Weights;
+
+/// Bound on the logits' error against an f32 reference, relative to the largest: int8 activations and weights,
+/// f16 keys and values.
+const LOGITS_ERROR_MAX: f32 = 0.05;
+
+pub struct CpuExecutor {
+    spec: Arc<DecoderSpec>,
+    weights: Arc<Weights>,
+    kernels: Kernels,
+    threads: Arc<Mutex<Threads>>,
+    kv: KvCache,
+    caps: Caps,
+    buffers: Buffers,
+    hidden: Vec<f32>,
+    logits: Vec<f32>,
+    scratch: sampler::Scratch,
+    tickets: u64,
+    in_flight: Option<u64>,
+    swaps: Vec<SwapDone>,
+}
+
+impl CpuExecutor {
+    pub fn new(
+        spec: Arc<DecoderSpec>,
+        weights: Arc<Weights>,
+        kernels: Kernels,
+        threads: Arc<Mutex<Threads>>,
+        shape: KvShape,
+        lease: SlabLease,
+        options: &ActivateOptions,
+    ) -> Self {
+        let caps = Caps {
+            block_tokens: options.block_tokens,
+            block_bytes: shape.block_bytes(),
+            blocks: options.blocks,
+            batch_tokens_max: options.batch_tokens_max,
+            batch_rows_max: options.batch_rows_max,
+            activations: "int8",
+            kv: "f16",
+            logits_error_max: LOGITS_ERROR_MAX,
+            isa: kernels.isa().name().to_owned(),
+        };
+        Self {
+            kv: KvCache::new(shape, options.blocks, lease),
+            spec,
+            weights,
+            kernels,
+            threads,
+            caps,
+            buffers: Buffers::default(),
+            hidden: Vec::new(),
+            logits: Vec::new(),
+            scratch: sampler::Scratch::default(),
+            tickets: 0,
+            in_flight: None,
+            swaps: Vec::new(),
+        }
+    }
+
+    /// Everything the forward pass relies on, before anything is written.
+    fn check(&self, batch: &Batch<'_>) -> Result<(), ExecError> {
+        let bad = |what: String| Err(ExecError::BadBatch(what));
+        let caps = &self.caps;
+        let tokens: usize = batch.rows.iter().map(|row| row.tokens.len()).sum();
+        if batch.rows.len() > caps.batch_rows_max || tokens > caps.batch_tokens_max {
+            let (rows, most_rows, most) = (batch.rows.len(), caps.batch_rows_max, caps.batch_tokens_max);
+            return bad(format!("{rows} rows of {tokens} tokens, at most {most_rows} of {most}"));
+        }
+        for (index, row) in batch.rows.iter().enumerate() {
+            if row.tokens.is_empty() {
+                return bad(format!("row {index} is empty"));
+            }
+            if let Some(token) = row.tokens.iter().find(|&&token| token as usize >= self.spec.vocab) {
+                return bad(format!(
+                    "row {index}: token {token} is outside the vocabulary of {}",
+                    self.spec.vocab
+                ));
+            }
+            let end = row.first_position.checked_add(row.tokens.len());
+            if end.is_none_or(|end| end > row.blocks.len().saturating_mul(caps.block_tokens)) {
+                return bad(format!("row {index}: {} blocks do not cover its positions", row.blocks.len()));
+            }
+            if let Some(block) = row.blocks.iter().find(|block| block.0 as usize >= caps.blocks) {
+                return bad(format!("row {index}: block {block} of {} does not exist", caps.blocks));
+            }
+            let ascending = row.wanted.windows(2).all(|pair| pair[0] < pair[1]);
+            if !ascending || row.wanted.last().is_some_and(|&last| last >= row.tokens.len()) {
+                return bad(format!(
+                    "row {index}: wanted offsets {:?} are not ascending within the row",
+                    row.wanted
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_block(&self, block: BlockId) -> Result<(), ExecError> {
+        if (block.0 as usize) < self.kv.blocks() {
+            Ok(())
+        } else {
+            Err(ExecError::BadMove(format!("block {block} of {} does not exist", self.kv.blocks())))
+        }
+    }
+}
+
+fn device(_: WorkerPanicked) -> ExecError {
+    ExecError::Device("a worker thread panicked".into())
+}
+
+impl Executor for CpuExecutor {
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn submit(&mut self, batch: &Batch<'_>) -> Result<StepTicket, ExecError> {
+        self.check(batch)?;
+        self.in_flight = None;
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pass = Pass {
+            spec: &self.spec,
+            weights: &self.weights,
+            kernels: self.kernels,
+            threads: &mut threads,
+            kv: &self.kv,
+            buffers: &mut self.buffers,
+        };
+        pass.run(batch, &mut self.hidden).map_err(device)?;
+        self.tickets += 1;
+        self.in_flight = Some(self.tickets);
+        Ok(StepTicket(self.tickets))
+    }
+
+    fn finish(
+        &mut self,
+        ticket: StepTicket,
+        samples: &[SampleRow<'_>],
+        out: &mut StepResult,
+    ) -> Result<(), ExecError> {
+        if self.in_flight != Some(ticket.0) {
+            return Err(ExecError::BadTicket(ticket.0));
+        }
+        let wanted = self.hidden.len() / self.spec.hidden;
+        if samples.len() != wanted {
+            return Err(ExecError::BadBatch(format!(
+                "{} samples for {wanted} wanted positions",
+                samples.len()
+            )));
+        }
+        self.in_flight = None;
+        out.sampled.clear();
+        out.logits.clear();
+        if wanted == 0 {
+            return Ok(());
+        }
+        let vocab = self.spec.vocab;
+        self.logits.clear();
+        self.logits.resize(wanted * vocab, f32::NEG_INFINITY);
+        // A tile of the head is run when any row may draw from it.
+        let needed = |tile: usize| {
+            samples.iter().any(|row| {
+                row.mask.is_none_or(|mask| {
+                    let half = mask.get(tile / 2).copied().unwrap_or(0) >> (tile % 2 * TILE);
+                    half & 0xffff != 0
+                })
+            })
+        };
+        {
+            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pass = Pass {
+                spec: &self.spec,
+                weights: &self.weights,
+                kernels: self.kernels,
+                threads: &mut threads,
+                kv: &self.kv,
+                buffers: &mut self.buffers,
+            };
+            pass.head(&self.hidden, &needed, &mut self.logits).map_err(device)?;
+        }
+        if out.keep_logits {
+            out.logits.extend_from_slice(&self.logits);
+        }
+        for (row, logits) in samples.iter().zip(self.logits.chunks_exact_mut(vocab)) {
+            out.sampled.push(sampler::sample(logits, row, &mut self.scratch));
+        }
+        Ok(())
+    }
+
+    fn copy_blocks(&mut self, moves: &[BlockCopy]) -> Result<(), ExecError> {
+        for copy in moves {
+            self.check_block(copy.from)?;
+            self.check_block(copy.to)?;
+        }
+        for copy in moves {
+            self.kv.copy(copy.from, copy.to);
+        }
+        Ok(())
+    }
+
+    fn swap(&mut self, id: SwapId, host: &HostPool, moves: &[BlockMove]) -> Result<(), ExecError> {
+        let begun = Instant::now();
+        let bytes = self.caps.block_bytes;
+        let mut buffers = Vec::with_capacity(moves.len());
+        for step in moves {
+            self.check_block(step.device)?;
+            let buffer = match step.direction {
+                Direction::Out => {
+                    host.buffer(step.host, bytes).map_err(|e| ExecError::BadMove(e.to_string()))?
+                }
+                Direction::In => host
+                    .get(step.host)
+                    .ok_or_else(|| ExecError::BadMove(format!("host block {} is not there", step.host)))?,
+            };
+            buffers.push(buffer);
+        }
+        for (step, buffer) in moves.iter().zip(&buffers) {
+            let mut held = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.len() != bytes {
+                return Err(ExecError::BadMove(format!("host block {} has {} bytes", step.host, held.len())));
+            }
+            match step.direction {
+                Direction::Out => self.kv.read_block(step.device, &mut held),
+                Direction::In => self.kv.write_block(step.device, &held),
+            }
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        self.swaps.push(SwapDone { id, result: Ok(()), bytes: bytes * moves.len(), seconds });
+        Ok(())
+    }
+
+    fn poll(&mut self, done: &mut Vec<SwapDone>) {
+        done.append(&mut self.swaps);
+    }
+}
