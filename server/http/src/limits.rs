@@ -1,0 +1,87 @@
+//! Every bound of the edge, in one place. What a model bounds (prompt, context) is the model's; what the engine
+//! bounds (queue) is the engine's.
+
+use std::time::Duration;
+
+/// Bounds of the HTTP edge; checked by [`Limits::check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's body. Default 16 MiB: some four million tokens, far past any context here.
+    pub body_bytes_max: usize,
+    /// To read a body, so that a slow sender holds no handler for ever. Default 60 s.
+    pub body_timeout: Duration,
+    /// Open connections; further ones wait unaccepted. Default 1024.
+    pub connections_max: usize,
+    /// Requests whose prompts are rendered and tokenized at once, each on its own thread. Default 4.
+    pub preparing_max: usize,
+    /// Messages of one conversation. Default 4096.
+    pub messages_max: usize,
+    /// Strings in `stop`. Default 4, as OpenAI has it.
+    pub stop_strings_max: usize,
+    /// Bytes of one string in `stop`; so much of an answer may be held back. Default 256.
+    pub stop_string_bytes_max: usize,
+    /// Entries of `stop_token_ids`. Default 64.
+    pub stop_tokens_max: usize,
+    /// Time a stream's status waits for the first event, so that what the engine refuses at once gets its own
+    /// status rather than an error in mid-stream. Default 250 ms.
+    pub first_event_wait: Duration,
+    /// Silence after which a stream sends a comment, so that nobody on the way closes it. Default 10 s.
+    pub keep_alive: Duration,
+    /// What a client is told to wait while the server loads or shuts down, in seconds. Default 5.
+    pub retry_after_not_ready_s: u32,
+    /// Time that running requests have to finish after a shutdown was asked. Default 30 s.
+    pub drain: Duration,
+    /// Time that connections have to close after that. Default 5 s.
+    pub close: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 16 << 20,
+            body_timeout: Duration::from_secs(60),
+            connections_max: 1024,
+            preparing_max: 4,
+            messages_max: 4096,
+            stop_strings_max: 4,
+            stop_string_bytes_max: 256,
+            stop_tokens_max: 64,
+            first_event_wait: Duration::from_millis(250),
+            keep_alive: Duration::from_secs(10),
+            retry_after_not_ready_s: 5,
+            drain: Duration::from_secs(30),
+            close: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A bound that lets nothing through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the limit {name} is zero")]
+pub struct LimitError {
+    /// Which.
+    pub name: &'static str,
+}
+
+impl Limits {
+    /// No bound may be zero, but the waits before a stream's status and at the end.
+    ///
+    /// # Errors
+    /// [`LimitError`] names the bound.
+    pub fn check(&self) -> Result<(), LimitError> {
+        let zeros = [
+            ("body_bytes_max", self.body_bytes_max == 0),
+            ("body_timeout", self.body_timeout.is_zero()),
+            ("connections_max", self.connections_max == 0),
+            ("preparing_max", self.preparing_max == 0),
+            ("messages_max", self.messages_max == 0),
+            ("stop_strings_max", self.stop_strings_max == 0),
+            ("stop_string_bytes_max", self.stop_string_bytes_max == 0),
+            ("keep_alive", self.keep_alive.is_zero()),
+        ];
+        match zeros.into_iter().find(|(_, zero)| *zero) {
+            Some((name, _)) => Err(LimitError { name }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What operators and their tools ask.
+
+use std::sync::LazyLock;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use quarry_openapi::{Status, Version};
+
+use crate::error::HttpError;
+use crate::state::AppState;
+
+static DOCUMENT: LazyLock<String> = LazyLock::new(quarry_openapi::document::openapi_json);
+
+/// `GET /health`: the process is alive, and its engine, once there, has not given up.
+pub(crate) async fn health(State(state): State<AppState>) -> Result<Json<Status>, HttpError> {
+    match state.try_engine() {
+        Some(engine) if engine.is_dead() => Err(HttpError::engine_dead()),
+        _ => Ok(Json(Status { status: "ok".into() })),
+    }
+}
+
+/// `GET /ready`: a request would be taken now.
+pub(crate) async fn ready(State(state): State<AppState>) -> Result<Json<Status>, HttpError> {
+    if state.engine()?.is_ready() {
+        Ok(Json(Status { status: "ok".into() }))
+    } else {
+        Err(HttpError::not_ready(state.limits().retry_after_not_ready_s))
+    }
+}
+
+/// `GET /version`.
+pub(crate) async fn version() -> Json<Version> {
+    Json(Version { version: env!("CARGO_PKG_VERSION").into() })
+}
+
+/// `GET /metrics`.
+pub(crate) async fn metrics(State(state): State<AppState>) -> Result<Response, HttpError> {
+    let snapshot = state.try_engine().map(|engine| engine.snapshot());
+    let text = state.metrics().render(snapshot.as_ref());
+    let text = text.map_err(|e| HttpError::internal(format!("metrics: {e}")))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// `GET /openapi.json`.
+pub(crate) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+}
