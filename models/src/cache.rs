@@ -1,0 +1,85 @@
+//! The cache folder: its place, the names in it, the lock.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::ModelsError;
+
+/// The user's cache folder for Quarry: `QUARRY_CACHE`, else `XDG_CACHE_HOME/quarry`, else `HOME/.cache/quarry`.
+/// `None` where none of them is set; an empty or relative value counts as not set, as the XDG description says.
+pub fn cache_dir_from(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let folder = |key: &str| env(key).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder("QUARRY_CACHE")
+        .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("quarry")))
+        .or_else(|| Some(folder("HOME")?.join(".cache").join("quarry")))
+}
+
+/// The files of one model in the cache.
+pub(crate) struct Files {
+    pub folder: PathBuf,
+    name: String,
+}
+
+impl Files {
+    pub(crate) fn new(cache: &Path, name: &str) -> Self {
+        Files { folder: cache.join("models"), name: name.to_owned() }
+    }
+
+    /// The whole, checked file.
+    pub(crate) fn model(&self) -> PathBuf {
+        self.folder.join(format!("{}.gguf", self.name))
+    }
+
+    /// What a pull from one kind of source has so far.
+    pub(crate) fn partial(&self, tag: &str) -> PathBuf {
+        self.folder.join(format!("{}.{tag}.partial", self.name))
+    }
+
+    /// All partial files that exist.
+    pub(crate) fn partials(&self) -> Vec<PathBuf> {
+        ["local", "hub", "pip"]
+            .map(|tag| self.partial(tag))
+            .into_iter()
+            .filter(|path| path.exists())
+            .collect()
+    }
+
+    /// A folder for downloads in progress.
+    pub(crate) fn downloads(&self) -> PathBuf {
+        self.folder.join(format!("{}.downloads", self.name))
+    }
+
+    /// Holds this model against other threads and processes until the result is dropped (or the process ends).
+    /// `waiting` is told the lock's path if somebody else has it.
+    pub(crate) fn lock(&self, waiting: &mut dyn FnMut(&Path)) -> Result<File, ModelsError> {
+        fs::create_dir_all(&self.folder).map_err(ModelsError::cache("create", &self.folder))?;
+        let path = self.folder.join(format!("{}.lock", self.name));
+        let file = File::create(&path).map_err(ModelsError::cache("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => waiting(&path),
+            Err(TryLockError::Error(source)) => {
+                return Err(ModelsError::Cache { what: "lock", path, source });
+            }
+        }
+        file.lock().map_err(ModelsError::cache("lock", &path))?;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_folder_is_the_first_absolute_one() {
+        let at = |set: &[(&str, &str)]| {
+            cache_dir_from(|key| set.iter().find(|(k, _)| *k == key).map(|(_, v)| v.into()))
+        };
+        assert_eq!(at(&[("QUARRY_CACHE", "/q"), ("HOME", "/h")]), Some("/q".into()));
+        assert_eq!(at(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]), Some("/x/quarry".into()));
+        assert_eq!(at(&[("XDG_CACHE_HOME", ""), ("HOME", "/h")]), Some("/h/.cache/quarry".into()));
+        assert_eq!(at(&[("QUARRY_CACHE", "relative")]), None);
+    }
+}
