@@ -12,7 +12,9 @@
 //! exactly; Q6_K (a scale per 16) and floats are rounded to 8 bits per 32, which loses at most 1/254 of a group's
 //! largest weight.
 
-use quarry_formats::quant::{TensorType, decode, q4_k, q5_0, q5_k, unpack_scales};
+use quarry_formats::quant::{
+    BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5K, BlockQ8_0, TensorType, blocks, decode, unpack_scales,
+};
 
 use crate::threads::{Shares, Threads, Tiles};
 
@@ -155,42 +157,40 @@ impl PackedMatrix {
     }
 }
 
-fn half_at(block: &[u8], at: usize) -> f32 {
-    half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+fn half(bytes: [u8; 2]) -> f32 {
+    half::f16::from_le_bytes(bytes).to_f32()
 }
 
 /// Splits one row into groups with their integers.
 fn split_row(kind: TensorType, columns: usize, bytes: &[u8], out: &mut Vec<Group>) {
-    let nibbles = |qs: &[u8]| std::array::from_fn(|i| if i < 16 { qs[i] & 15 } else { qs[i - 16] >> 4 });
+    let signed = |q: [i8; GROUP], offset: i16, d: [u8; 2]| Group {
+        q: q.map(|q| (i16::from(q) + offset) as u8),
+        scale: half(d),
+        min: 0.0,
+    };
     match kind {
-        TensorType::Q4_0 => out.extend(bytes.chunks_exact(18).map(|b| Group {
-            q: nibbles(&b[2..]),
-            scale: half_at(b, 0),
-            min: 0.0,
-        })),
-        TensorType::Q4_1 => out.extend(bytes.chunks_exact(20).map(|b| Group {
-            q: nibbles(&b[4..]),
-            scale: half_at(b, 0),
-            min: half_at(b, 2),
-        })),
-        TensorType::Q5_0 => out.extend(bytes.as_chunks::<{ q5_0::BYTES }>().0.iter().map(|b| Group {
-            q: q5_0::integers(b),
-            scale: half_at(b, 0),
-            min: 0.0,
-        })),
-        TensorType::Q8_0 => out.extend(bytes.chunks_exact(34).map(|b| Group {
-            q: std::array::from_fn(|i| b[2 + i] ^ 0x80),
-            scale: half_at(b, 0),
-            min: 0.0,
+        TensorType::Q4_0 => {
+            out.extend(blocks::<BlockQ4_0>(bytes).iter().map(|b| signed(b.integers(), 8, b.d)));
+        }
+        TensorType::Q5_0 => {
+            out.extend(blocks::<BlockQ5_0>(bytes).iter().map(|b| signed(b.integers(), 16, b.d)));
+        }
+        TensorType::Q8_0 => {
+            out.extend(blocks::<BlockQ8_0>(bytes).iter().map(|b| signed(b.qs, 128, b.d)));
+        }
+        TensorType::Q4_1 => out.extend(blocks::<BlockQ4_1>(bytes).iter().map(|b| Group {
+            q: b.integers(),
+            scale: half(b.d),
+            min: half(b.m),
         })),
         TensorType::Q4K => {
-            for block in bytes.as_chunks::<{ q4_k::BYTES }>().0 {
-                split_super_block(block, &q4_k::integers(block), out);
+            for b in blocks::<BlockQ4K>(bytes) {
+                split_super_block(b.d, b.dmin, &b.scales, &b.integers(), out);
             }
         }
         TensorType::Q5K => {
-            for block in bytes.as_chunks::<{ q5_k::BYTES }>().0 {
-                split_super_block(block, &q5_k::integers(block), out);
+            for b in blocks::<BlockQ5K>(bytes) {
+                split_super_block(b.d, b.dmin, &b.scales, &b.integers(), out);
             }
         }
         TensorType::Q6K | TensorType::F32 | TensorType::F16 | TensorType::BF16 => {
@@ -202,12 +202,16 @@ fn split_row(kind: TensorType, columns: usize, bytes: &[u8], out: &mut Vec<Group
 }
 
 /// Q4_K and Q5_K share their head: d, dmin, 12 bytes of scales.
-fn split_super_block(block: &[u8], integers: &[u8; 256], out: &mut Vec<Group>) {
-    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
-    let mut packed = [0; 12];
-    packed.copy_from_slice(&block[4..16]);
-    let pairs = unpack_scales(&packed);
-    for (q, (scale, min)) in integers.as_chunks::<GROUP>().0.iter().zip(pairs) {
+fn split_super_block(
+    d: [u8; 2],
+    dmin: [u8; 2],
+    packed: &[u8; 12],
+    integers: &[u8; 256],
+    out: &mut Vec<Group>,
+) {
+    let (d, dmin) = (half(d), half(dmin));
+    let (scales, mins) = unpack_scales(packed);
+    for (q, (scale, min)) in integers.as_chunks::<GROUP>().0.iter().zip(scales.into_iter().zip(mins)) {
         out.push(Group { q: *q, scale: d * f32::from(scale), min: -dmin * f32::from(min) });
     }
 }
