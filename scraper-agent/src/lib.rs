@@ -4,4 +4,14 @@
 //! screen; each stage is a pure function with its own type.
 #![forbid(unsafe_code)]
 
+pub mod attempt;
+pub mod chat;
+pub mod config;
+pub mod error;
+pub mod fetch;
+pub mod frontier;
 pub mod posting;
+pub mod route;
+pub mod sample_site;
+pub mod store;
+pub mod tokens;

@@ -1,0 +1,359 @@
+//! Getting a page: a saved file, or an http(s) address, politely and within limits.
+//!
+//! Redirects are followed by hand, so that each hop passes robots.txt and the address policy like a first request.
+//! Bodies are read piece by piece against the bound. What a page cost its host (latency, 429, 503) sets the pace of
+//! the next request there.
+
+pub mod address;
+pub mod cache;
+pub mod file;
+pub mod pace;
+pub mod robots;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
+use reqwest::header::{self, HeaderMap};
+use url::Url;
+
+use crate::config::ScrapingConfig;
+use crate::error::AgentError;
+use cache::{CachedPage, PageCache};
+use pace::Paces;
+use robots::{RobotsAnswer, RobotsCache};
+
+/// A document as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FetchedPage {
+    /// Where it was in the end, after redirects; a saved file's own address.
+    pub url: Url,
+    /// The `content-type` header.
+    pub content_type: Option<String>,
+    /// Decompressed.
+    pub bytes: Vec<u8>,
+    /// When it was fetched; a saved file's date of change.
+    pub fetched_at: DateTime<Utc>,
+    /// The host said that the cached copy still holds.
+    pub from_cache: bool,
+    /// Redirects followed.
+    pub redirects: usize,
+}
+
+/// Why a page could not be got. Each says what a user could do about it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum FetchError {
+    #[error("{url}: robots.txt does not allow this agent to read it")]
+    Robots { url: Url },
+    #[error("{host}: robots.txt could not be read ({why}); as long as it is unknown, nothing is fetched (RFC 9309)")]
+    RobotsUnknown { host: String, why: String },
+    #[error("{host} is a private address ({address}); set scraping.allow_private to fetch it")]
+    PrivateAddress { host: String, address: String },
+    #[error("{url} redirects in a loop: it was visited before")]
+    RedirectLoop { url: Url },
+    #[error("{url}: more than {max} redirects")]
+    TooManyRedirects { url: Url, max: usize },
+    #[error("{url}: redirect to {location:?}, which is no http or https address")]
+    BadRedirect { url: Url, location: String },
+    #[error("{url}: longer than scraping.body_bytes_max = {max} bytes")]
+    TooLarge { url: Url, max: usize },
+    #[error("{url}: content type {content_type} is no page")]
+    NotAPage { url: Url, content_type: String },
+    #[error("{url} answered {status}")]
+    Status { url: Url, status: u16 },
+    #[error("{url} asks to wait {seconds} s, more than scraping.retry_after_seconds_max")]
+    AsksToWait { url: Url, seconds: u64 },
+    #[error("{url}: no answer within {seconds} s")]
+    Timeout { url: Url, seconds: u64 },
+    #[error("{url}: {why}")]
+    Connection { url: Url, why: String },
+    #[error("{path}: {why}")]
+    File { path: String, why: String },
+}
+
+/// Fetches over http(s). One for all pages of a run; the paces and robots answers are shared through it.
+pub struct Fetcher {
+    http: reqwest::Client,
+    config: ScrapingConfig,
+    robots: RobotsCache,
+    paces: Paces,
+    cache: Option<Arc<PageCache>>,
+}
+
+/// What one request brought.
+enum Answer {
+    Page { content_type: Option<String>, bytes: Vec<u8>, etag: Option<String>, modified: Option<String> },
+    NotModified,
+    Redirect(String),
+    Busy { status: u16, retry_after: Option<Duration> },
+}
+
+impl Fetcher {
+    /// Sets up connections; connects to nothing yet.
+    pub fn new(config: &ScrapingConfig, cache: Option<Arc<PageCache>>) -> Result<Self, AgentError> {
+        let http = reqwest::Client::builder()
+            .user_agent(config.user_agent())
+            .connect_timeout(Duration::from_secs(config.connect_seconds_max))
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(address::PolicyResolver { allow_private: config.allow_private }))
+            .cookie_store(true)
+            .no_proxy()
+            .build()
+            .map_err(|e| AgentError::Http(e.to_string()))?;
+        Ok(Self {
+            robots: RobotsCache::new(config.user_agent()),
+            paces: Paces::new(config),
+            config: config.clone(),
+            http,
+            cache,
+        })
+    }
+
+    /// Gets a page, following redirects.
+    pub async fn fetch(&self, start: &Url) -> Result<FetchedPage, FetchError> {
+        let mut url = start.clone();
+        url.set_fragment(None);
+        let mut visited = vec![url.clone()];
+        loop {
+            address::check_literal(&url, self.config.allow_private)?;
+            self.check_robots(&url).await?;
+            let cached = self.cache.as_ref().and_then(|cache| cache.get(&url));
+            match self.request_with_retries(&url, cached.as_ref()).await? {
+                Answer::Redirect(location) => {
+                    let mut next = url
+                        .join(&location)
+                        .ok()
+                        .filter(|next| matches!(next.scheme(), "http" | "https"))
+                        .ok_or(FetchError::BadRedirect { url: url.clone(), location })?;
+                    next.set_fragment(None);
+                    if visited.contains(&next) {
+                        return Err(FetchError::RedirectLoop { url: next });
+                    }
+                    if visited.len() > self.config.redirects_max {
+                        return Err(FetchError::TooManyRedirects {
+                            url: start.clone(),
+                            max: self.config.redirects_max,
+                        });
+                    }
+                    visited.push(next.clone());
+                    url = next;
+                }
+                Answer::Page { content_type, bytes, etag, modified } => {
+                    let fetched_at = Utc::now();
+                    if let Some(cache) = &self.cache
+                        && (etag.is_some() || modified.is_some())
+                    {
+                        let page = CachedPage {
+                            etag,
+                            modified,
+                            content_type: content_type.clone(),
+                            fetched_at,
+                            bytes: bytes.clone(),
+                        };
+                        if let Err(error) = cache.put(&url, &page) {
+                            tracing::warn!(%url, %error, "page not cached");
+                        }
+                    }
+                    let redirects = visited.len() - 1;
+                    return Ok(FetchedPage { url, content_type, bytes, fetched_at, from_cache: false, redirects });
+                }
+                Answer::NotModified => {
+                    // A host that answers 304 to a request without a condition has no page for us.
+                    let Some(page) = cached else { return Err(FetchError::Status { url, status: 304 }) };
+                    return Ok(FetchedPage {
+                        content_type: page.content_type,
+                        bytes: page.bytes,
+                        fetched_at: page.fetched_at,
+                        from_cache: true,
+                        redirects: visited.len() - 1,
+                        url,
+                    });
+                }
+                Answer::Busy { status, .. } => return Err(FetchError::Status { url, status }),
+            }
+        }
+    }
+
+    async fn check_robots(&self, url: &Url) -> Result<(), FetchError> {
+        if !self.config.obey_robots {
+            return Ok(());
+        }
+        let answer = self.robots.answer(url, |robots_url| self.fetch_robots(robots_url)).await;
+        match &*answer {
+            RobotsAnswer::Rules(rules) => {
+                if let Some(delay) = rules.delay {
+                    self.paces.set_crawl_delay(url, Duration::from_secs_f32(delay.clamp(0.0, 3600.0)));
+                }
+                if rules.allowed(url.as_str()) { Ok(()) } else { Err(FetchError::Robots { url: url.clone() }) }
+            }
+            RobotsAnswer::AllowAll => Ok(()),
+            RobotsAnswer::Unknown(why) => Err(FetchError::RobotsUnknown {
+                host: url.host_str().unwrap_or_default().to_owned(),
+                why: why.clone(),
+            }),
+        }
+    }
+
+    /// RFC 9309, 2.3: redirects followed up to five times, 4xx allows all, anything else is unknown.
+    async fn fetch_robots(&self, mut url: Url) -> Result<Option<Vec<u8>>, String> {
+        for _ in 0..=robots::REDIRECTS_MAX {
+            address::check_literal(&url, self.config.allow_private).map_err(|e| e.to_string())?;
+            match self.request_with_retries(&url, None).await {
+                Ok(Answer::Page { bytes, .. }) => return Ok(Some(bytes)),
+                Ok(Answer::Redirect(location)) => {
+                    url = url.join(&location).map_err(|e| format!("redirect to {location:?}: {e}"))?;
+                    if !matches!(url.scheme(), "http" | "https") {
+                        return Err(format!("redirect to {url}"));
+                    }
+                }
+                Err(FetchError::Status { status: 400..=499, .. }) => return Ok(None),
+                Ok(Answer::NotModified) => return Err("answered 304".to_owned()),
+                Ok(Answer::Busy { status, .. }) => return Err(format!("answered {status}")),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        // The RFC lets a crawler treat too many redirects as "unavailable", which allows all.
+        Ok(None)
+    }
+
+    async fn request_with_retries(&self, url: &Url, cached: Option<&CachedPage>) -> Result<Answer, FetchError> {
+        let mut tries = 0;
+        loop {
+            let turn = self.paces.turn(url).await;
+            let started = Instant::now();
+            let limit = Duration::from_secs(self.config.fetch_seconds_max);
+            let result = match tokio::time::timeout(limit, self.request(url, cached)).await {
+                Ok(result) => result,
+                Err(_) => Err(FetchError::Timeout { url: url.clone(), seconds: limit.as_secs() }),
+            };
+            let busy = match &result {
+                Ok(Answer::Busy { retry_after, .. }) => Some(*retry_after),
+                Err(FetchError::Connection { .. }) => Some(None),
+                _ => None,
+            };
+            let pause = turn.done(started.elapsed(), busy);
+            let retry_after_max = self.config.retry_after_seconds_max;
+            if let Some(Some(asked)) = busy
+                && asked.as_secs() > retry_after_max
+            {
+                return Err(FetchError::AsksToWait { url: url.clone(), seconds: asked.as_secs() });
+            }
+            if busy.is_none() || tries >= self.config.retries_max {
+                return result;
+            }
+            tries += 1;
+            tracing::debug!(%url, tries, pause_ms = pause.as_millis() as u64, "host busy, trying again");
+        }
+    }
+
+    async fn request(&self, url: &Url, cached: Option<&CachedPage>) -> Result<Answer, FetchError> {
+        let mut request = self
+            .http
+            .get(url.clone())
+            .header(header::ACCEPT, "text/html,application/xhtml+xml,*/*;q=0.5")
+            .header(header::ACCEPT_LANGUAGE, "en,*;q=0.5");
+        if let Some(etag) = cached.and_then(|c| c.etag.as_deref()) {
+            request = request.header(header::IF_NONE_MATCH, etag);
+        }
+        if let Some(modified) = cached.and_then(|c| c.modified.as_deref()) {
+            request = request.header(header::IF_MODIFIED_SINCE, modified);
+        }
+        let response = request.send().await.map_err(|e| connection_error(url, &e))?;
+        let status = response.status().as_u16();
+        let text = |name| header_text(response.headers(), name);
+        match status {
+            304 => return Ok(Answer::NotModified),
+            301 | 302 | 303 | 307 | 308 => {
+                return match text(header::LOCATION) {
+                    Some(location) => Ok(Answer::Redirect(location)),
+                    None => Err(FetchError::BadRedirect { url: url.clone(), location: String::new() }),
+                };
+            }
+            429 | 503 => {
+                let retry_after = text(header::RETRY_AFTER).and_then(|v| parse_retry_after(&v, SystemTime::now()));
+                return Ok(Answer::Busy { status, retry_after });
+            }
+            200..=299 => {}
+            _ => return Err(FetchError::Status { url: url.clone(), status }),
+        }
+        let content_type = text(header::CONTENT_TYPE);
+        if let Some(content_type) = content_type.as_ref().filter(|t| !is_page(t)) {
+            return Err(FetchError::NotAPage { url: url.clone(), content_type: content_type.clone() });
+        }
+        let (etag, modified) = (text(header::ETAG), text(header::LAST_MODIFIED));
+        let max = self.config.body_bytes_max;
+        let too_large = || FetchError::TooLarge { url: url.clone(), max };
+        if response.content_length().is_some_and(|length| length > max as u64) {
+            return Err(too_large());
+        }
+        let mut bytes = Vec::new();
+        let mut body = response.bytes_stream();
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|e| connection_error(url, &e))?;
+            if bytes.len() + piece.len() > max {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(Answer::Page { content_type, bytes, etag, modified })
+    }
+}
+
+fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// HTML, XHTML and plain text; a body without a type is looked at.
+fn is_page(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.is_empty() || essence.starts_with("text/") || essence == "application/xhtml+xml" || essence == "application/xml"
+}
+
+/// Seconds, or an HTTP date (RFC 9110, 10.2.3).
+fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = DateTime::parse_from_rfc2822(value.trim()).ok()?;
+    let seconds = at.timestamp() - DateTime::<Utc>::from(now).timestamp();
+    Some(Duration::from_secs(seconds.max(0) as u64))
+}
+
+/// The address policy's refusal hides inside the connector's error; it is brought back as itself.
+fn connection_error(url: &Url, error: &reqwest::Error) -> FetchError {
+    let mut why = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(refused) = inner.downcast_ref::<address::Refused>() {
+            return FetchError::PrivateAddress { host: refused.host.clone(), address: refused.address.to_string() };
+        }
+        why = inner.to_string();
+        source = inner.source();
+    }
+    FetchError::Connection { url: url.clone(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_reads_both_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_445_412_480 - 90);
+        assert_eq!(parse_retry_after("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT", now), Some(Duration::from_secs(90)));
+        assert_eq!(parse_retry_after("soon", now), None);
+    }
+
+    #[test]
+    fn pages_are_told_from_other_files() {
+        for yes in ["text/html; charset=utf-8", "TEXT/HTML", "application/xhtml+xml", "text/plain", ""] {
+            assert!(is_page(yes), "{yes}");
+        }
+        for no in ["application/pdf", "image/png", "application/octet-stream"] {
+            assert!(!is_page(no), "{no}");
+        }
+    }
+}

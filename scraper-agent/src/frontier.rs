@@ -1,0 +1,216 @@
+//! Which links of a page are read next. Pure.
+//!
+//! Further pages of a listing come first, then what looks like a posting, then listings of known ATSs that a hub
+//! points to. Nothing leaves the site but for an ATS; what is only chrome is not followed.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use regex::Regex;
+use url::Url;
+
+use crate::config::ScrapingConfig;
+use crate::fetch::pace::host_key;
+use crate::posting::PageKind;
+use crate::store::Enqueue;
+
+/// A link as the page shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Absolute.
+    pub url: Url,
+    /// What is written on it.
+    pub text: String,
+    /// It says that it leads to the next page.
+    pub is_next: bool,
+}
+
+/// What the links are judged against.
+#[derive(Clone, Copy, Debug)]
+pub struct From<'a> {
+    /// The page's address after redirects.
+    pub url: &'a Url,
+    /// What the page is.
+    pub kind: PageKind,
+    /// Its own distance from the seed.
+    pub depth: u32,
+    /// Further pages of one listing so far.
+    pub paging: u32,
+}
+
+/// Words in an address or on a link that lead to openings.
+static JOB_WORDS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)\b(jobs?|careers?|karriere|stellen\w*|vacanc\w+|positions?|openings?|opportunit\w+|join[-_ ]us|work[-_ ]with[-_ ]us|emploi\w*|ofertas?|vagas|recruit\w*)\b|ваканс|работа|робота|採用|求人",
+    )
+    .expect("a constant pattern compiles")
+});
+
+/// Chrome, files and actions.
+static NEVER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)/(login|log-in|signin|sign-in|signup|register|privacy|imprint|impressum|datenschutz|terms|legal|cookies?|cart|apply|application|share|print|rss|feed|alerts?)(/|$|\?)|\.(pdf|docx?|xlsx?|zip|png|jpe?g|gif|svg|webp|mp4|ics|xml|json|css|js)$",
+    )
+    .expect("a constant pattern compiles")
+});
+
+/// A page number in an address.
+static PAGE_NUMBER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)[?&](?:page|p|pg|seite|start|offset|from)=\d+|/page/\d+/?$").expect("a constant pattern compiles")
+});
+
+const SCORE_NEXT: i32 = 90;
+const SCORE_RECORD: i32 = 70;
+const SCORE_ATS: i32 = 60;
+const SCORE_JOB_WORD: i32 = 40;
+/// Seeds go before everything they lead to.
+pub const SCORE_SEED: i32 = 100;
+
+/// The links worth reading. `records` are the addresses of a listing's own records; `ats` those of known ATSs.
+pub fn next_links(from: From<'_>, links: &[Link], records: &[Url], ats: &[Url], config: &ScrapingConfig) -> Vec<Enqueue> {
+    if !matches!(from.url.scheme(), "http" | "https") {
+        return Vec::new();
+    }
+    let records: HashSet<&Url> = records.iter().collect();
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    let here = without_fragment(from.url);
+    let declared = records.iter().map(|&url| (url, false)).chain(links.iter().map(|link| (&link.url, link.is_next)));
+    for (url, is_next) in declared {
+        let text = links.iter().find(|link| link.url == *url).map_or("", |link| link.text.as_str());
+        let url_key = without_fragment(url);
+        if url_key == here || !matches!(url.scheme(), "http" | "https") || !seen.insert(url_key.clone()) {
+            continue;
+        }
+        let same_site = same_site(from.url, url);
+        let paged = from.kind == PageKind::Listing
+            && same_site
+            && (is_next || (PAGE_NUMBER.is_match(url.as_str()) && url.path() == from.url.path()));
+        let depth_left = from.depth < config.depth_max;
+        let (score, why, depth, paging) = if paged {
+            if from.paging >= config.paging_max {
+                continue;
+            }
+            (SCORE_NEXT, "next page", from.depth, from.paging + 1)
+        } else if !depth_left || NEVER.is_match(&path_and_query(url)) {
+            continue;
+        } else if records.contains(url) && (same_site || ats.contains(url) || config.follow_ats) {
+            (SCORE_RECORD, "record", from.depth + 1, 0)
+        } else if from.kind != PageKind::Posting && same_site && is_promising(url, text) {
+            (SCORE_JOB_WORD, "link", from.depth + 1, 0)
+        } else {
+            continue;
+        };
+        // Nearer the seed first, so that one deep site does not starve the others.
+        found.push(entry(&url_key, format!("{why} of {}", from.url), depth, paging, score - depth as i32));
+    }
+    if config.follow_ats && from.kind != PageKind::Posting && from.depth < config.depth_max {
+        for url in ats {
+            let url = without_fragment(url);
+            if url != here && seen.insert(url.clone()) {
+                found.push(entry(&url, format!("job board of {}", from.url), from.depth + 1, 0, SCORE_ATS));
+            }
+        }
+    }
+    found
+}
+
+/// A page to be read.
+pub fn entry(url: &Url, found: String, depth: u32, paging: u32, score: i32) -> Enqueue {
+    Enqueue { source: url.to_string(), host: host_key(url), found, depth, paging, score }
+}
+
+fn is_promising(url: &Url, text: &str) -> bool {
+    JOB_WORDS.is_match(&path_and_query(url).replace(['-', '_', '/'], " ")) || JOB_WORDS.is_match(text)
+}
+
+fn path_and_query(url: &Url) -> String {
+    match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    }
+}
+
+fn without_fragment(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    url
+}
+
+/// The same registrable name, roughly: the last two labels, or three where the last but one is short (`co.uk`).
+/// Too wide a site costs a page of the budget, no more.
+fn same_site(a: &Url, b: &Url) -> bool {
+    match (a.domain(), b.domain()) {
+        (Some(left), Some(right)) => site(left) == site(right),
+        _ => host_key(a) == host_key(b),
+    }
+}
+
+fn site(domain: &str) -> &str {
+    let dots: Vec<usize> = domain.rmatch_indices('.').map(|(at, _)| at).collect();
+    let labels = match dots.as_slice() {
+        [last, before, ..] if last - before <= 4 => 3,
+        _ => 2,
+    };
+    dots.get(labels - 1).map_or(domain, |at| &domain[at + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(url: &str, text: &str) -> Link {
+        Link { url: Url::parse(url).unwrap(), text: text.into(), is_next: false }
+    }
+
+    fn names(found: &[Enqueue]) -> Vec<&str> {
+        found.iter().map(|e| e.source.as_str()).collect()
+    }
+
+    #[test]
+    fn records_and_next_pages_are_followed_and_chrome_is_not() {
+        let url = Url::parse("https://www.acme.example/jobs/").unwrap();
+        let from = From { url: &url, kind: PageKind::Listing, depth: 0, paging: 0 };
+        let record = Url::parse("https://jobs.acme.example/r/77").unwrap();
+        let mut next = link("https://www.acme.example/jobs/weiter", "»");
+        next.is_next = true;
+        let links = [
+            link("https://www.acme.example/jobs/#top", "Top"),
+            link("https://www.acme.example/privacy", "Privacy of jobs"),
+            link("https://www.acme.example/jobs/?page=2", "2"),
+            link("https://www.acme.example/blog", "Blog"),
+            link("https://other.example/jobs", "Jobs"),
+            link("https://www.acme.example/jobs/brochure.pdf", "Jobs"),
+            next,
+        ];
+        let config = ScrapingConfig { follow_ats: false, ..ScrapingConfig::default() };
+        let found = next_links(from, &links, std::slice::from_ref(&record), &[], &config);
+        assert_eq!(
+            names(&found),
+            [record.as_str(), "https://www.acme.example/jobs/?page=2", "https://www.acme.example/jobs/weiter"]
+        );
+        assert_eq!(found[1].depth, 0, "a further page is as near as the first");
+        let deep = From { depth: 1, paging: 20, ..from };
+        assert!(next_links(deep, &links, &[record], &[], &config).is_empty(), "both bounds hold");
+    }
+
+    #[test]
+    fn a_hub_leads_to_its_board_if_that_is_allowed() {
+        let url = Url::parse("https://acme.example/careers").unwrap();
+        let from = From { url: &url, kind: PageKind::Hub, depth: 0, paging: 0 };
+        let board = [Url::parse("https://jobs.lever.co/acme").unwrap()];
+        let on = ScrapingConfig::default();
+        assert_eq!(names(&next_links(from, &[], &[], &board, &on)), ["https://jobs.lever.co/acme"]);
+        let off = ScrapingConfig { follow_ats: false, ..on };
+        assert!(next_links(from, &[], &[], &board, &off).is_empty());
+    }
+
+    #[test]
+    fn sites_are_told_apart() {
+        let same = |a: &str, b: &str| same_site(&Url::parse(a).unwrap(), &Url::parse(b).unwrap());
+        assert!(same("https://www.a.example/", "https://jobs.a.example/"));
+        assert!(!same("https://a.co.uk/", "https://b.co.uk/"));
+        assert!(same("https://www.a.co.uk/", "https://a.co.uk/"));
+        assert!(!same("http://127.0.0.1:1/", "http://127.0.0.1:2/"));
+    }
+}
