@@ -137,7 +137,7 @@ fn without_fragment(url: &Url) -> Url {
     url
 }
 
-/// The same registrable name, roughly: the last two labels, or three where the last but one is short (`co.uk`).
+/// The same registrable name, roughly: the last two labels, or three under a country's `co`, `com` and the like.
 /// Too wide a site costs a page of the budget, no more.
 fn same_site(a: &Url, b: &Url) -> bool {
     match (a.domain(), b.domain()) {
@@ -147,12 +147,11 @@ fn same_site(a: &Url, b: &Url) -> bool {
 }
 
 fn site(domain: &str) -> &str {
-    let dots: Vec<usize> = domain.rmatch_indices('.').map(|(at, _)| at).collect();
-    let labels = match dots.as_slice() {
-        [last, before, ..] if last - before <= 4 => 3,
-        _ => 2,
-    };
-    dots.get(labels - 1).map_or(domain, |at| &domain[at + 1..])
+    const SECOND_LEVEL: [&str; 10] = ["co", "com", "org", "net", "ac", "gov", "edu", "go", "ne", "or"];
+    let mut labels = domain.rsplit('.');
+    let (top, second) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
+    let kept = if top.len() == 2 && SECOND_LEVEL.contains(&second) { 3 } else { 2 };
+    domain.rmatch_indices('.').nth(kept - 1).map_or(domain, |(at, _)| &domain[at + 1..])
 }
 
 #[cfg(test)]
@@ -211,6 +210,7 @@ mod tests {
         assert!(same("https://www.a.example/", "https://jobs.a.example/"));
         assert!(!same("https://a.co.uk/", "https://b.co.uk/"));
         assert!(same("https://www.a.co.uk/", "https://a.co.uk/"));
+        assert!(same("https://www.hp.example/", "https://jobs.hp.example/"));
         assert!(!same("http://127.0.0.1:1/", "http://127.0.0.1:2/"));
     }
 }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod fetch;
 pub mod frontier;
+pub mod output;
 pub mod posting;
 pub mod route;
 pub mod sample_site;
