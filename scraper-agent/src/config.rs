@@ -184,7 +184,8 @@ pub struct Price {
 impl Price {
     /// What a request of that many tokens costs.
     pub fn cost_usd(&self, prompt: u32, completion: u32) -> f64 {
-        (f64::from(prompt) * self.input_usd_per_million + f64::from(completion) * self.output_usd_per_million) / 1e6
+        (f64::from(prompt) * self.input_usd_per_million + f64::from(completion) * self.output_usd_per_million)
+            / 1e6
     }
 }
 
@@ -202,11 +203,7 @@ pub struct StorageConfig {
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self {
-            data_dir: PathBuf::from("quarry-data"),
-            page_cache_bytes_max: 256 << 20,
-            lease_seconds: 30,
-        }
+        Self { data_dir: PathBuf::from("quarry-data"), page_cache_bytes_max: 256 << 20, lease_seconds: 30 }
     }
 }
 
@@ -235,14 +232,20 @@ impl AgentConfig {
             return bad(key, "must not be 0".to_owned());
         }
         if s.delay_ms_min > s.delay_ms_max {
-            return bad("scraping.delay_ms_min", format!("is above scraping.delay_ms_max = {}", s.delay_ms_max));
+            return bad(
+                "scraping.delay_ms_min",
+                format!("is above scraping.delay_ms_max = {}", s.delay_ms_max),
+            );
         }
         let budget = self.cloud.budget_usd_month;
         if !budget.is_finite() || budget < 0.0 {
             return bad("cloud.budget_usd_month", format!("{budget} is no sum of money"));
         }
         if self.cloud.enabled && !self.cloud.prices.contains_key(&self.cloud.model) {
-            return bad("cloud.prices", format!("has no price for {}, so its cost cannot be bounded", self.cloud.model));
+            return bad(
+                "cloud.prices",
+                format!("has no price for {}, so its cost cannot be bounded", self.cloud.model),
+            );
         }
         Ok(())
     }

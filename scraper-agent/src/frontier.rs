@@ -56,7 +56,8 @@ static NEVER: LazyLock<Regex> = LazyLock::new(|| {
 
 /// A page number in an address.
 static PAGE_NUMBER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)[?&](?:page|p|pg|seite|start|offset|from)=\d+|/page/\d+/?$").expect("a constant pattern compiles")
+    Regex::new(r"(?i)[?&](?:page|p|pg|seite|start|offset|from)=\d+|/page/\d+/?$")
+        .expect("a constant pattern compiles")
 });
 
 const SCORE_NEXT: i32 = 90;
@@ -67,7 +68,13 @@ const SCORE_JOB_WORD: i32 = 40;
 pub const SCORE_SEED: i32 = 100;
 
 /// The links worth reading. `records` are the addresses of a listing's own records; `ats` those of known ATSs.
-pub fn next_links(from: From<'_>, links: &[Link], records: &[Url], ats: &[Url], config: &ScrapingConfig) -> Vec<Enqueue> {
+pub fn next_links(
+    from: From<'_>,
+    links: &[Link],
+    records: &[Url],
+    ats: &[Url],
+    config: &ScrapingConfig,
+) -> Vec<Enqueue> {
     if !matches!(from.url.scheme(), "http" | "https") {
         return Vec::new();
     }
@@ -75,7 +82,8 @@ pub fn next_links(from: From<'_>, links: &[Link], records: &[Url], ats: &[Url], 
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     let here = without_fragment(from.url);
-    let declared = records.iter().map(|&url| (url, false)).chain(links.iter().map(|link| (&link.url, link.is_next)));
+    let declared =
+        records.iter().map(|&url| (url, false)).chain(links.iter().map(|link| (&link.url, link.is_next)));
     for (url, is_next) in declared {
         let text = links.iter().find(|link| link.url == *url).map_or("", |link| link.text.as_str());
         let url_key = without_fragment(url);
@@ -186,7 +194,11 @@ mod tests {
         let found = next_links(from, &links, std::slice::from_ref(&record), &[], &config);
         assert_eq!(
             names(&found),
-            [record.as_str(), "https://www.acme.example/jobs/?page=2", "https://www.acme.example/jobs/weiter"]
+            [
+                record.as_str(),
+                "https://www.acme.example/jobs/?page=2",
+                "https://www.acme.example/jobs/weiter"
+            ]
         );
         assert_eq!(found[1].depth, 0, "a further page is as near as the first");
         let deep = From { depth: 1, paging: 20, ..from };

@@ -152,10 +152,17 @@ mod tests {
         assert_eq!(way(Facts { local_failures: 2, cloud: CloudState::Off, ..facts() }), Way::Stop);
         assert_eq!(way(Facts { prompt: long, ..facts() }), Way::Cloud);
         assert_eq!(way(Facts { prompt: long, cloud: CloudState::Off, ..facts() }), Way::Sections);
-        assert_eq!(way(Facts { prompt: long, cloud: CloudState::Off, local_failures: 1, ..facts() }), Way::Stop);
+        assert_eq!(
+            way(Facts { prompt: long, cloud: CloudState::Off, local_failures: 1, ..facts() }),
+            Way::Stop
+        );
         assert_eq!(way(Facts { kind: PageKind::Hub, ..facts() }), Way::Stop);
         assert_eq!(way(Facts { kind: PageKind::None, structure: Ok("x".into()), ..facts() }), Way::Stop);
-        assert_eq!(way(Facts { prompt: long, kind: PageKind::Listing, ..facts() }), Way::Local, "never for its length");
+        assert_eq!(
+            way(Facts { prompt: long, kind: PageKind::Listing, ..facts() }),
+            Way::Local,
+            "never for its length"
+        );
     }
 
     #[test]

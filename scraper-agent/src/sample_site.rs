@@ -52,7 +52,8 @@ struct Page {
 
 /// The site, ready to be served.
 pub fn router() -> Router {
-    let mut pages: Vec<Page> = PAGES.iter().map(|&(path, text, charset)| page(path, text, "text/html", charset)).collect();
+    let mut pages: Vec<Page> =
+        PAGES.iter().map(|&(path, text, charset)| page(path, text, "text/html", charset)).collect();
     pages.push(page("/robots.txt", ROBOTS, "text/plain", "utf-8"));
     pages.push(page("/sitemap.xml", SITEMAP, "application/xml", "utf-8"));
     Router::new().fallback(answer).with_state(Arc::new(pages))
@@ -71,7 +72,11 @@ fn page(path: &'static str, text: &str, essence: &str, charset: &str) -> Page {
     Page { path, content_type: format!("{essence}; charset={charset}"), etag: format!("\"{etag}\""), bytes }
 }
 
-async fn answer(State(pages): State<Arc<Vec<Page>>>, OriginalUri(uri): OriginalUri, headers: HeaderMap) -> Response {
+async fn answer(
+    State(pages): State<Arc<Vec<Page>>>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Response {
     let path = uri.path_and_query().map_or("/", |p| p.as_str());
     if path == MOVED.0 {
         return Redirect::permanent(MOVED.1).into_response();
@@ -94,7 +99,8 @@ mod tests {
     fn the_truth_speaks_of_every_page_that_may_be_read() {
         let truth: Vec<serde_json::Value> = serde_json::from_str(TRUTH).unwrap();
         let mut told: Vec<&str> = truth.iter().map(|t| t["path"].as_str().unwrap()).collect();
-        let mut served: Vec<&str> = PAGES.iter().map(|p| p.0).filter(|p| !p.starts_with("/internal")).collect();
+        let mut served: Vec<&str> =
+            PAGES.iter().map(|p| p.0).filter(|p| !p.starts_with("/internal")).collect();
         told.sort_unstable();
         served.sort_unstable();
         assert_eq!(told, served);

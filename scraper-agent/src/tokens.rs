@@ -84,10 +84,12 @@ impl TokenCounter for ServerCounter {
             }
             if self.way.load(Ordering::Relaxed) == 1 {
                 let prompt = texts(request).collect::<Vec<_>>().join("\n");
-                let body = TokenizeRequest { model: Some(request.model.clone()), prompt, add_special_tokens: None };
+                let body =
+                    TokenizeRequest { model: Some(request.model.clone()), prompt, add_special_tokens: None };
                 match self.client.tokenize(&body).await {
                     Ok(answer) => {
-                        let template = TEMPLATE_TOKENS_PER_MESSAGE.saturating_mul(request.messages.len() as u32 + 1);
+                        let template =
+                            TEMPLATE_TOKENS_PER_MESSAGE.saturating_mul(request.messages.len() as u32 + 1);
                         let tokens = (answer.tokens.len() as u32).max(answer.count).saturating_add(template);
                         // The template is bounded, not counted.
                         return TokenCount { tokens, is_exact: false, prompt_tokens_max: None };

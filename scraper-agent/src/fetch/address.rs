@@ -34,7 +34,9 @@ impl Resolve for PolicyResolver {
             let host = name.as_str().to_owned();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
             // One private address among public ones is as bad as all: the connector picks.
-            if !allow_private && let Some(address) = found.iter().map(SocketAddr::ip).find(|ip| !is_public(*ip)) {
+            if !allow_private
+                && let Some(address) = found.iter().map(SocketAddr::ip).find(|ip| !is_public(*ip))
+            {
                 return Err(Box::new(Refused { host, address }) as Box<dyn std::error::Error + Send + Sync>);
             }
             Ok(Box::new(found.into_iter()) as Addrs)
@@ -113,14 +115,30 @@ mod tests {
     #[test]
     fn private_addresses_are_told_from_public_ones() {
         let private = [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-            "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:7f00:1::",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::",
             "2001:db8::1",
         ];
         for text in private {
             assert!(!is_public(text.parse().unwrap()), "{text}");
         }
-        for text in ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.8.8", "100.128.0.1", "172.32.0.1"] {
+        for text in
+            ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.8.8", "100.128.0.1", "172.32.0.1"]
+        {
             assert!(is_public(text.parse().unwrap()), "{text}");
         }
     }

@@ -84,7 +84,8 @@ impl PageCache {
             fetched_at: page.fetched_at,
         };
         let number = head.number;
-        let head = serde_json::to_vec(&head).map_err(|source| AgentError::Stored { what: "cached page", source })?;
+        let head =
+            serde_json::to_vec(&head).map_err(|source| AgentError::Stored { what: "cached page", source })?;
         let mut value = (head.len() as u32).to_be_bytes().to_vec();
         value.extend_from_slice(&head);
         value.extend_from_slice(&page.bytes);

@@ -76,10 +76,12 @@ fn declared_address(bytes: &[u8]) -> Option<Url> {
     static SAVED: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"(?i)<!--\s*saved from url=\(\d+\)(\S+)").expect("a constant pattern compiles")
     });
-    static TAG: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"(?is)<(link|meta|base)\b[^>]{0,2000}>").expect("a constant pattern compiles"));
+    static TAG: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?is)<(link|meta|base)\b[^>]{0,2000}>").expect("a constant pattern compiles")
+    });
     static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#"(?is)\b(?:href|content)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))"#).expect("a constant pattern compiles")
+        Regex::new(r#"(?is)\b(?:href|content)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))"#)
+            .expect("a constant pattern compiles")
     });
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD_BYTES)]);
     let web = |text: &str| {
@@ -135,7 +137,11 @@ mod tests {
         for name in ["b/2.htm", "a.HTML", "c.txt"] {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
-        let names: Vec<_> = walk(folder.path(), 10).unwrap().iter().map(|p| p.strip_prefix(folder.path()).unwrap().to_owned()).collect();
+        let names: Vec<_> = walk(folder.path(), 10)
+            .unwrap()
+            .iter()
+            .map(|p| p.strip_prefix(folder.path()).unwrap().to_owned())
+            .collect();
         assert_eq!(names, [PathBuf::from("a.HTML"), PathBuf::from("b/2.htm")]);
         assert!(walk(folder.path(), 1).is_err());
         let page = read(&folder.path().join("a.HTML"), 10).unwrap();

@@ -47,7 +47,9 @@ pub struct FetchedPage {
 pub enum FetchError {
     #[error("{url}: robots.txt does not allow this agent to read it")]
     Robots { url: Url },
-    #[error("{host}: robots.txt could not be read ({why}); as long as it is unknown, nothing is fetched (RFC 9309)")]
+    #[error(
+        "{host}: robots.txt could not be read ({why}); as long as it is unknown, nothing is fetched (RFC 9309)"
+    )]
     RobotsUnknown { host: String, why: String },
     #[error("{host} is a private address ({address}); set scraping.allow_private to fetch it")]
     PrivateAddress { host: String, address: String },
@@ -157,7 +159,14 @@ impl Fetcher {
                         }
                     }
                     let redirects = visited.len() - 1;
-                    return Ok(FetchedPage { url, content_type, bytes, fetched_at, from_cache: false, redirects });
+                    return Ok(FetchedPage {
+                        url,
+                        content_type,
+                        bytes,
+                        fetched_at,
+                        from_cache: false,
+                        redirects,
+                    });
                 }
                 Answer::NotModified => {
                     // A host that answers 304 to a request without a condition has no page for us.
@@ -186,7 +195,11 @@ impl Fetcher {
                 if let Some(delay) = rules.delay {
                     self.paces.set_crawl_delay(url, Duration::from_secs_f32(delay.clamp(0.0, 3600.0)));
                 }
-                if rules.allowed(url.as_str()) { Ok(()) } else { Err(FetchError::Robots { url: url.clone() }) }
+                if rules.allowed(url.as_str()) {
+                    Ok(())
+                } else {
+                    Err(FetchError::Robots { url: url.clone() })
+                }
             }
             RobotsAnswer::AllowAll => Ok(()),
             RobotsAnswer::Unknown(why) => Err(FetchError::RobotsUnknown {
@@ -218,7 +231,11 @@ impl Fetcher {
         Ok(None)
     }
 
-    async fn request_with_retries(&self, url: &Url, cached: Option<&CachedPage>) -> Result<Answer, FetchError> {
+    async fn request_with_retries(
+        &self,
+        url: &Url,
+        cached: Option<&CachedPage>,
+    ) -> Result<Answer, FetchError> {
         let mut tries = 0;
         loop {
             let turn = self.paces.turn(url).await;
@@ -272,7 +289,8 @@ impl Fetcher {
                 };
             }
             429 | 503 => {
-                let retry_after = text(header::RETRY_AFTER).and_then(|v| parse_retry_after(&v, SystemTime::now()));
+                let retry_after =
+                    text(header::RETRY_AFTER).and_then(|v| parse_retry_after(&v, SystemTime::now()));
                 return Ok(Answer::Busy { status, retry_after });
             }
             200..=299 => {}
@@ -308,7 +326,10 @@ fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> 
 /// HTML, XHTML and plain text; a body without a type is looked at.
 fn is_page(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence.is_empty() || essence.starts_with("text/") || essence == "application/xhtml+xml" || essence == "application/xml"
+    essence.is_empty()
+        || essence.starts_with("text/")
+        || essence == "application/xhtml+xml"
+        || essence == "application/xml"
 }
 
 /// Seconds, or an HTTP date (RFC 9110, 10.2.3).
@@ -327,7 +348,10 @@ fn connection_error(url: &Url, error: &reqwest::Error) -> FetchError {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(refused) = inner.downcast_ref::<address::Refused>() {
-            return FetchError::PrivateAddress { host: refused.host.clone(), address: refused.address.to_string() };
+            return FetchError::PrivateAddress {
+                host: refused.host.clone(),
+                address: refused.address.to_string(),
+            };
         }
         why = inner.to_string();
         source = inner.source();

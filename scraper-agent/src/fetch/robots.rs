@@ -97,7 +97,9 @@ mod tests {
     async fn one_fetch_serves_all_and_each_answer_means_what_the_rfc_says() {
         let cache = RobotsCache::new("quarry-agent/1 (x)".to_owned());
         let url = Url::parse("http://a.example/jobs/1").unwrap();
-        let rules = b"User-agent: *\nDisallow: /\n\nUser-agent: quarry-agent\nDisallow: /private\nCrawl-delay: 3\n".to_vec();
+        let rules =
+            b"User-agent: *\nDisallow: /\n\nUser-agent: quarry-agent\nDisallow: /private\nCrawl-delay: 3\n"
+                .to_vec();
         let answer = cache.answer(&url, |_| async { Ok(Some(rules)) }).await;
         let RobotsAnswer::Rules(robot) = &*answer else { panic!("no rules") };
         assert!(robot.allowed("http://a.example/jobs/1"));

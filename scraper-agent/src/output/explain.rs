@@ -76,7 +76,10 @@ mod tests {
         let mut reports = crate::output::tests::sample();
         reports[0].gate_reason = "one posting declared".into();
         let text = explain(&reports[0]);
-        assert!(text.contains("try 1: local, because no structured data: 900 prompt + 80 answer tokens"), "{text}");
+        assert!(
+            text.contains("try 1: local, because no structured data: 900 prompt + 80 answer tokens"),
+            "{text}"
+        );
         assert!(text.contains("refused: company is not on the page"), "{text}");
         assert!(explain(&reports[1]).contains("robots.txt says no"));
     }

@@ -60,7 +60,8 @@ pub(crate) mod tests {
     use crate::posting::{PageKind, Posting, Route, Salary};
 
     pub fn sample() -> Vec<PageReport> {
-        let mut report = PageReport::failed("http://a.example/1".into(), "seed".into(), "JSON-LD is complete".into());
+        let mut report =
+            PageReport::failed("http://a.example/1".into(), "seed".into(), "JSON-LD is complete".into());
         report.page.kind = PageKind::Posting;
         report.page.route = Route::ZeroToken;
         report.page.postings = vec![Posting {
@@ -78,7 +79,10 @@ pub(crate) mod tests {
             seconds: 1.5,
             result: AttemptResult::Refused(vec!["company is not on the page".into()]),
         }];
-        vec![report, PageReport::failed("http://a.example/2".into(), "link".into(), "robots.txt says no".into())]
+        vec![
+            report,
+            PageReport::failed("http://a.example/2".into(), "link".into(), "robots.txt says no".into()),
+        ]
     }
 
     #[test]
@@ -94,8 +98,22 @@ pub(crate) mod tests {
         assert_eq!(
             keys(&value[0]["postings"][0]),
             [
-                "title", "company", "locations", "workplace", "remote", "employment_type", "seniority", "salary",
-                "date_posted", "valid_through", "apply_url", "url", "description", "skills", "language", "evidence"
+                "title",
+                "company",
+                "locations",
+                "workplace",
+                "remote",
+                "employment_type",
+                "seniority",
+                "salary",
+                "date_posted",
+                "valid_through",
+                "apply_url",
+                "url",
+                "description",
+                "skills",
+                "language",
+                "evidence"
             ]
         );
         let salary = ["min", "max", "currency", "period", "annual_min", "annual_max", "text"];

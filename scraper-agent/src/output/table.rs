@@ -36,7 +36,8 @@ pub fn table(reports: &[PageReport], width: usize) -> String {
     for report in reports {
         let page = &report.page;
         let is_elsewhere = |posting: &&Posting| {
-            page.kind == PageKind::Listing && posting.url.as_deref().is_some_and(|url| own_pages.contains(url))
+            page.kind == PageKind::Listing
+                && posting.url.as_deref().is_some_and(|url| own_pages.contains(url))
         };
         let shown: Vec<&Posting> = page.postings.iter().filter(|posting| !is_elsewhere(posting)).collect();
         jobs += shown.len();
@@ -89,7 +90,13 @@ fn row(report: &PageReport, title: String, posting: Option<&Posting>, is_first: 
 
 fn lay_out(rows: &[Row], width: usize) -> String {
     let mut widths: Vec<usize> = (0..HEADS.len())
-        .map(|column| rows.iter().map(|row| one_line(&row[column]).width()).chain([HEADS[column].width()]).max().unwrap_or(0))
+        .map(|column| {
+            rows.iter()
+                .map(|row| one_line(&row[column]).width())
+                .chain([HEADS[column].width()])
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     while widths.iter().sum::<usize>() + GAP.len() * (HEADS.len() - 1) > width {
         let Some(widest) = widths.iter_mut().max() else { break };
@@ -101,7 +108,8 @@ fn lay_out(rows: &[Row], width: usize) -> String {
     let mut text = String::new();
     let heads: Row = HEADS.map(|head| head.to_uppercase());
     for row in std::iter::once(&heads).chain(rows) {
-        let cells: Vec<String> = (0..HEADS.len()).map(|column| cell(&row[column], widths[column], column)).collect();
+        let cells: Vec<String> =
+            (0..HEADS.len()).map(|column| cell(&row[column], widths[column], column)).collect();
         text.push_str(cells.join(GAP).trim_end());
         text.push('\n');
     }

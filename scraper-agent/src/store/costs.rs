@@ -77,7 +77,10 @@ mod tests {
         assert_eq!(refused, BudgetExceeded { spent_usd: 0.6, asked_usd: 0.6 });
         store.settle_cost(first, 0.1).unwrap();
         let second = store.reserve_cost("m", 0.6, 1.0, november).unwrap().unwrap();
-        assert!((store.month_cost_usd(november).unwrap() - 0.7).abs() < 1e-9, "unsettled stays counted: {second:?}");
+        assert!(
+            (store.month_cost_usd(november).unwrap() - 0.7).abs() < 1e-9,
+            "unsettled stays counted: {second:?}"
+        );
         assert!(store.reserve_cost("m", 0.9, 1.0, december).unwrap().is_ok());
     }
 }

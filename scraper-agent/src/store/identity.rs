@@ -77,7 +77,11 @@ pub fn canonical_url(url: &Url) -> String {
 
 fn is_tracking(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    name.starts_with("utm_") || matches!(name.as_str(), "gclid" | "fbclid" | "msclkid" | "trackingid" | "refid" | "gh_src" | "lever-source")
+    name.starts_with("utm_")
+        || matches!(
+            name.as_str(),
+            "gclid" | "fbclid" | "msclkid" | "trackingid" | "refid" | "gh_src" | "lever-source"
+        )
 }
 
 /// NFKC, lower case, letters and digits, single spaces.
@@ -97,7 +101,10 @@ mod tests {
 
     #[test]
     fn the_same_job_has_the_same_key() {
-        assert_eq!(at("https://boards.greenhouse.io/Acme/jobs/12?gh_src=x"), at("https://job-boards.greenhouse.io/acme/jobs/12#app"));
+        assert_eq!(
+            at("https://boards.greenhouse.io/Acme/jobs/12?gh_src=x"),
+            at("https://job-boards.greenhouse.io/acme/jobs/12#app")
+        );
         assert_eq!(at("https://a.example/jobs/1/?utm_source=x#top"), at("https://a.example/jobs/1"));
         assert_ne!(at("https://a.example/jobs?id=1"), at("https://a.example/jobs?id=2"));
         let text = |title: &str, place: &str| {

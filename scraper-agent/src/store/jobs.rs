@@ -44,17 +44,23 @@ pub fn observe(connection: &Connection, page: i64, result: &PageResult, now: i64
         let key = identity_key(posting).unwrap_or_else(|| format!("page:{}#{index}", result.source));
         let sql = "SELECT id, posting, direct FROM jobs WHERE key = ?1";
         let known = connection
-            .query_row(sql, [&key], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?)))
+            .query_row(sql, [&key], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?))
+            })
             .optional()?;
         let seen = to_json("posting", posting)?;
         let job = match known {
             Some((id, stored, stored_direct)) => {
                 let stored: Posting = from_json("job", &stored)?;
-                let (best, rest) = if direct || !stored_direct { (posting, &stored) } else { (&stored, posting) };
+                let (best, rest) =
+                    if direct || !stored_direct { (posting, &stored) } else { (&stored, posting) };
                 let merged = fill(best.clone(), rest);
                 let sql = "UPDATE jobs SET title = ?2, company = ?3, posting = ?4, direct = ?5, last_seen = ?6 WHERE id = ?1";
                 let json = to_json("posting", &merged)?;
-                connection.execute(sql, params![id, merged.title, merged.company, json, direct || stored_direct, now])?;
+                connection.execute(
+                    sql,
+                    params![id, merged.title, merged.company, json, direct || stored_direct, now],
+                )?;
                 id
             }
             None => {
@@ -119,7 +125,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let entry = |source: &str| Enqueue {
-            source: source.into(), host: String::new(), found: "seed".into(), depth: 0, paging: 0, score: 0,
+            source: source.into(),
+            host: String::new(),
+            found: "seed".into(),
+            depth: 0,
+            paging: 0,
+            score: 0,
         };
         let run = store.begin_run("k", &[entry("listing"), entry("single")], 0).unwrap();
         for (kind, found) in [

@@ -60,7 +60,8 @@ impl Store {
         let run = match open {
             Some(run) => run,
             None => {
-                transaction.execute("INSERT INTO runs (key, started_at) VALUES (?1, ?2)", params![key, now])?;
+                transaction
+                    .execute("INSERT INTO runs (key, started_at) VALUES (?1, ?2)", params![key, now])?;
                 transaction.last_insert_rowid()
             }
         };
@@ -72,10 +73,17 @@ impl Store {
     }
 
     /// Takes the best waiting page whose host is not in `busy_hosts`; an expired lease counts as waiting.
-    pub fn lease(&self, run: RunId, busy_hosts: &[String], now: i64, seconds: u64) -> Result<Option<Lease>, AgentError> {
+    pub fn lease(
+        &self,
+        run: RunId,
+        busy_hosts: &[String],
+        now: i64,
+        seconds: u64,
+    ) -> Result<Option<Lease>, AgentError> {
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let busy = serde_json::to_string(busy_hosts).map_err(|source| AgentError::Stored { what: "host list", source })?;
+        let busy = serde_json::to_string(busy_hosts)
+            .map_err(|source| AgentError::Stored { what: "host list", source })?;
         let sql = "SELECT id, lease, source, host, found, depth, paging, score FROM pages
             WHERE run = ?1 AND (state = 'queued' OR (state = 'leased' AND lease_until < ?2))
             AND host NOT IN (SELECT value FROM json_each(?3))
@@ -102,7 +110,12 @@ impl Store {
     }
 
     /// A sign of life for pages under way.
-    pub fn extend<'a>(&self, leases: impl Iterator<Item = &'a Lease>, now: i64, seconds: u64) -> Result<(), AgentError> {
+    pub fn extend<'a>(
+        &self,
+        leases: impl Iterator<Item = &'a Lease>,
+        now: i64,
+        seconds: u64,
+    ) -> Result<(), AgentError> {
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for lease in leases {
@@ -127,12 +140,14 @@ impl Store {
         let json = to_json("report", report)?;
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let sql = "UPDATE pages SET state = 'done', report = ?3 WHERE id = ?1 AND lease = ?2 AND state = 'leased'";
+        let sql =
+            "UPDATE pages SET state = 'done', report = ?3 WHERE id = ?1 AND lease = ?2 AND state = 'leased'";
         if transaction.execute(sql, params![lease.page, lease.number, json])? == 0 {
             return Ok(false);
         }
         for (number, attempt) in report.attempts.iter().enumerate() {
-            let sql = "INSERT INTO attempts (page, number, at, route, reason, prompt_tokens, completion_tokens,
+            let sql =
+                "INSERT INTO attempts (page, number, at, route, reason, prompt_tokens, completion_tokens,
                 cost_usd, seconds, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
             transaction.execute(
                 sql,
@@ -166,9 +181,12 @@ impl Store {
     /// How far the run is.
     pub fn run_state(&self, run: RunId) -> Result<RunState, AgentError> {
         let connection = self.lock();
-        let mut statement = connection.prepare("SELECT state, count(*) FROM pages WHERE run = ?1 GROUP BY state")?;
+        let mut statement =
+            connection.prepare("SELECT state, count(*) FROM pages WHERE run = ?1 GROUP BY state")?;
         let mut state = RunState::default();
-        for row in statement.query_map([run.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?)))? {
+        for row in
+            statement.query_map([run.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?)))?
+        {
             match row? {
                 (name, count) if name == "queued" => state.queued = count as usize,
                 (name, count) if name == "leased" => state.leased = count as usize,
@@ -204,7 +222,10 @@ impl Store {
 fn enqueue(connection: &Connection, run: i64, page: &Enqueue) -> Result<(), AgentError> {
     let sql = "INSERT OR IGNORE INTO pages (run, source, host, found, depth, paging, score)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    connection.execute(sql, params![run, page.source, page.host, page.found, page.depth, page.paging, page.score])?;
+    connection.execute(
+        sql,
+        params![run, page.source, page.host, page.found, page.depth, page.paging, page.score],
+    )?;
     Ok(())
 }
 
@@ -212,7 +233,10 @@ pub(super) fn to_json(what: &'static str, value: &impl serde::Serialize) -> Resu
     serde_json::to_string(value).map_err(|source| AgentError::Stored { what, source })
 }
 
-pub(super) fn from_json<T: serde::de::DeserializeOwned>(what: &'static str, json: &str) -> Result<T, AgentError> {
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    json: &str,
+) -> Result<T, AgentError> {
     serde_json::from_str(json).map_err(|source| AgentError::Stored { what, source })
 }
 
@@ -239,7 +263,9 @@ mod tests {
         let c = store.lease(run, &["h".to_owned()], 0, 10).unwrap().unwrap();
         assert_eq!(c.entry.source, "c");
         assert!(store.lease(run, &["h".to_owned()], 0, 10).unwrap().is_none());
-        assert!(store.finish(run, &b, &report("b"), &[entry("d", "h", 9), entry("a", "h", 9)], 4, 1).unwrap());
+        assert!(
+            store.finish(run, &b, &report("b"), &[entry("d", "h", 9), entry("a", "h", 9)], 4, 1).unwrap()
+        );
         assert!(!store.finish(run, &b, &report("b"), &[], 4, 1).unwrap(), "finished twice");
         assert_eq!(store.run_state(run).unwrap(), RunState { queued: 2, leased: 1, done: 1 });
         store.finish(run, &c, &report("c"), &[entry("e", "h", 9)], 4, 1).unwrap();
