@@ -2,7 +2,8 @@
 
 use quarry_formats::gguf::GgufFile;
 
-use super::{FamilyError, base};
+use super::FamilyError;
+use super::base::base;
 use crate::spec::{DecoderSpec, RopePairing};
 
 pub(super) fn describe(file: &GgufFile) -> Result<DecoderSpec, FamilyError> {
