@@ -1,5 +1,6 @@
 //! Blocks for sequences: admission with the prefix cache, room for the next row, preemption, return from the host.
 
+use crate::block_pool::Chain;
 use crate::ids::{ModelId, SequenceId};
 use crate::plan::{BlockMove, Direction, StepPlan, SwapOrder};
 use crate::scheduler::Scheduler;
@@ -155,7 +156,7 @@ impl Scheduler {
         self.free_device(sequence);
         sequence.computed = 0;
         sequence.published = 0;
-        sequence.chain = sequence.parts.cache_salt;
+        sequence.chain = Chain::Start(sequence.parts.cache_salt);
         sequence.place = Place::Waiting;
     }
 

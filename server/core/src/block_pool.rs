@@ -1,16 +1,23 @@
 //! One model's device blocks: reference-counted, with a prefix cache over full blocks.
 //!
-//! A full block is known by the hash of (hash of the blocks before it, its tokens); a hit compares the tokens
-//! themselves, so a collision costs a miss and never a wrong answer. A block that nobody holds stays cached and
-//! idle until it is the least recently used one when a block is needed.
+//! A full block is known by what it follows and its tokens. What it follows is a [`Chain`]: the start of a salted
+//! sequence, or one content that was published before, named by a number that is never reused. A hit compares the
+//! chain and the tokens themselves, so that a collision of hashes costs a miss and never a wrong answer.
+//! A block that nobody holds stays cached and idle until it is the least recently used one when one is needed.
 //! Invariant: every block is exactly one of free, held (`refs > 0`) or idle (`refs == 0`, cached).
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::ids::{BlockId, TokenId};
 
-/// Hash of a chain of full blocks; the chain's start is the request's cache salt.
-pub type ChainHash = u64;
+/// What a block's content follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// Nothing: the first block of sequences with this cache salt.
+    Start(u64),
+    /// The content with this number.
+    After(u64),
+}
 
 #[derive(Debug, Default)]
 struct Block {
@@ -22,9 +29,11 @@ struct Block {
 
 #[derive(Debug)]
 struct Cached {
-    hash: ChainHash,
-    parent: ChainHash,
+    hash: u64,
+    follows: Chain,
     tokens: Vec<TokenId>,
+    /// What a block after this one follows.
+    content: u64,
 }
 
 /// The pool.
@@ -34,12 +43,13 @@ pub struct BlockPool {
     blocks: Vec<Block>,
     free: Vec<BlockId>,
     idle: BTreeMap<u64, BlockId>,
-    by_hash: HashMap<ChainHash, BlockId>,
+    by_hash: HashMap<u64, BlockId>,
     clock: u64,
+    contents: u64,
 }
 
 impl BlockPool {
-    /// `blocks` free blocks of `block_tokens` positions.
+    /// `blocks` free blocks of `block_tokens` positions (at least one).
     pub fn new(blocks: u32, block_tokens: u32) -> Self {
         Self {
             block_tokens: block_tokens.max(1) as usize,
@@ -48,6 +58,7 @@ impl BlockPool {
             idle: BTreeMap::new(),
             by_hash: HashMap::new(),
             clock: 0,
+            contents: 0,
         }
     }
 
@@ -71,6 +82,11 @@ impl BlockPool {
         self.idle.len()
     }
 
+    /// Holders of a block.
+    pub fn refs(&self, id: BlockId) -> u32 {
+        self.blocks[id.0 as usize].refs
+    }
+
     /// A block with one reference and no content; evicts the least recently used idle one where none is free.
     pub fn allocate(&mut self) -> Option<BlockId> {
         let id = match self.free.pop() {
@@ -85,9 +101,10 @@ impl BlockPool {
         Some(id)
     }
 
-    /// One more holder.
+    /// One more holder of a held or idle block.
     pub fn share(&mut self, id: BlockId) {
         let block = &mut self.blocks[id.0 as usize];
+        debug_assert!(block.refs > 0 || block.cached.is_some(), "block {id} is free");
         if block.refs == 0 {
             self.idle.remove(&block.stamp);
         }
@@ -111,40 +128,41 @@ impl BlockPool {
         }
     }
 
-    /// Makes a held, full, computed block findable; returns the chain's hash. A block with the same content that
-    /// is already findable stays the one.
-    pub fn publish(&mut self, id: BlockId, parent: ChainHash, tokens: &[TokenId]) -> ChainHash {
-        let hash = chain(parent, tokens);
-        if tokens.len() == self.block_tokens
-            && self.blocks[id.0 as usize].cached.is_none()
-            && !self.by_hash.contains_key(&hash)
-        {
-            self.by_hash.insert(hash, id);
-            self.blocks[id.0 as usize].cached = Some(Cached { hash, parent, tokens: tokens.to_vec() });
+    /// Makes a held, full, computed block findable; returns what the next block of its sequence follows. A block
+    /// with the same content that is already findable stays the one.
+    pub fn publish(&mut self, id: BlockId, follows: Chain, tokens: &[TokenId]) -> Chain {
+        debug_assert_eq!(tokens.len(), self.block_tokens, "only full blocks are published");
+        let hash = hash(follows, tokens);
+        if let Some(content) = self.find(hash, follows, tokens).map(|(_, content)| content) {
+            return Chain::After(content);
         }
-        hash
+        self.contents += 1;
+        let content = self.contents;
+        let block = &mut self.blocks[id.0 as usize];
+        // On a collision the older content stays findable, and what follows this one can never be found.
+        if block.cached.is_none() && !self.by_hash.contains_key(&hash) {
+            self.by_hash.insert(hash, id);
+            block.cached = Some(Cached { hash, follows, tokens: tokens.to_vec(), content });
+        }
+        Chain::After(content)
     }
 
-    /// The longest cached run of full blocks at the start of `tokens`, not held yet, with the chain's hashes.
-    pub fn lookup(&self, salt: u64, tokens: &[TokenId]) -> Vec<(BlockId, ChainHash)> {
+    /// The longest cached run of full blocks at the start of `tokens`, not held yet, each with what follows it.
+    pub fn lookup(&self, salt: u64, tokens: &[TokenId]) -> Vec<(BlockId, Chain)> {
         let mut found = Vec::new();
-        let mut parent = salt;
+        let mut follows = Chain::Start(salt);
         for full in tokens.chunks_exact(self.block_tokens) {
-            let hash = chain(parent, full);
-            let Some(&id) = self.by_hash.get(&hash) else { break };
-            let same = |c: &Cached| c.parent == parent && c.tokens == full;
-            if !self.blocks[id.0 as usize].cached.as_ref().is_some_and(same) {
-                break;
-            }
-            found.push((id, hash));
-            parent = hash;
+            let Some((id, content)) = self.find(hash(follows, full), follows, full) else { break };
+            follows = Chain::After(content);
+            found.push((id, follows));
         }
         found
     }
 
-    /// Holders of a block.
-    pub fn refs(&self, id: BlockId) -> u32 {
-        self.blocks[id.0 as usize].refs
+    fn find(&self, hash: u64, follows: Chain, tokens: &[TokenId]) -> Option<(BlockId, u64)> {
+        let id = *self.by_hash.get(&hash)?;
+        let cached = self.blocks[id.0 as usize].cached.as_ref()?;
+        (cached.follows == follows && cached.tokens == tokens).then_some((id, cached.content))
     }
 
     fn forget(&mut self, id: BlockId) {
@@ -170,6 +188,8 @@ impl BlockPool {
         for id in &self.free {
             assert!(self.blocks[id.0 as usize].cached.is_none(), "free block {id} holds nothing");
         }
+        let cached = self.blocks.iter().filter(|block| block.cached.is_some()).count();
+        assert_eq!(cached, self.by_hash.len(), "every cached block is findable");
         for (hash, id) in &self.by_hash {
             let cached = self.blocks[id.0 as usize].cached.as_ref();
             assert!(cached.is_some_and(|c| c.hash == *hash), "block {id} is the one its hash names");
@@ -177,12 +197,15 @@ impl BlockPool {
     }
 }
 
-/// FNV-1a over the parent's hash and the tokens' bytes (Fowler, Noll, Vo), with a final mix.
-fn chain(parent: ChainHash, tokens: &[TokenId]) -> ChainHash {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ parent.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for token in tokens {
-        hash = (hash ^ u64::from(*token)).wrapping_mul(0x0100_0000_01b3);
-        hash ^= hash >> 29;
-    }
-    hash
+/// FNV-1a over the chain's and the tokens' words (Fowler, Noll, Vo), with a shift for the high bits.
+fn hash(follows: Chain, tokens: &[TokenId]) -> u64 {
+    let (kind, number) = match follows {
+        Chain::Start(salt) => (0, salt),
+        Chain::After(content) => (1, content),
+    };
+    let words = [kind, number].into_iter().chain(tokens.iter().map(|&token| u64::from(token)));
+    words.fold(0xcbf2_9ce4_8422_2325_u64, |hash, word| {
+        let hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3);
+        hash ^ (hash >> 29)
+    })
 }

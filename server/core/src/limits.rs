@@ -3,27 +3,38 @@
 /// Bounds of the scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchedulerLimits {
-    /// Requests that may wait for admission, all models together. Default 256; a waiting request costs its prompt.
+    /// Requests that may wait for admission, all models together; see [`QUEUE_MAX_DEFAULT`].
     pub queue_max: usize,
-    /// Bytes of the host pool. Default 4 GiB; taken only as blocks are swapped out.
+    /// Bytes of the host pool; see [`SWAP_SPACE_BYTES_DEFAULT`].
     pub swap_space_bytes: u64,
-    /// How long a model's oldest waiting request may wait for another model's work, in microseconds, before its
-    /// model gets a turn. Default 2 s; smaller switches more often.
+    /// How long a request may wait for another model's work, in microseconds, before its model gets a turn; see
+    /// [`SWITCH_WAIT_US_DEFAULT`].
     pub switch_wait_us: u64,
 }
 
+/// Waiting requests. Each costs its prompt in memory; more of them wait longer instead of being told to come back.
+pub const QUEUE_MAX_DEFAULT: usize = 256;
+/// Bytes of the host pool, taken only as blocks are swapped out. 0 swaps nothing: who is preempted is recomputed.
+pub const SWAP_SPACE_BYTES_DEFAULT: u64 = 4 << 30;
+/// Microseconds before another model's waiting request gets its turn. Smaller switches more often.
+pub const SWITCH_WAIT_US_DEFAULT: u64 = 2_000_000;
 /// KV positions of a block. Smaller shares more of a prefix, larger makes tables and swaps cheaper.
 pub const BLOCK_TOKENS_DEFAULT: u32 = 32;
 /// Tokens of one step. Larger prefills faster, smaller lets decodes in sooner.
 pub const STEP_TOKENS_DEFAULT: u32 = 512;
-/// Rows of one step.
+/// Rows of one step. Each may cost a mask and a draw.
 pub const STEP_ROWS_DEFAULT: u32 = 64;
 
 const _: () = assert!(STEP_TOKENS_DEFAULT >= STEP_ROWS_DEFAULT, "every row of a step needs a token");
+const _: () = assert!(STEP_TOKENS_DEFAULT.is_multiple_of(BLOCK_TOKENS_DEFAULT), "chunks end on block edges");
 const _: () = assert!(BLOCK_TOKENS_DEFAULT.is_power_of_two(), "attention tiles are powers of two");
 
 impl Default for SchedulerLimits {
     fn default() -> Self {
-        Self { queue_max: 256, swap_space_bytes: 4 << 30, switch_wait_us: 2_000_000 }
+        Self {
+            queue_max: QUEUE_MAX_DEFAULT,
+            swap_space_bytes: SWAP_SPACE_BYTES_DEFAULT,
+            switch_wait_us: SWITCH_WAIT_US_DEFAULT,
+        }
     }
 }

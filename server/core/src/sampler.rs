@@ -1,8 +1,10 @@
 //! Drawing a token from logits: one pure function that every executor calls and device sampling must equal.
 //!
-//! Order: log-sum-exp of the raw logits (for the log-probability) → bias → penalties → forbidden and mask →
-//! greedy, or temperature → top-k → min-p → top-p → a draw by a counter-based generator, so that the same
-//! (seed, output position, logits) always give the same token, whatever ran beside it.
+//! Order: log-sum-exp of the raw logits (for the log-probability) → logit bias → repetition, then presence and
+//! frequency penalties → forbidden tokens and mask → greedy (of equals the lowest id), or temperature → top-k →
+//! top-p (of what top-k left) → min-p → a draw by a counter-based generator: the same (seed, output position,
+//! logits) always give the same token, whatever ran beside it. Exponentials and the order of sums are our own, so
+//! that the draw is the same on every machine. Only what may be in the nucleus is sorted, never the vocabulary.
 
 use crate::ids::TokenId;
 use crate::request::SamplingParams;
@@ -35,149 +37,289 @@ pub struct Sampled {
 #[derive(Debug, Default)]
 pub struct Scratch {
     seen: Vec<TokenId>,
+    /// Raw logits of the tokens that bias, penalties or `forbidden` changed.
+    raw: Vec<(TokenId, f32)>,
+    weights: Vec<f32>,
     candidates: Vec<(f32, TokenId)>,
 }
 
+/// Accumulators of a sum or maximum: enough for the widest vectors, and a fixed order on all.
+const LANES: usize = 16;
+/// Weights summed in f32 before f64 takes over.
+const CHUNK: usize = 256;
+const _: () = assert!(CHUNK.is_multiple_of(LANES), "a chunk is whole vectors");
+
 /// Draws one token. `logits` has one entry per vocabulary token and is overwritten.
 ///
-/// Never fails: NaN counts as minus infinity; where mask and forbidden leave nothing, the answer is token 0 with
-/// log-probability minus infinity, which a caller that keeps its masks non-empty never sees.
+/// Never fails: NaN counts as minus infinity and plus infinity as the largest finite number. Where every allowed
+/// token has minus infinity or is forbidden, the answer is the lowest token of the mask: the constraint outlives
+/// the rest. An empty mask, which a caller never sends, gives token 0.
 pub fn sample(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) -> Sampled {
-    for logit in logits.iter_mut().filter(|logit| logit.is_nan()) {
-        *logit = f32::NEG_INFINITY;
+    for logit in logits.iter_mut() {
+        *logit = if logit.is_nan() { f32::NEG_INFINITY } else { logit.min(f32::MAX) };
     }
     let normaliser = log_sum_exp(logits);
-    let params = row.params;
-    // The drawn token's raw logit is needed after penalties changed the array: undo is cheaper than a copy.
-    let changes = adjust(logits, row, scratch);
-    let token = if params.temperature == 0.0 { greedy(logits, row.mask) } else { draw(logits, row, scratch) };
-    let raw = changes
-        .iter()
-        .find(|(t, _)| *t == token)
-        .map_or_else(|| logits.get(token as usize).copied(), |c| Some(c.1));
-    let logprob = raw.unwrap_or(f32::NEG_INFINITY) - normaliser;
+    adjust(logits, row, scratch);
+    if let Some(mask) = row.mask {
+        apply_mask(logits, mask);
+    }
+    let max = largest(logits);
+    let token = if max == f32::NEG_INFINITY {
+        (0..logits.len()).find(|&t| row.mask.is_none_or(|mask| allowed(mask, t))).unwrap_or(0) as TokenId
+    } else if row.params.temperature == 0.0 {
+        logits.iter().position(|&logit| logit == max).unwrap_or(0) as TokenId
+    } else {
+        draw(logits, max, row, scratch)
+    };
+    // An allowed token's logit is still the raw one unless it was touched.
+    let touched = scratch.raw.iter().find(|(t, _)| *t == token).map(|(_, raw)| *raw);
+    let raw = touched.or_else(|| logits.get(token as usize).copied()).unwrap_or(f32::NEG_INFINITY);
+    let logprob = raw - normaliser;
     Sampled { token, logprob: if logprob.is_nan() { f32::NEG_INFINITY } else { logprob } }
 }
 
-/// Applies bias, penalties and forbidden tokens; returns the raw logits of the tokens it touched.
-fn adjust(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) -> Vec<(TokenId, f32)> {
-    let params = row.params;
-    let penalised =
-        params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 || params.frequency_penalty != 0.0;
-    let mut raw = Vec::new();
-    let touch =
-        |logits: &mut [f32], raw: &mut Vec<(TokenId, f32)>, token: TokenId, f: &dyn Fn(f32) -> f32| {
-            if let Some(logit) = logits.get_mut(token as usize) {
-                raw.push((token, *logit));
-                *logit = f(*logit);
-            }
-        };
-    for &(token, bias) in &params.logit_bias {
-        touch(logits, &mut raw, token, &|x| x + bias);
-    }
-    if penalised {
-        scratch.seen.clear();
-        scratch.seen.extend_from_slice(row.output);
-        scratch.seen.sort_unstable();
-        for run in scratch.seen.chunk_by(|a, b| a == b) {
-            let count = run.len() as f32;
-            touch(logits, &mut raw, run[0], &|x| {
-                x - params.presence_penalty - params.frequency_penalty * count
-            });
+/// Applies bias, penalties and forbidden tokens; keeps the raw logits of the tokens it touches, first touch first.
+fn adjust(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) {
+    let Scratch { seen, raw, .. } = scratch;
+    raw.clear();
+    let mut touch = |token: TokenId, change: &dyn Fn(f32) -> f32| {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            raw.push((token, *logit));
+            *logit = change(*logit).min(f32::MAX);
         }
-        if params.repetition_penalty != 1.0 {
-            scratch.seen.extend_from_slice(row.prompt);
-            scratch.seen.sort_unstable();
-            scratch.seen.dedup();
-            let penalty = params.repetition_penalty;
-            for &token in &scratch.seen {
-                touch(logits, &mut raw, token, &|x| if x > 0.0 { x / penalty } else { x * penalty });
-            }
+    };
+    let params = row.params;
+    for &(token, bias) in &params.logit_bias {
+        touch(token, &|x| x + bias);
+    }
+    let repetition = params.repetition_penalty;
+    if repetition != 1.0 {
+        seen.clear();
+        seen.extend_from_slice(row.prompt);
+        seen.extend_from_slice(row.output);
+        seen.sort_unstable();
+        seen.dedup();
+        for &token in seen.iter() {
+            touch(token, &|x| if x > 0.0 { x / repetition } else { x * repetition });
+        }
+    }
+    if params.presence_penalty != 0.0 || params.frequency_penalty != 0.0 {
+        seen.clear();
+        seen.extend_from_slice(row.output);
+        seen.sort_unstable();
+        for run in seen.chunk_by(|a, b| a == b) {
+            let penalty = params.presence_penalty + params.frequency_penalty * run.len() as f32;
+            touch(run[0], &|x| x - penalty);
         }
     }
     for &token in row.forbidden {
-        touch(logits, &mut raw, token, &|_| f32::NEG_INFINITY);
+        touch(token, &|_| f32::NEG_INFINITY);
     }
-    raw
 }
 
-fn allowed(mask: Option<&[u32]>, token: usize) -> bool {
-    mask.is_none_or(|mask| mask.get(token / 32).is_some_and(|word| word >> (token % 32) & 1 == 1))
+fn allowed(mask: &[u32], token: usize) -> bool {
+    mask.get(token / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
 }
 
-/// The largest allowed logit; of equals the lowest id.
-fn greedy(logits: &[f32], mask: Option<&[u32]>) -> TokenId {
-    let mut best = (f32::NEG_INFINITY, 0);
-    for (token, &logit) in logits.iter().enumerate() {
-        if logit > best.0 && allowed(mask, token) {
-            best = (logit, token);
+fn apply_mask(logits: &mut [f32], mask: &[u32]) {
+    let words = mask.iter().copied().chain(std::iter::repeat(0));
+    for (part, word) in logits.chunks_mut(32).zip(words) {
+        match word {
+            0 => part.fill(f32::NEG_INFINITY),
+            u32::MAX => {}
+            _ => {
+                for (bit, logit) in part.iter_mut().enumerate() {
+                    if word >> bit & 1 == 0 {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                }
+            }
         }
     }
-    if best.0 == f32::NEG_INFINITY {
-        // Every allowed logit is minus infinity: the first allowed token still keeps the output valid.
-        best.1 = (0..logits.len()).find(|&t| allowed(mask, t)).unwrap_or(0);
-    }
-    best.1 as TokenId
 }
 
-fn draw(logits: &[f32], row: &SampleRow<'_>, scratch: &mut Scratch) -> TokenId {
+/// `max` is the largest logit, finite: its weight is exactly 1 and all others are in 0..=1.
+fn draw(logits: &[f32], max: f32, row: &SampleRow<'_>, scratch: &mut Scratch) -> TokenId {
     let params = row.params;
-    let candidates = &mut scratch.candidates;
-    candidates.clear();
-    let finite = |&(token, &logit): &(usize, &f32)| logit > f32::NEG_INFINITY && allowed(row.mask, token);
-    candidates
-        .extend(logits.iter().enumerate().filter(finite).map(|(token, &logit)| (logit, token as TokenId)));
-    if candidates.is_empty() {
-        return greedy(logits, row.mask);
+    let Scratch { weights, candidates, .. } = scratch;
+    weights.clear();
+    weights.extend(logits.iter().map(|&logit| exp((logit - max) / params.temperature)));
+    let uniform = uniform(params.seed, row.output.len() as u64);
+    let top_k = params.top_k as usize;
+    if params.top_p >= 1.0 && (top_k == 0 || top_k >= weights.len()) {
+        for weight in weights.iter_mut() {
+            *weight = if *weight < params.min_p { 0.0 } else { *weight };
+        }
+        return walk(weights, uniform);
     }
+    rank(logits, weights, params, candidates);
+    let weight = |c: &(f32, TokenId)| f64::from(weights[c.1 as usize]);
+    let mut left = uniform * candidates.iter().map(weight).sum::<f64>();
+    let drawn = candidates.iter().find(|c| {
+        left -= weight(c);
+        left < 0.0
+    });
+    drawn.or(candidates.last()).map_or(0, |c| c.1)
+}
+
+/// The tokens that top-k, top-p and min-p leave, most likely first; at least one.
+fn rank(logits: &[f32], weights: &[f32], params: &SamplingParams, candidates: &mut Vec<(f32, TokenId)>) {
     // Descending by logit, then ascending by id: a total order, so that ties are the same everywhere.
     let order = |a: &(f32, TokenId), b: &(f32, TokenId)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+    let weight = |c: &(f32, TokenId)| f64::from(weights[c.1 as usize]);
     let top_k = params.top_k as usize;
+    let mut total: f64 = weights.chunks(CHUNK).map(chunk_sum).sum();
+    // All the weights below the floor together are less than what top-p may drop, so none is in the nucleus.
+    let beyond = (1.0 - f64::from(params.top_p)) * total / weights.len() as f64;
+    let floor = if top_k == 0 { beyond as f32 } else { 0.0 };
+    candidates.clear();
+    let pairs = logits.iter().zip(weights).enumerate();
+    let likely = pairs.filter(|(_, (_, weight))| **weight > 0.0 && **weight >= floor);
+    candidates.extend(likely.map(|(token, (&logit, _))| (logit, token as TokenId)));
     if top_k > 0 && top_k < candidates.len() {
         candidates.select_nth_unstable_by(top_k - 1, order);
         candidates.truncate(top_k);
     }
-    let max = candidates.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.0));
-    let weight = |logit: f32| ((logit - max) / params.temperature).exp();
-    if params.min_p > 0.0 {
-        candidates.retain(|c| weight(c.0) >= params.min_p);
-    }
     candidates.sort_unstable_by(order);
-    let mut total: f32 = candidates.iter().map(|c| weight(c.0)).sum();
+    if top_k > 0 {
+        total = candidates.iter().map(weight).sum();
+    }
     if params.top_p < 1.0 {
+        let target = f64::from(params.top_p) * total;
         let mut kept = 0.0;
         let cut = candidates.iter().position(|c| {
-            kept += weight(c.0);
-            kept >= params.top_p * total
+            kept += weight(c);
+            kept >= target
         });
         candidates.truncate(cut.map_or(candidates.len(), |cut| cut + 1));
-        total = candidates.iter().map(|c| weight(c.0)).sum();
     }
-    let mut left = uniform(params.seed, row.output.len() as u64) * total;
-    for &(logit, token) in candidates.iter() {
-        left -= weight(logit);
-        if left < 0.0 {
-            return token;
+    let unlikely = candidates.iter().position(|c| weight(c) < f64::from(params.min_p));
+    candidates.truncate(unlikely.unwrap_or(candidates.len()).max(1));
+}
+
+/// The token at `uniform` (in [0, 1)) of the weights' sum, in order of id; at least one weight is positive.
+fn walk(weights: &[f32], uniform: f64) -> TokenId {
+    let mut left = uniform * weights.chunks(CHUNK).map(chunk_sum).sum::<f64>();
+    let mut last = 0;
+    for (index, chunk) in weights.chunks(CHUNK).enumerate() {
+        let sum = chunk_sum(chunk);
+        if sum > 0.0 {
+            last = index;
         }
+        if left < sum {
+            break;
+        }
+        left -= sum;
     }
-    candidates.last().map_or(0, |c| c.1)
+    let chunk = weights.chunks(CHUNK).nth(last).unwrap_or(&[]);
+    let drawn = chunk.iter().position(|&weight| {
+        left -= f64::from(weight);
+        left < 0.0
+    });
+    // Rounding may leave a sliver past the end: the last possible token has it.
+    let within = drawn.or_else(|| chunk.iter().rposition(|&weight| weight > 0.0)).unwrap_or(0);
+    (last * CHUNK + within) as TokenId
 }
 
 /// A number in [0, 1) from (seed, position): two rounds of the splitmix64 finaliser (Steele et al. 2014).
-fn uniform(seed: u64, position: u64) -> f32 {
+fn uniform(seed: u64, position: u64) -> f64 {
     let mix = |mut z: u64| {
         z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     };
-    (mix(mix(seed) ^ position) >> 40) as f32 / (1u64 << 24) as f32
+    (mix(mix(seed) ^ position) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+fn largest(logits: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for part in logits.chunks(LANES) {
+        for (lane, &x) in lanes.iter_mut().zip(part) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
 fn log_sum_exp(logits: &[f32]) -> f32 {
-    let max = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
-    if !max.is_finite() {
+    let max = largest(logits);
+    if max == f32::NEG_INFINITY {
         return max;
     }
-    max + logits.iter().map(|&x| (x - max).exp()).sum::<f32>().ln()
+    let mut sum = 0.0;
+    let mut weights = [0.0; CHUNK];
+    for part in logits.chunks(CHUNK) {
+        for (weight, &logit) in weights.iter_mut().zip(part) {
+            *weight = exp(logit - max);
+        }
+        sum += chunk_sum(&weights[..part.len()]);
+    }
+    max + sum.ln() as f32
+}
+
+fn chunk_sum(weights: &[f32]) -> f64 {
+    let mut lanes = [0.0f32; LANES];
+    for part in weights.chunks(LANES) {
+        for (lane, &x) in lanes.iter_mut().zip(part) {
+            *lane += x;
+        }
+    }
+    lanes.into_iter().map(f64::from).sum()
+}
+
+/// e^x for x ≤ 0 (minus infinity included), exactly 1 at 0 and 0 below the normal numbers; error under 2 units in
+/// the last place. Multiplications and additions alone, so the same on every machine, and the loop vectorises.
+/// Source: `expf` of the Cephes library (Moshier).
+#[inline]
+fn exp(x: f32) -> f32 {
+    const LOWEST: f32 = -87.0;
+    // Adding 1.5 * 2^23 rounds to a whole number, found in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let clamped = if x < LOWEST { LOWEST } else { x };
+    let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
+    let whole = rounded - ROUND;
+    let rest = clamped - whole * LN2_HIGH - whole * LN2_LOW;
+    let mut series = 1.987_569_1e-4;
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
+        series = series * rest + c;
+    }
+    let fraction = series * rest * rest + rest + 1.0;
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    let value = fraction * f32::from_bits(exponent << 23);
+    if x < LOWEST { 0.0 } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponential_is_close_and_monotone() {
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(-f32::MAX), 0.0);
+        let mut last = 0.0;
+        for step in 0..=870_000 {
+            let x = -87.0 + step as f32 / 10_000.0;
+            let (ours, exact) = (exp(x), f64::from(x).exp());
+            assert!((f64::from(ours) - exact).abs() <= exact * 2.5e-7, "e^{x} is {exact}, not {ours}");
+            assert!(ours >= last, "e^{x} falls");
+            last = ours;
+        }
+    }
+
+    #[test]
+    fn uniform_fills_its_range() {
+        let mut buckets = [0; 16];
+        for position in 0..16_000 {
+            let u = uniform(7, position);
+            assert!((0.0..1.0).contains(&u));
+            buckets[(u * 16.0) as usize] += 1;
+        }
+        // Mean 1000, standard deviation 31.
+        assert!(buckets.iter().all(|count| (850..1150).contains(count)), "{buckets:?}");
+    }
 }

@@ -4,7 +4,7 @@
 //! `published` full blocks in the prefix cache. Decode, prefill and forced tokens are the same thing: positions
 //! `computed..tokens.len()` still to run.
 
-use crate::block_pool::ChainHash;
+use crate::block_pool::Chain;
 use crate::ids::{BlockId, HostBlockId, ModelId, RequestId, SequenceId, StepId, SwapId, Tick, TokenId};
 use crate::plan::FinishReason;
 use crate::request::{Request, RequestParts, SamplingParams};
@@ -36,7 +36,7 @@ pub struct Sequence {
     pub(crate) blocks: Vec<BlockId>,
     pub(crate) host: Vec<HostBlockId>,
     pub(crate) published: u32,
-    pub(crate) chain: ChainHash,
+    pub(crate) chain: Chain,
     pub(crate) place: Place,
     pub(crate) in_step: Option<StepId>,
     pub(crate) end: Option<FinishReason>,
@@ -51,7 +51,7 @@ impl Sequence {
         Self {
             id,
             prompt_tokens: tokens.len() as u32,
-            chain: parts.cache_salt,
+            chain: Chain::Start(parts.cache_salt),
             parts,
             tokens,
             computed: 0,
