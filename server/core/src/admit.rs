@@ -1,7 +1,7 @@
 //! Blocks for sequences: admission with the prefix cache, room for the next row, preemption, return from the host.
 
 use crate::block_pool::Chain;
-use crate::ids::{ModelId, SequenceId};
+use crate::ids::{HostBlockId, ModelId, SequenceId, SwapId};
 use crate::plan::{BlockMove, Direction, StepPlan, SwapOrder};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Place, Sequence};
@@ -45,8 +45,20 @@ impl Scheduler {
         true
     }
 
+    /// Whether a sequence in the host pool is to come back before this newcomer takes its room.
+    pub(crate) fn outranked_by_host(&self, id: SequenceId) -> bool {
+        let Some(newcomer) = self.sequences.get(&id) else { return false };
+        let first = |s: &Sequence| {
+            s.model() == newcomer.model()
+                && s.place == Place::Host
+                && s.end.is_none()
+                && s.rank() < newcomer.rank()
+        };
+        self.sequences.values().any(first)
+    }
+
     /// Blocks for `wanted` positions from `start`: all of them, or as many as there is room for, or none (the
-    /// sequence then waits, or was itself pushed off the device).
+    /// sequence then waits until others end or leave).
     pub(crate) fn make_room(
         &mut self,
         id: SequenceId,
@@ -56,10 +68,8 @@ impl Scheduler {
     ) -> Option<u32> {
         loop {
             let sequence = self.sequences.get_mut(&id)?;
-            if sequence.place != Place::Device {
-                return None;
-            }
-            let loaded = self.models.get_mut(&sequence.parts.model)?;
+            let model = sequence.model();
+            let loaded = self.models.get_mut(&model)?;
             let block_tokens = loaded.pool.block_tokens() as u32;
             let needed = (start + wanted).div_ceil(block_tokens) as usize;
             while sequence.blocks.len() < needed {
@@ -70,44 +80,48 @@ impl Scheduler {
             if room > 0 {
                 return Some(room);
             }
+            // What is on its way out comes free by itself; pushing out more would be too much.
+            let leaving = |s: &Sequence| s.model() == model && matches!(s.place, Place::SwappingOut(_));
+            if self.sequences.values().any(leaving) {
+                return None;
+            }
             let victim = self.victim(id, plan)?;
             self.preempt(victim, plan);
+            self.totals.preemptions += 1;
         }
     }
 
-    /// The lowest-ranked sequence on the device that is in no row yet; perhaps the asking one itself, but never
-    /// the only one, which would wait for itself.
+    /// The lowest-ranked sequence on the device, ranked below the asking one, that is in no row yet. Nobody yields
+    /// to a lower rank, so the best-ranked one always gets its room and everything ends.
     fn victim(&self, asking: SequenceId, plan: &StepPlan) -> Option<SequenceId> {
-        let model = self.sequences.get(&asking)?.model();
+        let asking = self.sequences.get(&asking)?;
         let free = |s: &&Sequence| {
-            s.model() == model
+            s.model() == asking.model()
                 && s.place == Place::Device
                 && !s.pinned()
+                && s.rank() > asking.rank()
                 && !plan.rows.iter().any(|row| row.sequence == s.id)
         };
-        let victim = self.sequences.values().filter(free).max_by_key(|s| s.rank())?;
-        let lone = victim.id == asking
-            && !self.sequences.values().any(|s| s.id != asking && s.model() == model && !s.blocks.is_empty());
-        (!lone).then_some(victim.id)
+        self.sequences.values().filter(free).max_by_key(|s| s.rank()).map(Sequence::id)
     }
 
     /// Swaps a sequence out, or drops its KV where recomputing is cheaper or the host pool is full.
-    fn preempt(&mut self, id: SequenceId, plan: &mut StepPlan) {
+    pub(crate) fn preempt(&mut self, id: SequenceId, plan: &mut StepPlan) {
         let Some(mut sequence) = self.sequences.remove(&id) else { return };
-        self.totals.preemptions += 1;
         let block_bytes = self.models.get(&sequence.model()).map_or(0, |m| m.setup.block_bytes);
         // Only whole computed positions travel; a block past them holds nothing yet.
         let block_tokens = self.models.get(&sequence.model()).map_or(1, |m| m.setup.block_tokens);
         let used = sequence.computed.div_ceil(block_tokens.max(1)) as usize;
         self.trim(&mut sequence, used);
-        let host = if used > 0 && self.swap_is_cheaper(&sequence, block_bytes) {
+        let host = if used > 0 && sequence.swappable && self.swap_is_cheaper(&sequence, block_bytes) {
             self.swap_space.reserve(used, block_bytes)
         } else {
             None
         };
         match host {
             Some(host) => {
-                let swap = self.new_swap();
+                self.next_swap += 1;
+                let swap = SwapId(self.next_swap);
                 let moves = moves(&sequence, &host, Direction::Out);
                 plan.swaps.push(SwapOrder { id: swap, model: sequence.model(), moves });
                 sequence.host = host;
@@ -144,7 +158,7 @@ impl Scheduler {
                 sequence.blocks.push(block);
             }
             self.next_swap += 1;
-            let swap = crate::ids::SwapId(self.next_swap);
+            let swap = SwapId(self.next_swap);
             sequence.place = Place::SwappingIn(swap);
             let moves = moves(sequence, &sequence.host, Direction::In);
             plan.swaps.push(SwapOrder { id: swap, model, moves });
@@ -181,7 +195,7 @@ impl Scheduler {
     }
 }
 
-fn moves(sequence: &Sequence, host: &[crate::ids::HostBlockId], direction: Direction) -> Vec<BlockMove> {
+fn moves(sequence: &Sequence, host: &[HostBlockId], direction: Direction) -> Vec<BlockMove> {
     let pairs = sequence.blocks.iter().zip(host);
     pairs.map(|(&device, &host)| BlockMove { device, host, direction }).collect()
 }

@@ -51,6 +51,9 @@ impl Scheduler {
                 assert_eq!(loaded.pool.refs(block), owned, "holders of block {block} of model {model}");
             }
         }
+        for model in self.unloading.iter().chain(&self.active) {
+            assert!(self.models.contains_key(model), "model {model} is loaded");
+        }
         assert_eq!(self.swap_space.blocks(), host, "host blocks are owned by sequences");
         assert!(self.swap_space.bytes() <= self.swap_space.bytes_max());
     }

@@ -1,12 +1,12 @@
 //! What each event does to the state. Late, doubled or unknown ids are counted and otherwise ignored.
 
-use crate::block_pool::BlockPool;
-use crate::ids::{ModelId, SequenceId, StepId, SwapId};
+use crate::block_pool::Chain;
+use crate::ids::{SequenceId, StepId, SwapId};
 use crate::plan::{
-    Event, FinishReason, ModelSetup, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan, SwapFailed,
+    Event, FinishReason, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan, SwapFailed,
 };
 use crate::request::Request;
-use crate::scheduler::{Loaded, Scheduler};
+use crate::scheduler::Scheduler;
 use crate::sequence::{Place, Sequence};
 
 impl Scheduler {
@@ -36,10 +36,10 @@ impl Scheduler {
         let refused = match self.models.get(&parts.model) {
             _ if self.shutting_down => Some(RefusedReason::ShuttingDown),
             None => Some(RefusedReason::UnknownModel),
+            Some(_) if self.unloading.contains(&parts.model) => Some(RefusedReason::UnknownModel),
             _ if self.by_request.contains_key(&id) => Some(RefusedReason::DuplicateId),
             Some(loaded) => {
-                let pool = loaded.setup.blocks.saturating_mul(loaded.setup.block_tokens);
-                let prompt_tokens_max = loaded.setup.context_tokens_max.min(pool).saturating_sub(1);
+                let prompt_tokens_max = loaded.tokens_max().saturating_sub(1);
                 let prompt_tokens = u32::try_from(parts.prompt.len()).unwrap_or(u32::MAX);
                 if prompt_tokens > prompt_tokens_max {
                     Some(RefusedReason::PromptTooLong { prompt_tokens, prompt_tokens_max })
@@ -61,62 +61,9 @@ impl Scheduler {
     }
 
     /// Marks a sequence ended; it is reaped once nothing uses its memory.
-    fn end(&mut self, id: SequenceId, reason: FinishReason) {
+    pub(crate) fn end(&mut self, id: SequenceId, reason: FinishReason) {
         if let Some(sequence) = self.sequences.get_mut(&id) {
             sequence.end.get_or_insert(reason);
-        }
-    }
-
-    fn load(&mut self, setup: ModelSetup) {
-        let pool = BlockPool::new(setup.blocks, setup.block_tokens);
-        if self.models.contains_key(&setup.model) {
-            self.totals.stray_events += 1; // a loaded model keeps its pool: its blocks are in use
-            return;
-        }
-        self.models.insert(setup.model, Loaded { setup, pool });
-    }
-
-    fn unload(&mut self, model: ModelId) {
-        let busy = self.in_flight.is_some() && self.active == Some(model);
-        let ids: Vec<_> = self.sequences.values().filter(|s| s.model() == model).map(|s| s.id).collect();
-        let pinned = self.sequences.values().any(|s| s.model() == model && s.pinned());
-        for id in ids {
-            self.end(id, FinishReason::Failed);
-        }
-        if busy || pinned {
-            self.unloading.push(model); // memory in use: gone once the outcome is in
-            return;
-        }
-        self.finish_unload(model);
-    }
-
-    pub(crate) fn finish_unload(&mut self, model: ModelId) {
-        if self.sequences.values().any(|s| s.model() == model) {
-            self.unloading.push(model);
-            return;
-        }
-        self.models.remove(&model);
-        if self.active == Some(model) {
-            self.active = None;
-        }
-    }
-
-    fn switch_done(&mut self, model: ModelId, ok: bool) {
-        if self.switching != Some(model) {
-            self.totals.stray_events += 1;
-            return;
-        }
-        self.switching = None;
-        self.turn_began = self.now;
-        if ok && self.models.contains_key(&model) {
-            self.active = Some(model);
-        } else if !ok {
-            // Who waits for a model that cannot be had gets an answer now.
-            let waits = |s: &&Sequence| s.model() == model;
-            let ids: Vec<_> = self.sequences.values().filter(waits).map(|s| s.id).collect();
-            for id in ids {
-                self.end(id, FinishReason::Failed);
-            }
         }
     }
 
@@ -131,38 +78,43 @@ impl Scheduler {
             sequence.computed = row.end;
             self.publish(row.sequence);
         }
-        let mut answered = outcome.rows.iter();
+        let mut answers = outcome.rows.iter();
         for row in in_flight.rows.iter().filter(|row| row.samples) {
-            match answered.next().filter(|answer| answer.sequence == row.sequence) {
+            match answers.next().filter(|answer| answer.sequence == row.sequence) {
                 Some(answer) => self.draw(answer),
                 None => self.end(row.sequence, FinishReason::Failed),
             }
         }
     }
 
-    /// Appends a drawn token and those forced after it, up to the sequence's bounds.
+    /// Appends a drawn token and those forced after it, up to the sequence's bounds and its first stop token.
     fn draw(&mut self, answer: &RowOutcome) {
         let Some(sequence) = self.sequences.get_mut(&answer.sequence) else { return };
         let Some(loaded) = self.models.get(&sequence.parts.model) else { return };
         if sequence.end.is_some() {
             return;
         }
-        let output = sequence.output_tokens();
-        if output >= sequence.parts.tokens_min && sequence.parts.stop_tokens.contains(&answer.token) {
-            sequence.end = Some(FinishReason::Stop);
-            return;
-        }
-        let pool = loaded.setup.blocks.saturating_mul(loaded.setup.block_tokens);
-        let context = loaded.setup.context_tokens_max.min(pool) as usize;
-        let bound = context.min(sequence.prompt_tokens as usize + sequence.parts.tokens_max as usize);
-        for &token in std::iter::once(&answer.token).chain(&answer.forced) {
-            if sequence.tokens.len() < bound {
-                sequence.tokens.push(token);
-            }
-        }
+        let prompt = u64::from(sequence.prompt_tokens);
+        let bound = u64::from(loaded.tokens_max()).min(prompt + u64::from(sequence.parts.tokens_max));
         sequence.end = answer.finish;
-        if sequence.end.is_none() && sequence.tokens.len() >= bound {
-            sequence.end = Some(FinishReason::Length);
+        for &token in std::iter::once(&answer.token).chain(&answer.forced) {
+            if sequence.output_tokens() >= sequence.parts.tokens_min
+                && sequence.parts.stop_tokens.contains(&token)
+            {
+                sequence.end.get_or_insert(FinishReason::Stop);
+                return;
+            }
+            if sequence.tokens.len() as u64 >= bound {
+                // What the verdict was about did not fit.
+                if sequence.end == Some(FinishReason::Stop) {
+                    sequence.end = None;
+                }
+                break;
+            }
+            sequence.tokens.push(token);
+        }
+        if sequence.tokens.len() as u64 >= bound {
+            sequence.end.get_or_insert(FinishReason::Length);
         }
     }
 
@@ -206,19 +158,25 @@ impl Scheduler {
                 sequence.place = Place::Host;
             }
             (true, Err(SwapFailed)) => {
-                // The device blocks are still whole: go on from them.
+                // The device blocks are still whole: go on from them, and do not try the same again.
                 self.free_host(&mut sequence, plan);
+                sequence.swappable = false;
                 sequence.place = Place::Device;
             }
             (false, Ok(())) => {
                 self.free_host(&mut sequence, plan);
                 sequence.place = Place::Device;
+                // The blocks are new ones: the prefix cache may have lost the old ones meanwhile.
+                sequence.published = 0;
+                sequence.chain = Chain::Start(sequence.parts.cache_salt);
             }
             (false, Err(SwapFailed)) => {
                 self.free_host(&mut sequence, plan);
                 self.forget_kv(&mut sequence);
             }
         }
-        self.sequences.insert(sequence.id, sequence);
+        let id = sequence.id;
+        self.sequences.insert(id, sequence);
+        self.publish(id);
     }
 }

@@ -21,3 +21,4 @@ pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
 pub mod swap;
+mod switch;

@@ -55,6 +55,9 @@ pub struct ModelSetup {
     pub step_tokens_max: u32,
     /// Rows one step may carry.
     pub step_rows_max: u32,
+    /// Whether the device pool keeps its contents while another model is active. Where not, the model's sequences
+    /// are swapped to the host pool before a switch (or recomputed after it) and its prefix cache is lost.
+    pub pool_stays: bool,
 }
 
 /// Bytes and tokens per second, for the choice between swap and recompute.
@@ -68,8 +71,9 @@ pub struct MeasuredRates {
 
 /// What one step shall do. Names exactly one model. Reused between steps; cleared by the scheduler.
 ///
-/// Order of execution: `copies`, then `swaps` are started, then `rows` run. Blocks that a swap in flight
-/// reads stay pinned, blocks it writes are in no row, until its `SwapDone`.
+/// Order of execution: `host_released` (a swap of the same plan may reuse those ids), `copies`, then `swaps` are
+/// started, then `rows` run. Blocks that a swap in flight reads stay pinned, blocks it writes are in no row, until
+/// its `SwapDone`. A plan with `switch_to` has no rows.
 #[derive(Debug, Default)]
 pub struct StepPlan {
     /// Echoed in [`Event::StepDone`] or [`Event::StepFailed`]. A plan without rows needs no outcome.

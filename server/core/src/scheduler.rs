@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::block_pool::BlockPool;
-use crate::ids::{ModelId, RequestId, SequenceId, StepId, SwapId, Tick};
+use crate::ids::{ModelId, RequestId, SequenceId, StepId, Tick};
 pub use crate::limits::SchedulerLimits;
 use crate::plan::{Event, FinishReason, Finished, MeasuredRates, ModelSetup, PlanRow, StepPlan};
 use crate::sequence::{Place, Sequence};
@@ -19,13 +19,41 @@ use crate::swap::SwapSpace;
 pub(crate) struct Loaded {
     pub setup: ModelSetup,
     pub pool: BlockPool,
+    /// Number of its last turn as the active model, 0 before the first.
+    pub turn: u64,
+}
+
+impl Loaded {
+    /// Tokens a sequence may have, prompt and output: the context, or what the whole pool holds.
+    pub fn tokens_max(&self) -> u32 {
+        let pool = self.setup.blocks.saturating_mul(self.setup.block_tokens);
+        self.setup.context_tokens_max.min(pool)
+    }
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The active model's.
+    Steady,
+    /// Still the active model's, but its sequences are leaving the device for this model.
+    Leaving(ModelId),
+    /// Nobody's until the runtime's [`Event::SwitchDone`].
+    Switching(ModelId),
 }
 
 /// What a step in flight will be matched with.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub id: StepId,
-    pub rows: Vec<PlanRow>,
+    pub rows: Vec<InFlightRow>,
+}
+
+#[derive(Debug)]
+pub(crate) struct InFlightRow {
+    pub sequence: SequenceId,
+    pub end: u32,
+    pub samples: bool,
 }
 
 /// Counts for metrics.
@@ -68,7 +96,7 @@ pub struct Scheduler {
     pub(crate) limits: SchedulerLimits,
     pub(crate) models: BTreeMap<ModelId, Loaded>,
     pub(crate) active: Option<ModelId>,
-    pub(crate) switching: Option<ModelId>,
+    pub(crate) turn: Turn,
     pub(crate) switch_wanted: Option<ModelId>,
     pub(crate) sequences: BTreeMap<SequenceId, Sequence>,
     pub(crate) by_request: BTreeMap<RequestId, SequenceId>,
@@ -79,6 +107,7 @@ pub struct Scheduler {
     pub(crate) unloading: Vec<ModelId>,
     pub(crate) now: Tick,
     pub(crate) turn_began: Tick,
+    pub(crate) turns: u64,
     pub(crate) next_sequence: u64,
     pub(crate) next_step: u64,
     pub(crate) next_swap: u64,
@@ -93,7 +122,7 @@ impl Scheduler {
             limits,
             models: BTreeMap::new(),
             active: None,
-            switching: None,
+            turn: Turn::Steady,
             switch_wanted: None,
             sequences: BTreeMap::new(),
             by_request: BTreeMap::new(),
@@ -104,6 +133,7 @@ impl Scheduler {
             unloading: Vec::new(),
             now: Tick(0),
             turn_began: Tick(0),
+            turns: 0,
             next_sequence: 0,
             next_step: 0,
             next_swap: 0,
@@ -119,11 +149,9 @@ impl Scheduler {
             self.take(event, plan);
         }
         self.reap(plan);
-        for model in std::mem::take(&mut self.unloading) {
-            self.finish_unload(model);
-        }
+        self.finish_unloads();
         self.choose_model(plan);
-        if self.in_flight.is_none() && self.switching.is_none() {
+        if self.in_flight.is_none() && self.turn == Turn::Steady {
             self.plan_rows(plan);
         }
     }
@@ -145,10 +173,10 @@ impl Scheduler {
                 Place::SwappingOut(_) | Place::Host | Place::SwappingIn(_) => counts.swapped += 1,
             }
         }
-        if let Some(loaded) = self.active.and_then(|id| self.models.get(&id)) {
-            counts.blocks_total = loaded.pool.total();
-            counts.blocks_idle = loaded.pool.idle();
-            counts.blocks_held = loaded.pool.total() - loaded.pool.available();
+        if let Some(pool) = self.active_pool() {
+            counts.blocks_total = pool.total();
+            counts.blocks_idle = pool.idle();
+            counts.blocks_held = pool.total() - pool.available();
         }
         counts
     }
@@ -173,31 +201,6 @@ impl Scheduler {
         }
     }
 
-    /// Fair turns: a wanted switch is carried out between steps; otherwise the model with the oldest work waiting
-    /// gets a turn when the active one is idle or has kept it waiting too long.
-    fn choose_model(&mut self, plan: &mut StepPlan) {
-        if self.in_flight.is_some() || self.switching.is_some() {
-            return;
-        }
-        let target = self.switch_wanted.take().or_else(|| self.starving());
-        match target {
-            Some(target) if Some(target) != self.active && self.models.contains_key(&target) => {
-                self.switching = Some(target);
-                plan.switch_to = Some(target);
-            }
-            _ => {}
-        }
-    }
-
-    fn starving(&self) -> Option<ModelId> {
-        let busy = self.sequences.values().any(|s| Some(s.model()) == self.active && s.end.is_none());
-        let others = self.sequences.values().filter(|s| Some(s.model()) != self.active && s.end.is_none());
-        let oldest = others.min_by_key(|s| s.arrived)?;
-        // Counted from the turn's begin at the earliest: a fresh turn is never cut short.
-        let waited = self.now.0.saturating_sub(oldest.arrived.0.max(self.turn_began.0));
-        (!busy || waited >= self.limits.switch_wait_us).then(|| oldest.model())
-    }
-
     /// Fills `plan.rows` for the active model.
     fn plan_rows(&mut self, plan: &mut StepPlan) {
         let Some(model) = self.active else { return };
@@ -215,7 +218,7 @@ impl Scheduler {
         }
         while budget.rows > 0 && budget.tokens > 0 {
             let Some(id) = self.next_waiting(model) else { break };
-            if !self.admit(id) {
+            if self.outranked_by_host(id) || !self.admit(id) {
                 break;
             }
             self.plan_row(id, &mut budget, plan);
@@ -226,12 +229,14 @@ impl Scheduler {
         self.next_step += 1;
         plan.id = StepId(self.next_step);
         plan.model = Some(model);
+        let mut rows = Vec::with_capacity(plan.rows.len());
         for row in &plan.rows {
             if let Some(sequence) = self.sequences.get_mut(&row.sequence) {
                 sequence.in_step = Some(plan.id);
             }
+            rows.push(InFlightRow { sequence: row.sequence, end: row.end, samples: row.samples });
         }
-        self.in_flight = Some(InFlight { id: plan.id, rows: plan.rows.clone() });
+        self.in_flight = Some(InFlight { id: plan.id, rows });
     }
 
     fn runnable(&self, model: ModelId) -> Vec<SequenceId> {
@@ -249,8 +254,9 @@ impl Scheduler {
         let start = sequence.computed;
         let wanted = sequence.remaining().min(budget.tokens);
         let Some(tokens) = self.make_room(id, start, wanted, plan) else { return };
-        let sequence = &self.sequences[&id];
+        let (Some(sequence), Some(loaded)) = (self.sequences.get(&id), self.active_pool()) else { return };
         let end = start + tokens;
+        let table = (end as usize).div_ceil(loaded.block_tokens());
         budget.tokens -= tokens;
         budget.rows -= 1;
         plan.rows.push(PlanRow {
@@ -258,9 +264,13 @@ impl Scheduler {
             request: sequence.request(),
             start,
             end,
-            blocks: sequence.blocks.clone(),
+            blocks: sequence.blocks[..table].to_vec(),
             samples: end == sequence.tokens.len() as u32,
         });
+    }
+
+    fn active_pool(&self) -> Option<&BlockPool> {
+        self.active.and_then(|id| self.models.get(&id)).map(|loaded| &loaded.pool)
     }
 }
 
@@ -279,11 +289,4 @@ fn clear(plan: &mut StepPlan) {
     plan.finished.clear();
     plan.refused.clear();
     plan.switch_to = None;
-}
-
-impl Scheduler {
-    pub(crate) fn new_swap(&mut self) -> SwapId {
-        self.next_swap += 1;
-        SwapId(self.next_swap)
-    }
 }

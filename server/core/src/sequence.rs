@@ -42,6 +42,8 @@ pub struct Sequence {
     pub(crate) end: Option<FinishReason>,
     pub(crate) arrived: Tick,
     pub(crate) admitted_once: bool,
+    /// Cleared when a swap of it failed: next time it is recomputed.
+    pub(crate) swappable: bool,
 }
 
 impl Sequence {
@@ -64,6 +66,7 @@ impl Sequence {
             end: None,
             arrived,
             admitted_once: false,
+            swappable: true,
         }
     }
 

@@ -132,6 +132,8 @@ impl Hosted {
             context_tokens_max: self.served.context_tokens_max,
             step_tokens_max: options.step_tokens_max.min(caps.batch_tokens_max as u32),
             step_rows_max: options.step_rows_max.min(caps.batch_rows_max as u32),
+            // Every served model has its own executor and pool: a switch moves nothing.
+            pool_stays: true,
         }
     }
 }
