@@ -94,6 +94,7 @@ impl Scheduler {
         if sequence.end.is_some() {
             return;
         }
+        self.drawn_in_turn = true;
         let prompt = u64::from(sequence.prompt_tokens);
         let bound = u64::from(loaded.tokens_max()).min(prompt + u64::from(sequence.parts.tokens_max));
         sequence.end = answer.finish;

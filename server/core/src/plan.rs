@@ -12,7 +12,7 @@ pub enum Event {
     Cancel(RequestId),
     /// A model became usable: its pool and bounds.
     Load(ModelSetup),
-    /// A model goes away; its sequences end with [`FinishReason::Failed`].
+    /// A model goes away; its sequences end with [`FinishReason::Failed`]. Answered by [`StepPlan::unloaded`].
     Unload(ModelId),
     /// Make this model the active one; others' sequences are suspended.
     SwitchRequested(ModelId),
@@ -94,6 +94,8 @@ pub struct StepPlan {
     pub refused: Vec<Refused>,
     /// A switch to carry out now: the current model's sequences are suspended.
     pub switch_to: Option<ModelId>,
+    /// Models asked to unload whose device memory nothing uses any more.
+    pub unloaded: Vec<ModelId>,
 }
 
 /// One sequence's part of a step: run `tokens[start..end]` at those positions.

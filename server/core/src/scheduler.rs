@@ -108,6 +108,7 @@ pub struct Scheduler {
     pub(crate) now: Tick,
     pub(crate) turn_began: Tick,
     pub(crate) turns: u64,
+    pub(crate) drawn_in_turn: bool,
     pub(crate) next_sequence: u64,
     pub(crate) next_step: u64,
     pub(crate) next_swap: u64,
@@ -134,6 +135,7 @@ impl Scheduler {
             now: Tick(0),
             turn_began: Tick(0),
             turns: 0,
+            drawn_in_turn: false,
             next_sequence: 0,
             next_step: 0,
             next_swap: 0,
@@ -149,7 +151,7 @@ impl Scheduler {
             self.take(event, plan);
         }
         self.reap(plan);
-        self.finish_unloads();
+        self.finish_unloads(plan);
         self.choose_model(plan);
         if self.in_flight.is_none() && self.turn == Turn::Steady {
             self.plan_rows(plan);
@@ -289,4 +291,5 @@ fn clear(plan: &mut StepPlan) {
     plan.finished.clear();
     plan.refused.clear();
     plan.switch_to = None;
+    plan.unloaded.clear();
 }

@@ -37,12 +37,13 @@ impl Scheduler {
         self.unloading.push(model);
     }
 
-    pub(crate) fn finish_unloads(&mut self) {
+    pub(crate) fn finish_unloads(&mut self, plan: &mut StepPlan) {
         let Self { unloading, sequences, models, active, .. } = self;
         unloading.retain(|model| {
             let used = sequences.values().any(|s| s.model() == *model);
             if !used {
                 models.remove(model);
+                plan.unloaded.push(*model);
                 active.take_if(|active| active == model);
             }
             used
@@ -56,6 +57,7 @@ impl Scheduler {
         }
         self.turn = Turn::Steady;
         self.turn_began = self.now;
+        self.drawn_in_turn = false;
         if !ok {
             // Who waits for a model that cannot be had gets an answer now; the model before goes on.
             self.fail_all_of(model);
@@ -127,6 +129,11 @@ impl Scheduler {
     fn next_turn(&self) -> Option<ModelId> {
         let live = || self.sequences.values().filter(|s| s.end.is_none());
         let busy = live().any(|s| Some(s.model()) == self.active);
+        // Where a switch may cost all KV, a turn without a draw would be for nothing, perhaps again and again.
+        let stays = self.active.and_then(|id| self.models.get(&id)).is_none_or(|m| m.setup.pool_stays);
+        if busy && !stays && !self.drawn_in_turn {
+            return None;
+        }
         let due = |s: &&Sequence| {
             // Counted from the turn's begin at the earliest: a fresh turn is never cut short.
             let waited = self.now.0.saturating_sub(s.arrived.0.max(self.turn_began.0));

@@ -1,0 +1,133 @@
+//! What happens in one run, drawn from its seed: models, limits, requests, faults.
+
+use quarry_core::ids::{ModelId, RequestId, TokenId};
+use quarry_core::limits::SchedulerLimits;
+use quarry_core::plan::{Event, MeasuredRates, ModelSetup};
+use quarry_core::request::{Request, RequestParts, SamplingParams};
+
+use crate::rng::Rng;
+
+pub struct Workload {
+    pub limits: SchedulerLimits,
+    pub models: Vec<ModelSetup>,
+    /// What the outside world sends, with the time it arrives.
+    pub events: Vec<(u64, Event)>,
+    pub requests: Vec<RequestParts>,
+    pub faults: Faults,
+}
+
+/// Shares in percent of what goes wrong.
+#[derive(Clone, Copy)]
+pub struct Faults {
+    pub step: u64,
+    pub swap: u64,
+    pub switch: u64,
+    /// Results that arrive twice.
+    pub doubled: u64,
+}
+
+/// Requests arrive in this span, in microseconds.
+const SPAN_US: u64 = 4_000;
+
+impl Workload {
+    pub fn draw(rng: &mut Rng) -> Self {
+        let models: Vec<ModelSetup> =
+            (0..rng.within(1, 3)).map(|id| setup(ModelId(id as u32), rng)).collect();
+        let limits = SchedulerLimits {
+            queue_max: rng.pick(&[1, 4, 1000]),
+            swap_space_bytes: rng.pick(&[0, 40, 400, 1 << 30]),
+            switch_wait_us: rng.pick(&[20, 300, 3_000]),
+        };
+        let share = |rng: &mut Rng| rng.pick(&[0, 0, 0, 5, 30]);
+        let faults = Faults {
+            step: rng.pick(&[0, 0, 0, 2, 20]),
+            // Every swap may fail: then all is recomputed.
+            swap: rng.pick(&[0, 0, 10, 50, 100]),
+            switch: share(rng),
+            doubled: share(rng),
+        };
+        let texts: Vec<Vec<TokenId>> = (0..rng.within(1, 4)).map(|_| text(rng, 120)).collect();
+        let mut workload = Self { limits, models, events: Vec::new(), requests: Vec::new(), faults };
+        workload.outside(rng);
+        for id in 0..rng.within(2, 40) {
+            workload.request(RequestId(id), &texts, rng);
+        }
+        workload
+    }
+
+    fn outside(&mut self, rng: &mut Rng) {
+        for (index, setup) in self.models.iter().enumerate() {
+            // The first is there from the start; others may come while requests already name them.
+            let at = if index == 0 || rng.percent(70) { 0 } else { rng.within(1, SPAN_US) };
+            self.events.push((at, Event::Load(*setup)));
+            if rng.percent(15) {
+                self.events.push((rng.within(SPAN_US / 2, SPAN_US * 2), Event::Unload(setup.model)));
+            }
+        }
+        for _ in 0..rng.pick(&[0, 0, 1, 4]) {
+            let model = ModelId(rng.within(0, 3) as u32);
+            self.events.push((rng.within(0, SPAN_US), Event::SwitchRequested(model)));
+        }
+        for _ in 0..rng.within(0, 2) {
+            let rates = MeasuredRates {
+                swap_bytes_per_s: rng.pick(&[0.0, 1.0, 1e3, f64::INFINITY, f64::NAN]),
+                prefill_tokens_per_s: rng.pick(&[0.0, 1.0, 1e3, f64::INFINITY, f64::NAN]),
+            };
+            self.events.push((rng.within(0, SPAN_US), Event::Rates(rates)));
+        }
+        if rng.percent(15) {
+            self.events.push((rng.within(SPAN_US / 2, SPAN_US), Event::Shutdown));
+        }
+    }
+
+    fn request(&mut self, id: RequestId, texts: &[Vec<TokenId>], rng: &mut Rng) {
+        let setup = rng.pick(&self.models);
+        let shared = &texts[rng.within(0, texts.len() as u64 - 1) as usize];
+        let cut = rng.within(0, shared.len() as u64) as usize;
+        let mut prompt = shared[..cut].to_vec();
+        prompt.extend(text(rng, 12));
+        // Some are left too long on purpose.
+        if rng.percent(90) {
+            let room = setup.context_tokens_max.min(setup.blocks * setup.block_tokens) as usize;
+            prompt.truncate((room - 1).max(1));
+        }
+        let parts = RequestParts {
+            id,
+            model: if rng.percent(2) { ModelId(99) } else { setup.model },
+            prompt,
+            sampling: SamplingParams::default(),
+            tokens_max: rng.pick(&[1, 2, 20, 1_000]),
+            tokens_min: rng.pick(&[0, 0, 3]),
+            stop_tokens: text(rng, 3),
+            priority: rng.pick(&[0, 0, 0, -1, 5]),
+            cache_salt: rng.pick(&[0, 0, 0, 9]),
+        };
+        let request = Request::new(parts.clone()).expect("in range");
+        let at = rng.within(0, SPAN_US);
+        self.events.push((at, Event::Submit(request)));
+        if rng.percent(25) {
+            self.events.push((at + rng.within(0, SPAN_US / 4), Event::Cancel(id)));
+        }
+        self.requests.push(parts);
+    }
+}
+
+fn setup(model: ModelId, rng: &mut Rng) -> ModelSetup {
+    let block_tokens = rng.pick(&[1, 2, 4, 8]);
+    let blocks = rng.within(2, 40) as u32;
+    ModelSetup {
+        model,
+        block_tokens,
+        blocks,
+        block_bytes: rng.pick(&[1, 10, 17]),
+        context_tokens_max: rng.within(2, u64::from(blocks * block_tokens) * 5 / 4) as u32,
+        step_tokens_max: rng.pick(&[1, 3, 8, 32, 64]),
+        step_rows_max: rng.pick(&[1, 2, 4, 16]),
+        pool_stays: rng.percent(50),
+    }
+}
+
+/// At least one token, few distinct ones.
+fn text(rng: &mut Rng, tokens_max: u64) -> Vec<TokenId> {
+    (0..rng.within(1, tokens_max)).map(|_| rng.within(0, 39) as TokenId).collect()
+}
