@@ -6,13 +6,22 @@
 
 pub mod attempt;
 pub mod chat;
+pub mod clean;
 pub mod config;
+pub mod document;
 pub mod error;
+pub mod extracted;
 pub mod fetch;
 pub mod frontier;
+pub mod gate;
+pub mod listing;
+pub mod merge;
+pub mod normalize;
 pub mod output;
 pub mod posting;
 pub mod route;
 pub mod sample_site;
 pub mod store;
+pub mod structured;
 pub mod tokens;
+pub mod verify;

@@ -1,0 +1,186 @@
+//! One bounded parse of a page, shared by everything that reads it.
+
+use std::collections::HashMap;
+
+use ego_tree::iter::Edge;
+use ego_tree::{NodeId, NodeRef};
+use scraper::{Html, Node, Selector};
+use url::Url;
+
+/// Bytes of HTML that are parsed at most; what is past them is cut off with a warning.
+pub const HTML_BYTES_MAX: usize = 8 << 20;
+
+/// A parsed page.
+pub struct Document {
+    /// The tree; flat in memory, so that depth costs no stack.
+    pub html: Html,
+    /// Against which relative links are resolved.
+    pub base: Url,
+    /// The page was longer than [`HTML_BYTES_MAX`].
+    pub truncated: bool,
+}
+
+impl Document {
+    /// Parses; never fails, as HTML parsing never does.
+    pub fn parse(html: &str, base: &Url) -> Self {
+        let mut end = html.len().min(HTML_BYTES_MAX);
+        while !html.is_char_boundary(end) {
+            end -= 1;
+        }
+        let truncated = end < html.len();
+        let parsed = Html::parse_document(&html[..end]);
+        let declared = first_attr(&parsed, "base[href]", "href").and_then(|href| base.join(&href).ok());
+        Self { html: parsed, base: declared.unwrap_or_else(|| base.clone()), truncated }
+    }
+
+    /// An attribute of the first element that a selector matches.
+    pub fn attr(&self, selector: &str, attribute: &str) -> Option<String> {
+        first_attr(&self.html, selector, attribute)
+    }
+
+    /// Text of the first element that a selector matches, white space collapsed.
+    pub fn text_of(&self, selector: &str) -> Option<String> {
+        let selector = Selector::parse(selector).ok()?;
+        let element = self.html.select(&selector).next()?;
+        let text = collapse(&visible_text(*element));
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// All texts that a selector matches.
+    pub fn texts_of(&self, selector: &str) -> Vec<String> {
+        let Ok(selector) = Selector::parse(selector) else { return Vec::new() };
+        let all = self.html.select(&selector).map(|e| collapse(&visible_text(*e)));
+        all.filter(|text| !text.is_empty()).collect()
+    }
+
+    /// A link's absolute address, where it is one of the web.
+    pub fn resolve(&self, href: &str) -> Option<Url> {
+        let url = self.base.join(href.trim()).ok()?;
+        matches!(url.scheme(), "http" | "https").then_some(url)
+    }
+}
+
+fn first_attr(html: &Html, selector: &str, attribute: &str) -> Option<String> {
+    let selector = Selector::parse(selector).ok()?;
+    let found = html.select(&selector).find_map(|e| e.value().attr(attribute));
+    found.map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
+}
+
+/// Elements whose content nobody sees.
+pub fn is_invisible(name: &str) -> bool {
+    matches!(
+        name,
+        "script" | "style" | "svg" | "template" | "iframe" | "noscript" | "head" | "object" | "canvas"
+    )
+}
+
+/// Text of a subtree, elements nobody sees left out, a space at each element's border.
+pub fn visible_text(root: NodeRef<'_, Node>) -> String {
+    let mut out = String::new();
+    let mut hidden = 0usize;
+    for edge in root.traverse() {
+        match edge {
+            Edge::Open(node) => match node.value() {
+                Node::Text(text) if hidden == 0 => out.push_str(text),
+                Node::Element(e) => {
+                    if hidden > 0 || is_invisible(e.name()) {
+                        hidden += 1;
+                    } else if !is_inline(e.name()) {
+                        out.push(' ');
+                    }
+                }
+                _ => {}
+            },
+            Edge::Close(node) => {
+                if let Node::Element(e) = node.value() {
+                    if hidden > 0 {
+                        hidden -= 1;
+                    } else if !is_inline(e.name()) {
+                        out.push(' ');
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Elements that do not break a line.
+pub fn is_inline(name: &str) -> bool {
+    matches!(
+        name,
+        "a" | "span"
+            | "b"
+            | "strong"
+            | "i"
+            | "em"
+            | "u"
+            | "small"
+            | "sup"
+            | "sub"
+            | "font"
+            | "mark"
+            | "abbr"
+            | "code"
+            | "time"
+            | "label"
+            | "bdi"
+            | "wbr"
+            | "q"
+            | "cite"
+            | "s"
+            | "data"
+            | "tt"
+    )
+}
+
+/// Characters of visible text below each node, computed once for the whole tree.
+pub fn text_weights(html: &Html) -> HashMap<NodeId, usize> {
+    let mut weights = HashMap::new();
+    let mut stack: Vec<(usize, bool)> = Vec::new();
+    for edge in html.tree.root().traverse() {
+        match edge {
+            Edge::Open(node) => {
+                let hidden = stack.last().is_some_and(|(_, hidden)| *hidden);
+                let hides = node.value().as_element().is_some_and(|e| is_invisible(e.name()));
+                let own = match node.value() {
+                    Node::Text(text) if !hidden => {
+                        text.split_whitespace().map(|w| w.chars().count() + 1).sum()
+                    }
+                    _ => 0,
+                };
+                stack.push((own, hidden || hides));
+            }
+            Edge::Close(node) => {
+                let (weight, _) = stack.pop().unwrap_or_default();
+                if let Some(parent) = stack.last_mut() {
+                    parent.0 += weight;
+                }
+                if !node.value().is_text() {
+                    weights.insert(node.id(), weight);
+                }
+            }
+        }
+    }
+    weights
+}
+
+/// White space collapsed, soft hyphens and zero-width characters gone, no-break spaces made spaces.
+pub fn collapse(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{202a}'..='\u{202e}' => {}
+            c if c.is_whitespace() => {
+                if !out.ends_with(' ') && !out.is_empty() {
+                    out.push(' ');
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    if out.ends_with(' ') {
+        out.pop();
+    }
+    out
+}

@@ -1,0 +1,263 @@
+//! Finding repeated records.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use ego_tree::iter::Edge;
+use ego_tree::{NodeId, NodeRef};
+use regex::Regex;
+use scraper::Node;
+
+use super::{Field, Record, RecordGroup};
+use crate::document::{Document, collapse, is_inline, is_invisible};
+
+/// Records of a group at most.
+const RECORDS_MAX: usize = 3_000;
+/// Groups looked at closely.
+const GROUPS_MAX: usize = 400;
+/// Fields of a record at most.
+const FIELDS_MAX: usize = 24;
+/// Characters of a record beyond which it is no list entry.
+const RECORD_CHARS_MAX: usize = 2_500;
+
+static JOB_LINK: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r"(?i)job|career|vacan|position|posting|stelle|karriere|opening|recruit|/o/|/p/\d|emploi|offre|oferta|vaga|lavor|ваканс|viewjob|/apply|requisition|opportunit|ausschreibung|greenhouse|lever\.co|ashbyhq|workable|personio|gh_jid").ok()
+});
+static CHROME_LINK: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r"(?i)login|signin|sign-up|register|facebook\.|twitter\.|instagram\.|youtube\.|linkedin\.com/company|privacy|imprint|impressum|datenschutz|/blog|/news|/press|/about|/contact|mailto:|tel:|javascript:|cookie|/tag/|/category|/author|/event|/product|/salar|/compan(y|ies)/?$|/review").ok()
+});
+static PLACE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r"(?i)\b(remote|hybrid|on-?site|berlin|london|new york|germany|deutschland|united|usa?|uk|europe|emea|apac)\b|^[\p{Lu}][\p{L}.' -]+, ?[\p{Lu}][\p{L}.' -]+$").ok()
+});
+static JOB_TITLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r"(?i)\b(engineer|developer|manager|analyst|lead|director|specialist|designer|consultant|assistant|architect|scientist|administrator|officer|coordinator|intern|technician|nurse|teacher|driver|sales|executive|representative|head of|professor|phd|postdoc|researcher|accountant|recruiter|product|software|support|operator|associate|partner|programmer|tester|qa|devops|(m/w/d)|(w/m/d)|(f/m/d)|mitarbeiter|entwickler|ingenieur|leiter|sachbearbeiter|referent|werkstudent|praktik|ausbildung|wissenschaftlich|менеджер|розробник|разработчик|інженер|инженер|спеціаліст|специалист|développeur|ingénieur|desarrollador|ingeniero|analista|assistente|impiegato|medewerker|udvikler|konsulent)|\((m|w|f|d|x|gn|all genders)\b|エンジニア|開発|営業|מפתח|מהנדס").ok()
+});
+
+fn matches(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {
+    pattern.as_ref().is_some_and(|p| p.is_match(text))
+}
+
+/// Groups of repeated records, best first.
+pub fn records(document: &Document) -> Vec<RecordGroup> {
+    let shapes = shapes(document);
+    let mut groups: Vec<(RecordGroup, Vec<NodeId>)> = Vec::new();
+    for ids in shapes.into_iter().take(GROUPS_MAX) {
+        let mut records = Vec::new();
+        let mut roots = Vec::new();
+        for id in ids.into_iter().take(RECORDS_MAX) {
+            let Some(node) = document.html.tree.get(id) else { continue };
+            if let Some(record) = read(node, document) {
+                records.push(record);
+                roots.push(id);
+            }
+        }
+        if records.is_empty() {
+            continue;
+        }
+        let score = score(&records);
+        groups.push((RecordGroup { records, score }, roots));
+    }
+    groups.sort_by_key(|(group, _)| std::cmp::Reverse((group.score, group.records.len())));
+    // A group inside another group's records says the same again.
+    let mut taken: HashSet<NodeId> = HashSet::new();
+    let mut kept: Vec<RecordGroup> = Vec::new();
+    for (group, roots) in groups {
+        let inside = |id: &NodeId| {
+            let node = document.html.tree.get(*id);
+            node.is_some_and(|n| taken.contains(id) || n.ancestors().any(|a| taken.contains(&a.id())))
+        };
+        let around = |id: &NodeId| {
+            let node = document.html.tree.get(*id);
+            node.is_some_and(|n| n.descendants().any(|d| taken.contains(&d.id())))
+        };
+        if roots.iter().any(|id| inside(id) || around(id)) {
+            continue;
+        }
+        taken.extend(roots);
+        kept.push(group);
+    }
+    kept
+}
+
+/// Nodes of equal shape under one parent (or under sibling parents of equal shape), each with a link.
+fn shapes(document: &Document) -> Vec<Vec<NodeId>> {
+    let mut groups: Vec<((String, String), Vec<NodeId>)> = Vec::new();
+    let mut index: HashMap<(String, String), usize> = HashMap::new();
+    let mut links: HashMap<NodeId, usize> = HashMap::new();
+    for edge in document.html.tree.root().traverse() {
+        if let Edge::Close(node) = edge {
+            let own = usize::from(
+                node.value().as_element().is_some_and(|e| e.name() == "a" && e.attr("href").is_some()),
+            );
+            let below: usize = node.children().map(|c| links.get(&c.id()).copied().unwrap_or(0)).sum();
+            links.insert(node.id(), own + below);
+        }
+    }
+    for node in document.html.tree.root().descendants() {
+        let Some(element) = node.value().as_element() else { continue };
+        let count = links.get(&node.id()).copied().unwrap_or(0);
+        if count == 0
+            || count > 12
+            || is_invisible(element.name())
+            || matches!(element.name(), "html" | "body")
+        {
+            continue;
+        }
+        let key = (trail(node), signature(node));
+        let at = *index.entry(key.clone()).or_insert_with(|| {
+            groups.push((key, Vec::new()));
+            groups.len() - 1
+        });
+        groups[at].1.push(node.id());
+    }
+    let chrome = |id: &NodeId| {
+        document.html.tree.get(*id).is_some_and(|n| {
+            n.ancestors().any(|a| {
+                a.value().as_element().is_some_and(|e| {
+                    matches!(e.name(), "nav" | "footer" | "header" | "select")
+                        || e.attr("role") == Some("navigation")
+                })
+            })
+        })
+    };
+    let mut all: Vec<Vec<NodeId>> = groups.into_iter().map(|(_, ids)| ids).collect();
+    all.retain(|ids| ids.first().is_some_and(|id| !chrome(id)));
+    all.sort_by_key(|ids| std::cmp::Reverse(ids.len()));
+    all
+}
+
+/// Names of the four nearest ancestors with their steadiest class.
+fn trail(node: NodeRef<'_, Node>) -> String {
+    let names = node.ancestors().filter_map(|a| a.value().as_element()).take(4);
+    names.map(|e| format!("{}.{}/", e.name(), class(e.attr("class")))).collect()
+}
+
+/// The node's name, class and its children's names.
+fn signature(node: NodeRef<'_, Node>) -> String {
+    let Some(element) = node.value().as_element() else { return String::new() };
+    let mut children: Vec<&str> =
+        node.children().filter_map(|c| c.value().as_element()).map(|e| e.name()).collect();
+    children.dedup();
+    children.truncate(3);
+    format!("{}.{}>{}", element.name(), class(element.attr("class")), children.join(","))
+}
+
+/// The first class without digits: states ("active"), odd and even and generated suffixes vary.
+fn class(classes: Option<&str>) -> &str {
+    let varies = |c: &&str| {
+        c.chars().any(|c| c.is_ascii_digit())
+            || matches!(*c, "odd" | "even" | "first" | "last" | "active" | "new" | "featured")
+    };
+    classes.unwrap_or("").split_whitespace().find(|c| !varies(c)).unwrap_or("")
+}
+
+/// Reads a record; `None` when it is too long, empty or has no usable link.
+fn read(root: NodeRef<'_, Node>, document: &Document) -> Option<Record> {
+    let mut fields: Vec<Field> = Vec::new();
+    let mut path: Vec<String> = Vec::new();
+    let mut link: Vec<(NodeId, String)> = Vec::new();
+    let mut headings = 0usize;
+    let mut hidden = 0usize;
+    let mut total = 0usize;
+    let mut current = String::new();
+    let flush = |current: &mut String,
+                 fields: &mut Vec<Field>,
+                 path: &[String],
+                 link: &[(NodeId, String)],
+                 headings: usize| {
+        let text = collapse(current);
+        current.clear();
+        if text.chars().any(char::is_alphanumeric) && fields.len() < FIELDS_MAX {
+            let base = path.join("/");
+            let twins = fields.iter().filter(|f| f.path.split('#').next() == Some(&base)).count();
+            let link = link.last().map(|(_, href)| href.clone());
+            fields.push(Field { path: format!("{base}#{twins}"), text, link, heading: headings > 0 });
+        }
+    };
+    for edge in root.traverse() {
+        match edge {
+            Edge::Open(node) => match node.value() {
+                Node::Text(text) if hidden == 0 => {
+                    total += text.len();
+                    if total > RECORD_CHARS_MAX * 4 {
+                        return None;
+                    }
+                    current.push_str(text);
+                }
+                Node::Element(e) => {
+                    if hidden > 0 || is_invisible(e.name()) || e.name() == "button" {
+                        hidden += 1;
+                        continue;
+                    }
+                    let styled = e.name() == "span" && e.attr("class").is_some();
+                    if !is_inline(e.name()) || e.name() == "a" || e.name() == "time" || styled {
+                        flush(&mut current, &mut fields, &path, &link, headings);
+                    }
+                    path.push(format!("{}.{}", e.name(), class(e.attr("class"))));
+                    if e.name() == "a" {
+                        let href = e.attr("href").and_then(|h| document.resolve(h)).map(String::from);
+                        link.push((node.id(), href.unwrap_or_default()));
+                    }
+                    if matches!(e.name(), "h1" | "h2" | "h3" | "h4" | "h5" | "h6") {
+                        headings += 1;
+                    }
+                }
+                _ => {}
+            },
+            Edge::Close(node) => {
+                let Node::Element(e) = node.value() else { continue };
+                if hidden > 0 {
+                    hidden -= 1;
+                    continue;
+                }
+                let styled = e.name() == "span" && e.attr("class").is_some();
+                if !is_inline(e.name()) || e.name() == "a" || e.name() == "time" || styled {
+                    flush(&mut current, &mut fields, &path, &link, headings);
+                }
+                path.pop();
+                if link.last().is_some_and(|(id, _)| *id == node.id()) {
+                    link.pop();
+                }
+                if matches!(e.name(), "h1" | "h2" | "h3" | "h4" | "h5" | "h6") {
+                    headings = headings.saturating_sub(1);
+                }
+            }
+        }
+    }
+    let chars: usize = fields.iter().map(|f| f.text.chars().count()).sum();
+    let linked = fields.iter().any(|f| f.link.as_ref().is_some_and(|l| !l.is_empty()));
+    (linked && chars > 3 && chars <= RECORD_CHARS_MAX).then_some(Record { fields })
+}
+
+/// Links that lead to jobs, titles that sound like jobs, places beside them; chrome counts against.
+fn score(records: &[Record]) -> i32 {
+    let n = records.len().max(1);
+    let share = |test: &dyn Fn(&Record) -> bool| records.iter().filter(|r| test(r)).count() * 10 / n;
+    let links = |r: &Record| r.fields.iter().filter_map(|f| f.link.clone()).collect::<Vec<_>>();
+    let job_links = share(&|r| links(r).iter().any(|l| matches(&JOB_LINK, l)));
+    let chrome = share(&|r| links(r).iter().all(|l| matches(&CHROME_LINK, l)));
+    let titles = share(&|r| r.fields.iter().take(4).any(|f| matches(&JOB_TITLE, &f.text)));
+    let places = share(&|r| r.fields.iter().any(|f| f.text.len() < 80 && matches(&PLACE, &f.text)));
+    let rich = share(&|r| r.fields.len() >= 2);
+    let distinct: HashSet<String> = records.iter().flat_map(links).collect();
+    let own_links = distinct.len() * 10 / n;
+    let mut score = 0;
+    score += [
+        (job_links >= 6, 2),
+        (titles >= 3, 2),
+        (titles >= 6, 2),
+        (places >= 5, 1),
+        (rich >= 6, 1),
+        (own_links >= 7, 1),
+    ]
+    .iter()
+    .filter(|(holds, _)| *holds)
+    .map(|(_, points)| points)
+    .sum::<i32>();
+    score -= if chrome >= 5 { 5 } else { 0 };
+    score -= if records.len() < 2 { 2 } else { 0 };
+    if titles == 0 && job_links < 6 {
+        score -= 3;
+    }
+    score
+}

@@ -1,0 +1,217 @@
+//! Fixed vocabularies: employment types, workplaces, the language of a text.
+
+use crate::posting::{EmploymentType, Workplace};
+
+/// Word beginnings by type, most telling first: "part" before "full" would misread "full and part time".
+const EMPLOYMENT: [(EmploymentType, &[&str]); 5] = [
+    (
+        EmploymentType::Internship,
+        &[
+            "intern",
+            "praktik",
+            "trainee",
+            "werkstudent",
+            "working student",
+            "estágio",
+            "estagi",
+            "stage ",
+            "stagiaire",
+            "prácticas",
+            "tirocinio",
+            "стаж",
+            "インターン",
+            "co-op",
+            "apprentice",
+            "ausbildung",
+            "alternance",
+        ],
+    ),
+    (
+        EmploymentType::PartTime,
+        &[
+            "part time",
+            "part-time",
+            "part_time",
+            "parttime",
+            "teilzeit",
+            "temps partiel",
+            "tiempo parcial",
+            "media jornada",
+            "meio período",
+            "part time",
+            "deltid",
+            "deeltijd",
+            "неполн",
+            "частичн",
+            "неповна",
+            "часткова",
+            "パート",
+            "アルバイト",
+            "משרה חלקית",
+            "mini-job",
+            "minijob",
+        ],
+    ),
+    (
+        EmploymentType::FullTime,
+        &[
+            "full time",
+            "full-time",
+            "full_time",
+            "fulltime",
+            "vollzeit",
+            "temps plein",
+            "tiempo completo",
+            "jornada completa",
+            "tempo integral",
+            "tempo pieno",
+            "fuldtid",
+            "voltijd",
+            "heltid",
+            "полная",
+            "повна",
+            "полный",
+            "正社員",
+            "正職員",
+            "משרה מלאה",
+            "regular employee",
+            "cdi",
+        ],
+    ),
+    (
+        EmploymentType::Temporary,
+        &[
+            "temporary",
+            "temp ",
+            "fixed term",
+            "fixed-term",
+            "befristet",
+            "cdd",
+            "seasonal",
+            "tidsbegrænset",
+            "temporär",
+            "temporal",
+            "tempor",
+            "tidelijk",
+            "временн",
+            "тимчасов",
+            "契約社員",
+            "per diem",
+            "per_diem",
+        ],
+    ),
+    (
+        EmploymentType::Contract,
+        &[
+            "contract",
+            "freelance",
+            "freiberuf",
+            "self-employed",
+            "b2b",
+            "підряд",
+            "подряд",
+            "業務委託",
+            "autónomo",
+        ],
+    ),
+];
+
+/// The employment type that a text names; `None` where it names none. A text that names full and part time is
+/// read as full time, the commoner offer.
+pub fn employment(text: &str) -> Option<EmploymentType> {
+    let text = format!("{} ", text.to_lowercase());
+    let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
+    let found: Vec<EmploymentType> =
+        EMPLOYMENT.iter().filter(|(_, words)| has(words)).map(|(t, _)| *t).collect();
+    if found.contains(&EmploymentType::FullTime) && !found.contains(&EmploymentType::Internship) {
+        return Some(EmploymentType::FullTime);
+    }
+    found.first().copied()
+}
+
+/// The workplace that a text names.
+pub fn workplace(text: &str) -> Option<Workplace> {
+    let text = text.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
+    if has(&["hybrid", "гібрид", "гибрид", "teilweise remote", "ハイブリッド", "híbrid"]) {
+        return Some(Workplace::Hybrid);
+    }
+    if has(&[
+        "remote",
+        "home office",
+        "homeoffice",
+        "work from home",
+        "telecommut",
+        "télétravail",
+        "teletrabajo",
+        "удален",
+        "удалён",
+        "дистанц",
+        "віддален",
+        "リモート",
+        "在宅",
+        "hjemmefra",
+        "thuiswerk",
+        "smart working",
+        "da remoto",
+        "remoto",
+        "עבודה מהבית",
+        "fully distributed",
+    ]) {
+        return Some(Workplace::Remote);
+    }
+    if has(&[
+        "on-site",
+        "onsite",
+        "on site",
+        "in office",
+        "in-office",
+        "vor ort",
+        "präsenz",
+        "sur site",
+        "出社",
+        "presencial",
+    ]) {
+        return Some(Workplace::OnSite);
+    }
+    None
+}
+
+/// Words that only one language has often.
+const FUNCTION_WORDS: [(&str, &[&str]); 10] = [
+    ("en", &["the", "and", "with", "for", "you", "our", "are", "will"]),
+    ("de", &["und", "der", "die", "mit", "für", "wir", "eine", "sie", "bei", "zum"]),
+    ("fr", &["les", "des", "vous", "pour", "une", "nous", "avec", "dans", "sur"]),
+    ("es", &["los", "las", "para", "con", "una", "del", "nuestro", "más", "como"]),
+    ("pt", &["para", "com", "uma", "você", "não", "nossa", "mais", "são", "dos"]),
+    ("it", &["di", "per", "con", "una", "che", "della", "sono", "nel", "gli"]),
+    ("nl", &["het", "een", "van", "met", "voor", "wij", "zijn", "jij", "onze"]),
+    ("da", &["og", "til", "det", "af", "med", "vi", "som", "på", "ved", "du"]),
+    ("uk", &["та", "для", "ми", "що", "ви", "або", "від", "це", "є", "і"]),
+    ("ru", &["и", "для", "мы", "что", "вы", "или", "от", "это", "на", "по"]),
+];
+
+/// ISO 639-1 of a text of some length; `None` where it is too short to tell.
+pub fn language(text: &str) -> Option<String> {
+    let sample: String = text.chars().take(6_000).collect();
+    let letters = sample.chars().filter(|c| c.is_alphabetic()).count();
+    if letters < 40 {
+        return None;
+    }
+    let share =
+        |low: char, high: char| sample.chars().filter(|c| (low..=high).contains(c)).count() * 5 > letters;
+    if share('\u{3040}', '\u{30ff}') {
+        return Some("ja".into());
+    }
+    if share('\u{590}', '\u{5ff}') {
+        return Some("he".into());
+    }
+    if share('\u{4e00}', '\u{9fff}') {
+        return Some("zh".into());
+    }
+    let lower = sample.to_lowercase();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty()).collect();
+    let count = |list: &[&str]| words.iter().filter(|w| list.contains(*w)).count();
+    let best = FUNCTION_WORDS.iter().max_by_key(|(_, list)| count(list))?;
+    (count(best.1) * 30 >= words.len()).then(|| best.0.to_owned())
+}
