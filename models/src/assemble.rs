@@ -25,13 +25,11 @@ pub(crate) fn sha256_of(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<St
     Ok(hex(hasher))
 }
 
+/// Takes a chunk and the bytes so far.
+type ChunkTaker<'a> = dyn FnMut(&[u8], u64) -> Result<(), SourceError> + 'a;
+
 /// Feeds at most `limit` bytes of `from` to `each`, with the count so far; returns the count.
-fn copy(
-    from: &mut dyn Read,
-    name: &Path,
-    limit: u64,
-    each: &mut dyn FnMut(&[u8], u64) -> Result<(), SourceError>,
-) -> Result<u64, SourceError> {
+fn copy(from: &mut dyn Read, name: &Path, limit: u64, each: &mut ChunkTaker<'_>) -> Result<u64, SourceError> {
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut done = 0;
     while done < limit {

@@ -137,7 +137,7 @@ pub(super) fn check(spec: &DecoderSpec) -> Result<(), FamilyError> {
     }
     let uneven = !spec.heads.is_multiple_of(spec.kv_heads);
     refuse(uneven, &key("attention.head_count_kv"), spec.kv_heads, "must divide head_count")?;
-    let partial = spec.head_dim % 2 != 0 || spec.rope.dims != spec.head_dim;
+    let partial = !spec.head_dim.is_multiple_of(2) || spec.rope.dims != spec.head_dim;
     let found = format!("{} of {}", spec.rope.dims, spec.head_dim);
     refuse(partial, &key("rope.dimension_count"), found, "must be the whole head, an even number")?;
     let theta = spec.rope.theta;
