@@ -12,7 +12,7 @@ use url::Url;
 use crate::config::ScrapingConfig;
 use crate::fetch::pace::host_key;
 use crate::posting::PageKind;
-use crate::store::Enqueue;
+use crate::store::Found;
 
 /// A link as the page shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub fn next_links(
     records: &[Url],
     ats: &[Url],
     config: &ScrapingConfig,
-) -> Vec<Enqueue> {
+) -> Vec<Found> {
     if !matches!(from.url.scheme(), "http" | "https") {
         return Vec::new();
     }
@@ -124,8 +124,8 @@ pub fn next_links(
 }
 
 /// A page to be read.
-pub fn entry(url: &Url, found: String, depth: u32, paging: u32, score: i32) -> Enqueue {
-    Enqueue { source: url.to_string(), host: host_key(url), found, depth, paging, score }
+pub fn entry(url: &Url, found: String, depth: u32, paging: u32, score: i32) -> Found {
+    Found { source: url.to_string(), host: host_key(url), why: found, depth, paging, score }
 }
 
 fn is_promising(url: &Url, text: &str) -> bool {
@@ -170,7 +170,7 @@ mod tests {
         Link { url: Url::parse(url).unwrap(), text: text.into(), is_next: false }
     }
 
-    fn names(found: &[Enqueue]) -> Vec<&str> {
+    fn names(found: &[Found]) -> Vec<&str> {
         found.iter().map(|e| e.source.as_str()).collect()
     }
 

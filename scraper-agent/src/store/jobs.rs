@@ -77,7 +77,7 @@ pub fn observe(connection: &Connection, page: i64, result: &PageResult, now: i64
 }
 
 /// What `best` lacks, `rest` gives, with its evidence.
-fn fill(mut best: Posting, rest: &Posting) -> Posting {
+pub(crate) fn fill(mut best: Posting, rest: &Posting) -> Posting {
     macro_rules! take {
         ($($field:ident),*) => { $(
             if best.$field.is_none() && rest.$field.is_some() {
@@ -109,7 +109,7 @@ fn take_evidence(best: &mut Posting, rest: &Posting, field: &str) {
 mod tests {
     use super::*;
     use crate::attempt::PageReport;
-    use crate::store::Enqueue;
+    use crate::store::Found;
 
     fn posting(title: &str, company: Option<&str>) -> Posting {
         Posting {
@@ -124,10 +124,10 @@ mod tests {
     fn a_job_seen_twice_is_one_job_and_its_own_page_wins() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let entry = |source: &str| Enqueue {
+        let entry = |source: &str| Found {
             source: source.into(),
             host: String::new(),
-            found: "seed".into(),
+            why: "seed".into(),
             depth: 0,
             paging: 0,
             score: 0,

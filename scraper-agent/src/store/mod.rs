@@ -20,8 +20,9 @@ use crate::error::AgentError;
 
 pub use costs::{BudgetExceeded, Reservation};
 pub use identity::identity_key;
+
 pub use jobs::StoredJob;
-pub use queue::{Enqueue, Lease, RunId, RunState};
+pub use queue::{Found, Lease, RunId, RunState};
 
 /// The store of one data folder. Several processes may share it.
 pub struct Store {

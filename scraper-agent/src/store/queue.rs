@@ -15,13 +15,13 @@ pub struct RunId(i64);
 
 /// A page to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enqueue {
+pub struct Found {
     /// Path or address.
     pub source: String,
     /// What pace it falls under; empty for files.
     pub host: String,
     /// Why: a seed, or a link and from where.
-    pub found: String,
+    pub why: String,
     /// Links from the seed.
     pub depth: u32,
     /// Further pages of one listing so far.
@@ -36,7 +36,7 @@ pub struct Lease {
     page: i64,
     number: i64,
     /// What to read.
-    pub entry: Enqueue,
+    pub entry: Found,
 }
 
 /// How far a run is.
@@ -52,7 +52,7 @@ pub struct RunState {
 
 impl Store {
     /// Continues the unfinished run of this key, or begins one with the seeds.
-    pub fn begin_run(&self, key: &str, seeds: &[Enqueue], now: i64) -> Result<RunId, AgentError> {
+    pub fn begin_run(&self, key: &str, seeds: &[Found], now: i64) -> Result<RunId, AgentError> {
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let open = "SELECT id FROM runs WHERE key = ?1 AND finished_at IS NULL ORDER BY id DESC LIMIT 1";
@@ -90,10 +90,10 @@ impl Store {
             ORDER BY score DESC, id LIMIT 1";
         let taken = transaction
             .query_row(sql, params![run.0, now, busy], |row| {
-                let entry = Enqueue {
+                let entry = Found {
                     source: row.get(2)?,
                     host: row.get(3)?,
-                    found: row.get(4)?,
+                    why: row.get(4)?,
                     depth: row.get(5)?,
                     paging: row.get(6)?,
                     score: row.get(7)?,
@@ -133,7 +133,7 @@ impl Store {
         run: RunId,
         lease: &Lease,
         report: &PageReport,
-        links: &[Enqueue],
+        links: &[Found],
         pages_max: usize,
         now: i64,
     ) -> Result<bool, AgentError> {
@@ -219,13 +219,11 @@ impl Store {
 }
 
 /// A page that the run has already is left as it is.
-fn enqueue(connection: &Connection, run: i64, page: &Enqueue) -> Result<(), AgentError> {
+fn enqueue(connection: &Connection, run: i64, page: &Found) -> Result<(), AgentError> {
     let sql = "INSERT OR IGNORE INTO pages (run, source, host, found, depth, paging, score)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    connection.execute(
-        sql,
-        params![run, page.source, page.host, page.found, page.depth, page.paging, page.score],
-    )?;
+    connection
+        .execute(sql, params![run, page.source, page.host, page.why, page.depth, page.paging, page.score])?;
     Ok(())
 }
 
@@ -244,8 +242,8 @@ pub(super) fn from_json<T: serde::de::DeserializeOwned>(
 mod tests {
     use super::*;
 
-    fn entry(source: &str, host: &str, score: i32) -> Enqueue {
-        Enqueue { source: source.into(), host: host.into(), found: "seed".into(), depth: 0, paging: 0, score }
+    fn entry(source: &str, host: &str, score: i32) -> Found {
+        Found { source: source.into(), host: host.into(), why: "seed".into(), depth: 0, paging: 0, score }
     }
 
     fn report(source: &str) -> PageReport {

@@ -1,0 +1,34 @@
+//! Asking a model for what the structure lacks.
+//!
+//! `prompt.rs` builds the requests (pure), `local.rs` and `cloud.rs` send them and account for them, `sections.rs`
+//! cuts and joins pages that are too long (pure), `listing.rs` has the model label one record.
+
+pub mod cloud;
+pub mod prompt;
+pub mod sections;
+pub mod try_page;
+
+use std::sync::Arc;
+
+use crate::chat::Chat;
+use crate::tokens::TokenCounter;
+
+/// The models of a run.
+#[derive(Clone)]
+pub struct Models {
+    /// The local one; absent where nothing shall be asked but the structure.
+    pub local: Option<LocalModel>,
+    /// The paid one; absent where it is switched off.
+    pub cloud: Option<Arc<dyn Chat>>,
+}
+
+/// The local model behind its server.
+#[derive(Clone)]
+pub struct LocalModel {
+    /// Its name, as the server knows it.
+    pub name: String,
+    /// Asks it.
+    pub chat: Arc<dyn Chat>,
+    /// Counts its prompts.
+    pub counter: Arc<dyn TokenCounter>,
+}

@@ -1,0 +1,394 @@
+//! The tries at one page, in the order that `route` decides, each accounted for as an [`Attempt`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::Utc;
+use quarry_openapi::{ChatRequest, ChatResponse};
+
+use crate::agent::Agent;
+use crate::attempt::{Attempt, AttemptResult, Tokens};
+use crate::chat::ChatError;
+use crate::extract::{cloud, prompt, sections};
+use crate::posting::{PageKind, Posting, Route};
+use crate::reading::{Checked, Reading};
+use crate::route::{CloudState, Facts};
+use crate::tokens::{ByteBound, TokenCount, TokenCounter as _};
+
+/// How a page ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The way that gave the result.
+    pub route: Route,
+    /// Why.
+    pub reason: String,
+    /// What was found.
+    pub postings: Vec<Posting>,
+    /// What was dropped, and what went wrong.
+    pub warnings: Vec<String>,
+}
+
+/// A page under way.
+pub struct Extraction<'a> {
+    agent: &'a Agent,
+    reading: &'a Arc<Reading>,
+    dry_run: bool,
+    prompt: Option<TokenCount>,
+    attempts: Vec<Attempt>,
+    local_failures: u32,
+    has_cloud_failed: bool,
+    /// What the last refused try answered, and why it was refused.
+    refused: Option<(String, Vec<String>)>,
+    /// The refused try with the fewest problems.
+    best: Option<(Route, Checked)>,
+    outcome: Option<Outcome>,
+}
+
+/// An answer with what it took.
+struct Answered {
+    text: Result<String, ChatError>,
+    tokens: Tokens,
+    seconds: f64,
+}
+
+impl<'a> Extraction<'a> {
+    /// Nothing tried yet.
+    pub fn new(agent: &'a Agent, reading: &'a Arc<Reading>, dry_run: bool) -> Self {
+        Self {
+            agent,
+            reading,
+            dry_run,
+            prompt: None,
+            attempts: Vec::new(),
+            local_failures: 0,
+            has_cloud_failed: false,
+            refused: None,
+            best: None,
+            outcome: None,
+        }
+    }
+
+    /// What `route::decide` wants to know. The prompt is counted once, and only where a model may be asked.
+    pub async fn facts(&mut self) -> Facts {
+        let config = self.agent.config();
+        let structure = self.reading.structure();
+        let asks = matches!(self.reading.kind(), PageKind::Posting | PageKind::Listing) && structure.is_err();
+        let prompt = match self.prompt {
+            Some(prompt) => prompt,
+            None if !asks => TokenCount { tokens: 0, is_exact: true, prompt_tokens_max: None },
+            None => {
+                let request = self.request();
+                match &self.agent.models().local {
+                    Some(local) => local.counter.count(&request).await,
+                    None => ByteBound.count(&request).await,
+                }
+            }
+        };
+        self.prompt = Some(prompt);
+        let room = prompt.prompt_tokens_max.unwrap_or(u32::MAX);
+        let has_cloud = self.agent.models().cloud.is_some() || self.dry_run;
+        let cloud = match cloud::state(&config.cloud, has_cloud, prompt.tokens, self.agent.store(), Utc::now()) {
+            _ if self.has_cloud_failed => CloudState::Failed,
+            Ok(state) => state,
+            Err(error) => {
+                tracing::error!(%error, "the month's costs cannot be read; the cloud is not asked");
+                CloudState::Off
+            }
+        };
+        Facts {
+            kind: self.reading.kind(),
+            structure,
+            prompt,
+            threshold_tokens: config.hybrid.threshold_tokens.min(room),
+            local_failures: self.local_failures,
+            cloud,
+        }
+    }
+
+    fn request(&self) -> ChatRequest {
+        let name = self.agent.models().local.as_ref().map_or("", |local| local.name.as_str());
+        let answer_max = self.agent.config().hybrid.answer_tokens_max;
+        match self.reading.label_question() {
+            Some(question) => prompt::label(name, &question),
+            None => prompt::posting(name, self.reading, self.reading.markdown(), answer_max),
+        }
+    }
+
+    /// The result, once a try holds.
+    pub fn take_outcome(&mut self) -> Option<Outcome> {
+        self.outcome.take()
+    }
+
+    /// Every try, in order.
+    pub fn into_attempts(self) -> Vec<Attempt> {
+        self.attempts
+    }
+
+    /// What the structure declares.
+    pub fn structure(&mut self, reason: String) -> Outcome {
+        let started = Instant::now();
+        let (postings, warnings) = self.reading.declared();
+        self.attempts.push(Attempt {
+            route: Route::ZeroToken,
+            reason: reason.clone(),
+            tokens: Tokens::default(),
+            cost_usd: 0.0,
+            seconds: started.elapsed().as_secs_f64(),
+            result: AttemptResult::Done(postings.len()),
+        });
+        Outcome { route: Route::ZeroToken, reason, postings, warnings }
+    }
+
+    /// One try with the local model; after a refusal with the problems in the prompt.
+    pub async fn local(&mut self, reason: String) {
+        let mut request = self.request();
+        if let Some((answer, problems)) = &self.refused {
+            prompt::add_problems(&mut request, answer, problems);
+        }
+        if self.plans(Route::Local, &reason) {
+            return;
+        }
+        let answered = self.ask_local(&request).await;
+        if let Err(error) = &answered.text
+            && error.is_too_long
+            && let Some(prompt) = &mut self.prompt
+        {
+            prompt.tokens = u32::MAX;
+        }
+        let checked = self.check(answered.text.as_ref());
+        self.account(Route::Local, reason, answered, 0.0, checked);
+    }
+
+    /// One try with the paid model.
+    pub async fn cloud(&mut self, reason: String) {
+        if self.plans(Route::Cloud, &reason) {
+            return;
+        }
+        let config = &self.agent.config().cloud;
+        let mut request = self.request();
+        if let Some((answer, problems)) = &self.refused {
+            prompt::add_problems(&mut request, answer, problems);
+        }
+        let request = cloud::request(config, &request);
+        // The answer that is sent along is in the bound as well.
+        let bound = ByteBound::bound(&request).tokens.min(self.prompt.map_or(u32::MAX, |p| p.tokens).saturating_mul(2));
+        let Some(client) = self.agent.models().cloud.clone() else {
+            self.has_cloud_failed = true;
+            return;
+        };
+        let reserved = cloud::cost_usd_max(config, bound).map(|cost| {
+            self.agent.store().reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now())
+        });
+        let reservation = match reserved {
+            Some(Ok(Ok(reservation))) => reservation,
+            Some(Ok(Err(exceeded))) => {
+                let why = format!("{:.4} USD would pass the budget: {:.4} are spent", exceeded.asked_usd, exceeded.spent_usd);
+                return self.no_cloud(reason, why);
+            }
+            Some(Err(error)) => return self.no_cloud(reason, error.to_string()),
+            None => return self.no_cloud(reason, format!("{} has no price", config.model)),
+        };
+        let started = Instant::now();
+        let answered = answered(client.chat(&request).await, started);
+        let price = config.prices.get(&config.model);
+        let cost = price.map_or(0.0, |price| price.cost_usd(answered.tokens.prompt, answered.tokens.completion));
+        // Without an answer nobody knows what was billed: the estimate stays counted.
+        if answered.text.is_ok()
+            && let Err(error) = self.agent.store().settle_cost(reservation, cost)
+        {
+            tracing::error!(%error, "a paid request stays counted at its estimate");
+        }
+        let checked = self.check(answered.text.as_ref());
+        self.has_cloud_failed = checked.as_ref().map_or(true, |checked| !checked.problems.is_empty());
+        self.account(Route::Cloud, reason, answered, cost, checked);
+    }
+
+    fn no_cloud(&mut self, reason: String, why: String) {
+        self.has_cloud_failed = true;
+        self.attempts.push(Attempt {
+            route: Route::Cloud,
+            reason,
+            tokens: Tokens::default(),
+            cost_usd: 0.0,
+            seconds: 0.0,
+            result: AttemptResult::Failed(why),
+        });
+    }
+
+    /// The local model, piece by piece, joined by field.
+    pub async fn sections(&mut self, reason: String) {
+        if self.plans(Route::Local, &reason) {
+            return;
+        }
+        let hybrid = &self.agent.config().hybrid;
+        let markdown = self.reading.markdown();
+        let tokens = self.prompt.map_or(1, |prompt| prompt.tokens).max(1);
+        // Half the threshold leaves room for the shared part and for text denser than the page's mean.
+        let share = f64::from(hybrid.threshold_tokens / 2) / f64::from(tokens);
+        let bytes_max = ((markdown.len() as f64 * share.min(0.5)) as usize).max(SECTION_BYTES_MIN);
+        let (pieces, is_cut_off) = sections::cut(markdown, bytes_max, hybrid.chunks_max);
+        let count = pieces.len();
+        let name = self.agent.models().local.as_ref().map_or("", |local| local.name.as_str()).to_owned();
+        let asked = pieces.iter().enumerate().map(|(index, piece)| {
+            let request = prompt::posting(&name, self.reading, piece, hybrid.answer_tokens_max);
+            let this = &*self;
+            async move { (index, this.ask_local(&request).await) }
+        });
+        let answers = futures::future::join_all(asked).await;
+        let mut found = Vec::new();
+        for (index, answered) in answers {
+            let checked = self.check(answered.text.as_ref());
+            let result = match &checked {
+                Ok(checked) if checked.problems.is_empty() => AttemptResult::Done(1),
+                Ok(checked) => AttemptResult::Refused(checked.problems.clone()),
+                Err(why) => AttemptResult::Failed(why.clone()),
+            };
+            self.attempts.push(Attempt {
+                route: Route::Local,
+                reason: format!("section {} of {count}", index + 1),
+                tokens: answered.tokens,
+                cost_usd: 0.0,
+                seconds: answered.seconds,
+                result,
+            });
+            found.extend(checked.ok());
+        }
+        let mut warnings: Vec<String> = found.iter().flat_map(|checked| checked.problems.clone()).collect();
+        if is_cut_off {
+            warnings.push(format!("only the first {count} sections were read (hybrid.chunks_max)"));
+        }
+        let joined = found.into_iter().map(|checked| checked.posting).reduce(crate::store::fill);
+        match joined.filter(|posting| posting.title.is_some()) {
+            Some(posting) => {
+                self.outcome = Some(Outcome { route: Route::Local, reason, postings: vec![posting], warnings });
+            }
+            None => self.local_failures += 1,
+        }
+    }
+
+    /// The local model names the fields of one record; all records follow.
+    pub async fn label(&mut self, reason: String) {
+        if self.plans(Route::Local, &reason) {
+            return;
+        }
+        let answered = self.ask_local(&self.request()).await;
+        let labelled = match &answered.text {
+            Ok(text) => self.reading.apply_labels(text),
+            Err(error) => Err(error.to_string()),
+        };
+        let result = match &labelled {
+            Ok(postings) => AttemptResult::Done(postings.len()),
+            Err(why) => AttemptResult::Failed(why.clone()),
+        };
+        self.attempts.push(Attempt {
+            route: Route::Local,
+            reason: reason.clone(),
+            tokens: answered.tokens,
+            cost_usd: 0.0,
+            seconds: answered.seconds,
+            result,
+        });
+        match labelled {
+            Ok(postings) => {
+                self.outcome = Some(Outcome { route: Route::Local, reason, postings, warnings: Vec::new() });
+            }
+            Err(_) => self.local_failures += 1,
+        }
+    }
+
+    /// No way is left: the best refused try, else what the structure declares, else nothing.
+    pub fn give_up(&mut self, reason: String) -> Outcome {
+        let kind = self.reading.kind();
+        if matches!(kind, PageKind::None | PageKind::Hub) {
+            let reason = self.reading.gate_reason().to_owned();
+            return Outcome { route: Route::None, reason, postings: Vec::new(), warnings: Vec::new() };
+        }
+        if let Some((route, checked)) = self.best.take().filter(|(_, checked)| checked.posting.title.is_some()) {
+            let reason = format!("{reason}; kept without {} refused values", checked.problems.len());
+            return Outcome { route, reason, postings: vec![checked.posting], warnings: checked.problems };
+        }
+        let (postings, mut warnings) = self.reading.declared();
+        let route = if postings.is_empty() { Route::None } else { Route::ZeroToken };
+        warnings.push(format!("to be looked at: {reason}"));
+        Outcome { route, reason, postings, warnings }
+    }
+
+    /// A dry run stops at its first try.
+    fn plans(&mut self, route: Route, reason: &str) -> bool {
+        if self.dry_run {
+            let tokens = Tokens { prompt: self.prompt.map_or(0, |prompt| prompt.tokens), completion: 0 };
+            self.attempts.push(Attempt {
+                route,
+                reason: reason.to_owned(),
+                tokens,
+                cost_usd: 0.0,
+                seconds: 0.0,
+                result: AttemptResult::Planned,
+            });
+            let reason = reason.to_owned();
+            self.outcome = Some(Outcome { route, reason, postings: Vec::new(), warnings: Vec::new() });
+        }
+        self.dry_run
+    }
+
+    async fn ask_local(&self, request: &ChatRequest) -> Answered {
+        let started = Instant::now();
+        let Some(local) = &self.agent.models().local else {
+            let text = Err(ChatError { message: "there is no local model".to_owned(), is_too_long: false });
+            return Answered { text, tokens: Tokens::default(), seconds: 0.0 };
+        };
+        answered(local.chat.chat(request).await, started)
+    }
+
+    fn check(&self, text: Result<&String, &ChatError>) -> Result<Checked, String> {
+        let text = text.map_err(ToString::to_string)?;
+        self.reading.check(text)
+    }
+
+    fn account(&mut self, route: Route, reason: String, answered: Answered, cost_usd: f64, checked: Result<Checked, String>) {
+        let result = match &checked {
+            Ok(checked) if checked.problems.is_empty() => AttemptResult::Done(1),
+            Ok(checked) => AttemptResult::Refused(checked.problems.clone()),
+            Err(why) => AttemptResult::Failed(why.clone()),
+        };
+        let Answered { text, tokens, seconds } = answered;
+        self.attempts.push(Attempt { route, reason: reason.clone(), tokens, cost_usd, seconds, result });
+        match checked {
+            Ok(checked) if checked.problems.is_empty() => {
+                let warnings = checked.notes;
+                self.outcome = Some(Outcome { route, reason, postings: vec![checked.posting], warnings });
+            }
+            Ok(checked) => {
+                self.local_failures += u32::from(route == Route::Local);
+                self.refused = text.ok().map(|answer| (answer, checked.problems.clone()));
+                let is_better = self.best.as_ref().is_none_or(|(_, best)| checked.problems.len() < best.problems.len());
+                if is_better {
+                    self.best = Some((route, checked));
+                }
+            }
+            Err(why) => {
+                self.local_failures += u32::from(route == Route::Local);
+                self.refused = text.ok().map(|answer| (answer, vec![why]));
+            }
+        }
+    }
+}
+
+/// Sections shorter than this would hold too little to be read by themselves.
+const SECTION_BYTES_MIN: usize = 2000;
+
+fn answered(response: Result<ChatResponse, ChatError>, started: Instant) -> Answered {
+    let seconds = started.elapsed().as_secs_f64();
+    match response {
+        Ok(response) => {
+            let tokens =
+                Tokens { prompt: response.usage.prompt_tokens, completion: response.usage.completion_tokens };
+            let text = response
+                .text()
+                .map(str::to_owned)
+                .ok_or_else(|| ChatError { message: "the answer has no text".to_owned(), is_too_long: false });
+            Answered { text, tokens, seconds }
+        }
+        Err(error) => Answered { text: Err(error), tokens: Tokens::default(), seconds },
+    }
+}

@@ -1,0 +1,185 @@
+//! The fetcher against hosts that misbehave, on localhost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use quarry_agent::config::ScrapingConfig;
+use quarry_agent::fetch::cache::PageCache;
+use quarry_agent::fetch::{FetchError, Fetcher};
+use url::Url;
+
+async fn site(router: Router) -> Url {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+fn config() -> ScrapingConfig {
+    ScrapingConfig { allow_private: true, delay_ms_min: 0, delay_ms_max: 2000, ..ScrapingConfig::default() }
+}
+
+fn fetcher(config: &ScrapingConfig) -> Fetcher {
+    Fetcher::new(config, None).unwrap()
+}
+
+fn html(text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, "text/html")], text).into_response()
+}
+
+#[tokio::test]
+async fn redirects_are_followed_and_loops_are_told() {
+    let router = Router::new()
+        .route("/a", get(|| async { Redirect::temporary("/b") }))
+        .route("/b", get(|| async { html("here") }))
+        .route("/loop", get(|| async { Redirect::temporary("/pool") }))
+        .route("/pool", get(|| async { Redirect::temporary("/loop") }))
+        .route(
+            "/far/{n}",
+            get(|axum::extract::Path(n): axum::extract::Path<u32>| async move {
+                Redirect::temporary(&format!("/far/{}", n + 1))
+            }),
+        )
+        .route("/file", get(|| async { Redirect::temporary("file:///etc/passwd") }));
+    let root = site(router).await;
+    let fetcher = fetcher(&config());
+    let page = fetcher.fetch(&root.join("/a").unwrap()).await.unwrap();
+    assert_eq!((page.url.path(), page.redirects, page.bytes.as_slice()), ("/b", 1, b"here".as_slice()));
+    let error = fetcher.fetch(&root.join("/loop").unwrap()).await.unwrap_err();
+    assert!(matches!(error, FetchError::RedirectLoop { .. }), "{error}");
+    let error = fetcher.fetch(&root.join("/far/1").unwrap()).await.unwrap_err();
+    assert!(matches!(error, FetchError::TooManyRedirects { max: 8, .. }), "{error}");
+    let error = fetcher.fetch(&root.join("/file").unwrap()).await.unwrap_err();
+    assert!(matches!(error, FetchError::BadRedirect { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn fifty_megabytes_are_refused_with_and_without_a_length() {
+    let endless = || async {
+        let piece = bytes::Bytes::from(vec![b'x'; 1 << 20]);
+        let pieces = futures::stream::iter((0..50).map(move |_| Ok::<_, std::io::Error>(piece.clone())));
+        ([(header::CONTENT_TYPE, "text/html")], Body::from_stream(pieces))
+    };
+    let whole = || async { ([(header::CONTENT_TYPE, "text/html")], vec![b'x'; 50 << 20]) };
+    let root = site(Router::new().route("/endless", get(endless)).route("/whole", get(whole))).await;
+    let fetcher = fetcher(&config());
+    for path in ["/endless", "/whole"] {
+        let error = fetcher.fetch(&root.join(path).unwrap()).await.unwrap_err();
+        assert!(matches!(error, FetchError::TooLarge { .. }), "{error}");
+        assert!(error.to_string().contains("body_bytes_max"));
+    }
+}
+
+#[tokio::test]
+async fn robots_are_asked_first_and_obeyed_on_every_hop() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = |State(seen): State<Arc<AtomicUsize>>| async move {
+        seen.fetch_add(1, Ordering::Relaxed);
+        html("secret")
+    };
+    let router = Router::new()
+        .route("/robots.txt", get(|| async { "User-agent: *\nDisallow: /private\n" }))
+        .route("/private/x", get(count))
+        .route("/open", get(|| async { html("open") }))
+        .route("/way", get(|| async { Redirect::temporary("/private/x") }))
+        .with_state(Arc::clone(&seen));
+    let root = site(router).await;
+    let strict = fetcher(&config());
+    assert!(strict.fetch(&root.join("/open").unwrap()).await.is_ok());
+    for path in ["/private/x", "/way"] {
+        let error = strict.fetch(&root.join(path).unwrap()).await.unwrap_err();
+        assert!(matches!(error, FetchError::Robots { .. }), "{error}");
+    }
+    assert_eq!(seen.load(Ordering::Relaxed), 0);
+    let rude = fetcher(&ScrapingConfig { obey_robots: false, ..config() });
+    assert!(rude.fetch(&root.join("/private/x").unwrap()).await.is_ok());
+}
+
+#[tokio::test]
+async fn robots_that_fail_mean_wait_and_missing_ones_mean_all() {
+    let broken = Router::new()
+        .route("/robots.txt", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
+        .route("/x", get(|| async { html("x") }));
+    let root = site(broken).await;
+    let error = fetcher(&config()).fetch(&root.join("/x").unwrap()).await.unwrap_err();
+    assert!(matches!(error, FetchError::RobotsUnknown { .. }), "{error}");
+    let root = site(Router::new().route("/x", get(|| async { html("x") }))).await;
+    assert!(fetcher(&config()).fetch(&root.join("/x").unwrap()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_busy_host_is_asked_again_after_the_time_it_names() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let busy_once = |State(asked): State<Arc<AtomicUsize>>| async move {
+        if asked.fetch_add(1, Ordering::Relaxed) == 0 {
+            return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response();
+        }
+        html("there")
+    };
+    let always = || async { (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "9999")]) };
+    let root =
+        site(Router::new().route("/once", get(busy_once)).route("/always", get(always)).with_state(asked))
+            .await;
+    let fetcher = fetcher(&config());
+    let started = std::time::Instant::now();
+    assert_eq!(fetcher.fetch(&root.join("/once").unwrap()).await.unwrap().bytes, b"there");
+    // A bound from below only: waiting shorter would be impolite, waiting longer is the machine's affair.
+    assert!(started.elapsed() >= std::time::Duration::from_secs(1));
+    let error = fetcher.fetch(&root.join("/always").unwrap()).await.unwrap_err();
+    assert!(matches!(error, FetchError::AsksToWait { seconds: 9999, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn private_addresses_are_refused_by_number_and_by_name() {
+    let root = site(Router::new().route("/x", get(|| async { html("x") }))).await;
+    let strict = fetcher(&ScrapingConfig { allow_private: false, ..config() });
+    let by_number = root.join("/x").unwrap();
+    let mut by_name = by_number.clone();
+    by_name.set_host(Some("localhost")).unwrap();
+    let error = strict.fetch(&by_number).await.unwrap_err();
+    assert!(matches!(error, FetchError::PrivateAddress { .. }), "{error}");
+    // By name robots.txt is asked first, and its refusal says the same.
+    let error = strict.fetch(&by_name).await.unwrap_err();
+    assert!(error.to_string().contains("private address"), "{error}");
+    let no_robots = ScrapingConfig { allow_private: false, obey_robots: false, ..config() };
+    let error = fetcher(&no_robots).fetch(&by_name).await.unwrap_err();
+    assert!(matches!(error, FetchError::PrivateAddress { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_unchanged_page_comes_from_the_cache() {
+    let page = |headers: HeaderMap| async move {
+        if headers.get(header::IF_NONE_MATCH).is_some_and(|v| v == "\"v1\"") {
+            return StatusCode::NOT_MODIFIED.into_response();
+        }
+        ([(header::CONTENT_TYPE, "text/html"), (header::ETAG, "\"v1\"")], "body").into_response()
+    };
+    let root = site(Router::new().route("/x", get(page))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Arc::new(PageCache::open(folder.path(), 1 << 20).unwrap());
+    let fetcher = Fetcher::new(&config(), Some(cache)).unwrap();
+    let url = root.join("/x").unwrap();
+    assert!(!fetcher.fetch(&url).await.unwrap().from_cache);
+    let again = fetcher.fetch(&url).await.unwrap();
+    assert!(again.from_cache);
+    assert_eq!(again.bytes, b"body");
+}
+
+#[tokio::test]
+async fn what_is_no_page_is_told() {
+    let router = Router::new()
+        .route("/pdf", get(|| async { ([(header::CONTENT_TYPE, "application/pdf")], "x") }))
+        .route("/gone", get(|| async { StatusCode::GONE }));
+    let root = site(router).await;
+    let fetcher = fetcher(&config());
+    let error = fetcher.fetch(&root.join("/pdf").unwrap()).await.unwrap_err();
+    assert!(matches!(error, FetchError::NotAPage { .. }), "{error}");
+    let error = fetcher.fetch(&root.join("/gone").unwrap()).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("{} answered 410", root.join("/gone").unwrap()));
+}
