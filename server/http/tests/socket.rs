@@ -1,0 +1,124 @@
+//! On a real socket: shutting down well, clients that vanish, connections past the bound.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quarry_http::{AppState, Limits, serve};
+use quarry_runtime::Engine;
+use serde_json::json;
+use support::{chat, idle, start};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+struct Server {
+    address: SocketAddr,
+    engine: Engine,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), quarry_http::ServeError>>,
+}
+
+async fn server(limits: Limits) -> Server {
+    let (engine, metrics) = tokio::task::spawn_blocking(start).await.unwrap();
+    let state = AppState::new(metrics, limits).unwrap();
+    state.set_engine(engine.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(serve(listener, state, async move {
+        let _ = stopped.await;
+    }));
+    Server { address, engine, stop, serving }
+}
+
+async fn post(address: SocketAddr, body: &serde_json::Value) -> TcpStream {
+    let body = body.to_string();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all((head + &body).as_bytes()).await.unwrap();
+    socket
+}
+
+async fn read_all(mut socket: TcpStream) -> String {
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+fn long(stream: bool, tokens: u32) -> serde_json::Value {
+    chat("Tell me a story.", json!({"stream": stream, "ignore_eos": true, "max_completion_tokens": tokens}))
+}
+
+async fn running(engine: &Engine) {
+    for _ in 0..1000 {
+        if engine.snapshot().running > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("nothing runs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vanished_client_frees_its_request() {
+    let server = server(Limits::default()).await;
+    for stream in [false, true] {
+        let socket = post(server.address, &long(stream, 900)).await;
+        running(&server.engine).await;
+        drop(socket);
+        idle(&server.engine).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutting_down_finishes_what_runs_and_takes_nothing_new() {
+    let server = server(Limits::default()).await;
+    let socket = post(server.address, &long(true, 150)).await;
+    running(&server.engine).await;
+    server.stop.send(()).unwrap();
+    let mut refused = String::new();
+    for _ in 0..200 {
+        refused = read_all(post(server.address, &long(false, 5)).await).await;
+        if refused.starts_with("HTTP/1.1 503") {
+            break;
+        }
+    }
+    assert!(refused.contains("shutting_down") && refused.contains("retry-after"), "{refused}");
+    let text = read_all(socket).await;
+    assert!(text.contains("\"finish_reason\":\"length\"") && text.contains("data: [DONE]"), "{text}");
+    server.serving.await.unwrap().unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_bound_running_requests_end_with_an_error() {
+    let limits =
+        Limits { drain: Duration::from_millis(50), close: Duration::from_secs(10), ..Limits::default() };
+    let server = server(limits).await;
+    let socket = post(server.address, &long(true, 900)).await;
+    running(&server.engine).await;
+    server.stop.send(()).unwrap();
+    let text = read_all(socket).await;
+    assert!(text.contains("\"error\"") && !text.contains("[DONE]"), "{text}");
+    server.serving.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_past_the_bound_wait() {
+    let server = server(Limits { connections_max: 1, ..Limits::default() }).await;
+    let first = TcpStream::connect(server.address).await.unwrap();
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    // The first holds the one place: it is served on it, the second only after it.
+    second.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut byte = [0];
+    let early = tokio::time::timeout(Duration::from_millis(100), second.read(&mut byte)).await;
+    assert!(early.is_err(), "the second connection was served while the first was open");
+    drop(first);
+    assert!(read_all(second).await.contains("200 OK"));
+}
