@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::ModelsError;
@@ -48,6 +49,19 @@ impl Files {
     /// A folder for downloads in progress.
     pub(crate) fn downloads(&self) -> PathBuf {
         self.folder.join(format!("{}.downloads", self.name))
+    }
+
+    /// Removes the partial files and downloads; returns the bytes of the partial files.
+    pub(crate) fn clean(&self) -> Result<u64, (PathBuf, io::Error)> {
+        let mut freed = 0;
+        for path in self.partials() {
+            freed += fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            fs::remove_file(&path).map_err(|error| (path, error))?;
+        }
+        match fs::remove_dir_all(self.downloads()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err((self.downloads(), error)),
+            _ => Ok(freed),
+        }
     }
 
     /// Holds this model against other threads and processes until the result is dropped (or the process ends).

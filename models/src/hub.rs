@@ -16,8 +16,8 @@ use crate::assemble::Assembly;
 pub const HUB_DEFAULT: &str = "https://huggingface.co";
 /// A hub that cannot be reached must not keep anyone waiting: the next source is tried.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
-/// From the request to the answer's head, redirects included.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
+/// From the request to the answer's head: name lookup and redirects included.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Without a byte of the body.
 const SILENCE_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -49,7 +49,10 @@ impl HubClient {
         let work = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| hub(error.to_string()))?;
-            runtime.block_on(download(&url, assembly, progress))
+            let result = runtime.block_on(download(&url, assembly, progress));
+            // A name lookup cannot be cancelled; do not wait for one that hangs.
+            runtime.shutdown_background();
+            result
         };
         thread::scope(|scope| scope.spawn(work).join())
             .unwrap_or_else(|_| Err(hub("the download thread panicked".to_owned())))

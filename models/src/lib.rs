@@ -8,6 +8,7 @@
 //! ```text
 //! CACHE/models/NAME.gguf             whole and checked
 //! CACHE/models/NAME.pip.partial      what a pull has so far, one file per kind of source
+//! CACHE/models/NAME.downloads/       the package being fetched; goes with each part
 //! CACHE/models/NAME.lock             held while pulling or removing; stays, empty
 //! ```
 #![forbid(unsafe_code)]

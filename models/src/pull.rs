@@ -184,9 +184,7 @@ impl Order<'_> {
         }
         let model = self.files.model();
         fs::rename(&partial, &model).map_err(SourceError::io("rename to", &model, 0))?;
-        for rest in self.files.partials() {
-            fs::remove_file(&rest).map_err(SourceError::io("remove", &rest, 0))?;
-        }
+        self.files.clean().map_err(|(path, error)| SourceError::io("remove", &path, 0)(error))?;
         Ok(length)
     }
 

