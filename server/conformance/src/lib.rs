@@ -1,1 +1,107 @@
-//! The suite every executor must pass.
+//! The suite every executor must pass, over small random models of every family.
+//!
+//! **A new executor joins** with one test in its own crate (dev-dependencies: this crate and the reference):
+//!
+//! ```text
+//! quarry_conformance::run(&Suite {
+//!     subject: &|| Box::new(MyBackend::new()),
+//!     oracle: &|| Box::new(ReferenceBackend),
+//!     exact: true,
+//!     block_tokens: 16,
+//!     kinds: &TensorType::ALL,
+//! })
+//! .assert_passed();
+//! ```
+//! Golden logits and other weight types are compared within the bound that the executor itself declares
+//! ([`quarry_model::executor::Caps::logits_error_max`]). Alone or batched, whole or in chunks, in whatever blocks,
+//! before or after a swap: an `exact` executor gives the same **bits**, others stay within their bound.
+#![forbid(unsafe_code)]
+
+mod compare;
+mod drawing;
+mod golden;
+mod leases;
+mod paging;
+mod refusals;
+mod report;
+mod rig;
+mod shapes;
+mod swapping;
+
+use quarry_model::backend::Backend;
+use quarry_tiny::{TensorType, TinyModel};
+
+pub use report::{CaseResult, Report};
+
+use crate::rig::Bench;
+
+/// What a case says when it fails.
+type Outcome = Result<(), String>;
+
+/// What is tested against what.
+#[derive(Clone, Copy)]
+pub struct Suite<'a> {
+    /// Makes the back end under test.
+    pub subject: &'a dyn Fn() -> Box<dyn Backend>,
+    /// Makes the one it is compared with.
+    pub oracle: &'a dyn Fn() -> Box<dyn Backend>,
+    /// Whether equal work gives equal bits, however it is arranged.
+    pub exact: bool,
+    /// KV positions per block.
+    pub block_tokens: usize,
+    /// Weight types to compare with the oracle; the other cases run with the first.
+    pub kinds: &'a [TensorType],
+}
+
+type Case = (&'static str, fn(&mut Bench<'_>) -> Outcome);
+
+/// Every case but the comparison of weight types.
+const CASES: [Case; 22] = [
+    ("golden logits", golden::golden_logits),
+    ("one token alone", shapes::single_token),
+    ("ragged rows as alone", shapes::ragged_rows),
+    ("prefill beside decode", shapes::mixed),
+    ("chunks of 1, 7, 64", shapes::chunks),
+    ("batch at its bounds", shapes::full_batch),
+    ("wanted positions", shapes::wanted),
+    ("shuffled blocks", paging::shuffled),
+    ("shared prefix blocks", paging::shared_prefix),
+    ("copied blocks", paging::copied),
+    ("copies in order", paging::copies_in_order),
+    ("swap out and in elsewhere", swapping::round_trip),
+    ("swaps polled late", swapping::late_polls),
+    ("swapped blocks outlive the executor", swapping::outlives),
+    ("sampler parameters", drawing::parameters),
+    ("greedy is the argmax", drawing::greedy_is_argmax),
+    ("masks", drawing::masks),
+    ("logits only where kept", drawing::kept),
+    ("bad batches", refusals::batches),
+    ("bad tickets", refusals::tickets),
+    ("bad moves", refusals::moves),
+    ("leases", leases::leases),
+];
+
+/// Runs every case on every tiny model, and the first and last model in every weight type.
+pub fn run(suite: &Suite<'_>) -> Report {
+    let mut report = Report::default();
+    let first = suite.kinds.first().copied().unwrap_or(TensorType::F32);
+    for model in TinyModel::all() {
+        let mut bench = match Bench::open(suite, model, first) {
+            Ok(bench) => bench,
+            Err(error) => {
+                report.add(model.name, "open", Err(error));
+                continue;
+            }
+        };
+        for (name, case) in CASES {
+            report.add(model.name, name, case(&mut bench));
+        }
+    }
+    for model in [TinyModel::qwen3(), TinyModel::llama()] {
+        for &kind in suite.kinds {
+            let outcome = Bench::open(suite, model, kind).and_then(|mut bench| golden::as_oracle(&mut bench));
+            report.add(model.name, kind.name(), outcome);
+        }
+    }
+    report
+}

@@ -1,0 +1,39 @@
+//! Against implementations that are not ours, and against the oracle.
+
+use quarry_tiny::TensorType;
+
+use crate::Outcome;
+use crate::compare::{self, Agreement};
+use crate::rig::{Bench, TestRow};
+
+/// Logits of transformers' own models, where the weights are F32.
+pub fn golden_logits(bench: &mut Bench<'_>) -> Outcome {
+    let (info, _) = bench.files.weights.tensor("blk.0.attn_q.weight").ok_or("no such tensor")?;
+    if info.kind != TensorType::F32 {
+        return as_oracle(bench);
+    }
+    let vocab = bench.files.spec.vocab;
+    for prompt in bench.model.golden().prompts {
+        let mut rig = bench.rig()?;
+        let row = TestRow::whole(&prompt.tokens, bench.options.block_tokens, 0);
+        let found = rig.logits(&[TestRow { wanted: prompt.positions, ..row }])?;
+        let bound = Agreement::Within(rig.executor.caps().logits_error_max);
+        let what = format!("prompt of {}", prompt.tokens.len());
+        compare::logits(&what, &found, &prompt.logits.concat(), vocab, bound)?;
+    }
+    Ok(())
+}
+
+/// The oracle's logits for the same file, prefill and then decode.
+pub fn as_oracle(bench: &mut Bench<'_>) -> Outcome {
+    let (tokens, block_tokens) = (bench.prompt(0, 50), bench.options.block_tokens);
+    let expected = bench.oracle()?.logits(&[TestRow::whole(&tokens, block_tokens, 0)])?;
+    let mut rig = bench.rig()?;
+    let blocks = TestRow::whole(&tokens, block_tokens, 0).blocks;
+    let mut found = rig.logits(&[TestRow::part(&tokens, 0..45, &blocks)])?;
+    for position in 45..50 {
+        found.extend(rig.logits(&[TestRow::part(&tokens, position..position + 1, &blocks)])?);
+    }
+    let bound = Agreement::Within(rig.executor.caps().logits_error_max);
+    compare::logits("against the oracle", &found, &expected, rig.vocab, bound)
+}

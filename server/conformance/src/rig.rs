@@ -1,0 +1,235 @@
+//! A model on a back end, and rows that own what a [`Row`] borrows.
+
+use std::ops::Range;
+
+use quarry_model::backend::{ActivateOptions, Backend, ModelFiles, WarmModel};
+use quarry_model::executor::{Batch, ExecError, Executor, Row, StepResult};
+use quarry_model::ids::{BlockId, TokenId};
+use quarry_model::kv::{HostPool, KvArena};
+use quarry_model::request::SamplingParams;
+use quarry_model::sampler::SampleRow;
+use quarry_tiny::{TensorType, TinyModel, random};
+use tempfile::TempDir;
+
+use crate::Suite;
+use crate::compare::{self, Agreement};
+
+/// Blocks of every executor.
+pub const BLOCKS: usize = 64;
+/// Tokens of a batch at most.
+pub const BATCH_TOKENS: usize = 160;
+/// Rows of a batch at most.
+pub const BATCH_ROWS: usize = 9;
+/// Blocks per slab: few and odd, so that an executor's blocks lie in many slabs.
+const SLAB_BLOCKS: usize = 5;
+
+/// One model file, warmed once on the back end under test.
+pub struct Bench<'a> {
+    pub suite: Suite<'a>,
+    pub model: TinyModel,
+    pub files: ModelFiles,
+    backend: Box<dyn Backend>,
+    warm: WarmModel,
+    pub options: ActivateOptions,
+    pub block_bytes: usize,
+    _dir: TempDir,
+}
+
+impl<'a> Bench<'a> {
+    pub fn open(suite: &Suite<'a>, model: TinyModel, kind: TensorType) -> Result<Self, String> {
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let path = dir.path().join("tiny.gguf");
+        model.write(&path, kind).map_err(|error| error.to_string())?;
+        let files = ModelFiles::open(&path).map_err(|error| error.to_string())?;
+        let mut backend = (suite.subject)();
+        let options = ActivateOptions {
+            block_tokens: suite.block_tokens,
+            blocks: BLOCKS,
+            batch_tokens_max: BATCH_TOKENS,
+            batch_rows_max: BATCH_ROWS,
+        };
+        let warm = backend.warm(&files, &mut |_| ()).map_err(|error| error.to_string())?;
+        let block_bytes = backend.cost(&files.spec, &files, &options).block_bytes;
+        Ok(Self { suite: *suite, model, files, backend, warm, options, block_bytes, _dir: dir })
+    }
+
+    /// An arena with room for one executor, and some bytes left over in each slab.
+    pub fn arena(&self) -> KvArena {
+        KvArena::new(SLAB_BLOCKS * self.block_bytes + 64, BLOCKS.div_ceil(SLAB_BLOCKS))
+    }
+
+    /// A fresh executor.
+    pub fn rig(&mut self) -> Result<Rig, String> {
+        let arena = self.arena();
+        self.rig_in(&arena)
+    }
+
+    /// An executor that leases from `arena`.
+    pub fn rig_in(&mut self, arena: &KvArena) -> Result<Rig, String> {
+        let executor = self.activate(arena).map_err(|error| error.to_string())?;
+        if executor.caps().block_bytes != self.block_bytes {
+            let found = executor.caps().block_bytes;
+            return Err(format!("a block has {found} bytes, its cost said {}", self.block_bytes));
+        }
+        Ok(Rig::new(executor, self.files.spec.vocab, self.suite.exact))
+    }
+
+    /// As the back end answers.
+    pub fn activate(
+        &mut self,
+        arena: &KvArena,
+    ) -> Result<Box<dyn Executor>, quarry_model::backend::BackendError> {
+        self.backend.activate(&self.warm, arena, &self.options)
+    }
+
+    /// The oracle's executor for the same file.
+    pub fn oracle(&self) -> Result<Rig, String> {
+        let mut backend = (self.suite.oracle)();
+        let warm = backend.warm(&self.files, &mut |_| ()).map_err(|error| error.to_string())?;
+        let bytes = backend.cost(&self.files.spec, &self.files, &self.options).block_bytes;
+        let arena = KvArena::new(bytes, BLOCKS);
+        let executor = backend.activate(&warm, &arena, &self.options).map_err(|error| error.to_string())?;
+        Ok(Rig::new(executor, self.files.spec.vocab, false))
+    }
+
+    /// A prompt of `count` tokens; `salt` chooses among them.
+    pub fn prompt(&self, salt: u64, count: usize) -> Vec<TokenId> {
+        random::prompt(self.model.seed + 1000 * (salt + 1), self.files.spec.vocab, count)
+    }
+
+    /// A host pool with room for `blocks`.
+    pub fn host(&self, blocks: usize) -> HostPool {
+        HostPool::new(blocks * self.block_bytes)
+    }
+
+    /// Logits of every position of `tokens`, run whole on a fresh executor.
+    pub fn whole(&mut self, tokens: &[TokenId]) -> Result<Vec<f32>, String> {
+        self.rig()?.logits(&[TestRow::whole(tokens, self.options.block_tokens, 0)])
+    }
+}
+
+/// A row that owns its parts.
+#[derive(Clone, Debug)]
+pub struct TestRow {
+    pub tokens: Vec<TokenId>,
+    pub first: usize,
+    pub blocks: Vec<BlockId>,
+    pub wanted: Vec<usize>,
+}
+
+impl TestRow {
+    /// Positions `range` of `tokens`, all logits wanted.
+    pub fn part(tokens: &[TokenId], range: Range<usize>, blocks: &[BlockId]) -> Self {
+        let wanted = (0..range.len()).collect();
+        Self { tokens: tokens[range.clone()].to_vec(), first: range.start, blocks: blocks.to_vec(), wanted }
+    }
+
+    /// All of `tokens`, in blocks from `first_block` on.
+    pub fn whole(tokens: &[TokenId], block_tokens: usize, first_block: usize) -> Self {
+        Self::part(tokens, 0..tokens.len(), &table(first_block, tokens.len().div_ceil(block_tokens)))
+    }
+}
+
+/// `count` blocks from `first` on.
+pub fn table(first: usize, count: usize) -> Vec<BlockId> {
+    (first..first + count).map(|block| BlockId(block as u32)).collect()
+}
+
+/// An executor and how its logits are compared.
+pub struct Rig {
+    pub executor: Box<dyn Executor>,
+    pub vocab: usize,
+    exact: bool,
+}
+
+impl Rig {
+    fn new(executor: Box<dyn Executor>, vocab: usize, exact: bool) -> Self {
+        Self { executor, vocab, exact }
+    }
+
+    /// How the same work done in another way must agree.
+    pub fn agreement(&self) -> Agreement {
+        if self.exact { Agreement::Bits } else { Agreement::Within(self.executor.caps().logits_error_max) }
+    }
+
+    /// Runs rows, draws greedily, keeps the logits.
+    pub fn step(&mut self, rows: &[TestRow]) -> Result<StepResult, ExecError> {
+        let params = greedy();
+        let sample = SampleRow { params: &params, prompt: &[], output: &[], mask: None, forbidden: &[] };
+        let wanted = rows.iter().map(|row| row.wanted.len()).sum();
+        self.step_with(rows, &vec![sample; wanted], true)
+    }
+
+    /// Runs rows with these draws.
+    pub fn step_with(
+        &mut self,
+        rows: &[TestRow],
+        samples: &[SampleRow<'_>],
+        keep_logits: bool,
+    ) -> Result<StepResult, ExecError> {
+        let mut result = StepResult { keep_logits, ..StepResult::default() };
+        let ticket = self.submit(rows)?;
+        self.executor.finish(ticket, samples, &mut result)?;
+        Ok(result)
+    }
+
+    /// Submits rows.
+    pub fn submit(&mut self, rows: &[TestRow]) -> Result<quarry_model::executor::StepTicket, ExecError> {
+        let rows: Vec<Row<'_>> = rows
+            .iter()
+            .map(|row| Row {
+                tokens: &row.tokens,
+                first_position: row.first,
+                blocks: &row.blocks,
+                wanted: &row.wanted,
+            })
+            .collect();
+        self.executor.submit(&Batch { rows: &rows })
+    }
+
+    /// Runs rows and hands out all wanted logits.
+    pub fn logits(&mut self, rows: &[TestRow]) -> Result<Vec<f32>, String> {
+        Ok(self.step(rows).map_err(|error| error.to_string())?.logits)
+    }
+
+    /// Runs one row and compares its logits with `expected`.
+    pub fn expect(&mut self, what: &str, row: TestRow, expected: &[f32]) -> Result<(), String> {
+        let found = self.logits(&[row])?;
+        compare::logits(what, &found, expected, self.vocab, self.agreement())
+    }
+
+    /// Runs rows together and compares each one's logits with its own expectation.
+    pub fn expect_all(&mut self, what: &str, rows: &[(TestRow, &[f32])]) -> Result<(), String> {
+        let only: Vec<TestRow> = rows.iter().map(|(row, _)| row.clone()).collect();
+        let found = self.logits(&only)?;
+        let mut at = 0;
+        for (index, (row, expected)) in rows.iter().enumerate() {
+            let end = at + row.wanted.len() * self.vocab;
+            let what = format!("{what}, row {index}");
+            let found = found.get(at..end).ok_or_else(|| format!("{what}: too few logits"))?;
+            compare::logits(&what, found, expected, self.vocab, self.agreement())?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Fills the blocks with another sequence's keys and values.
+    pub fn fill(&mut self, tokens: &[TokenId], blocks: &[BlockId]) -> Result<(), String> {
+        let block_tokens = self.executor.caps().block_tokens;
+        for (tokens, block) in tokens.chunks(block_tokens).cycle().zip(blocks) {
+            let row = TestRow { wanted: Vec::new(), ..TestRow::part(tokens, 0..tokens.len(), &[*block]) };
+            self.logits(&[row])?;
+        }
+        Ok(())
+    }
+}
+
+/// The parameters of the largest logit.
+pub fn greedy() -> SamplingParams {
+    SamplingParams { temperature: 0.0, ..SamplingParams::default() }
+}
+
+/// Logits of positions `range` out of those of all positions.
+pub fn at(logits: &[f32], vocab: usize, range: Range<usize>) -> &[f32] {
+    &logits[range.start * vocab..range.end * vocab]
+}

@@ -1,0 +1,198 @@
+//! One active model on the reference.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use candle_core::Tensor;
+use quarry_model::backend::ActivateOptions;
+use quarry_model::executor::{Batch, Caps, ExecError, Executor, StepResult, StepTicket, SwapDone};
+use quarry_model::ids::{BlockId, SwapId};
+use quarry_model::kv::{HostPool, SlabLease};
+use quarry_model::plan::{BlockCopy, BlockMove, Direction};
+use quarry_model::sampler::{self, SampleRow};
+use quarry_model::spec::DecoderSpec;
+
+use crate::cache::{BlockShape, Cache};
+use crate::forward;
+use crate::weights::Weights;
+
+/// Against another f32 implementation only the order of sums differs.
+const LOGITS_ERROR_MAX: f32 = 1e-4;
+
+pub struct ReferenceExecutor {
+    spec: Arc<DecoderSpec>,
+    weights: Arc<Weights>,
+    cache: Cache,
+    caps: Caps,
+    scratch: sampler::Scratch,
+    tickets: u64,
+    /// The step in flight: its ticket and the hidden states of its wanted positions.
+    in_flight: Option<(u64, Vec<Tensor>)>,
+    swaps: Vec<SwapDone>,
+}
+
+impl ReferenceExecutor {
+    pub fn new(
+        spec: Arc<DecoderSpec>,
+        weights: Arc<Weights>,
+        shape: BlockShape,
+        lease: SlabLease,
+        options: &ActivateOptions,
+    ) -> Self {
+        let caps = Caps {
+            block_tokens: options.block_tokens,
+            block_bytes: shape.bytes(),
+            blocks: options.blocks,
+            batch_tokens_max: options.batch_tokens_max,
+            batch_rows_max: options.batch_rows_max,
+            activations: "f32",
+            kv: "f32",
+            logits_error_max: LOGITS_ERROR_MAX,
+            isa: "candle".into(),
+        };
+        Self {
+            spec,
+            weights,
+            cache: Cache::new(shape, options.blocks, lease),
+            caps,
+            scratch: sampler::Scratch::default(),
+            tickets: 0,
+            in_flight: None,
+            swaps: Vec::new(),
+        }
+    }
+
+    fn check(&self, batch: &Batch<'_>) -> Result<(), String> {
+        let caps = &self.caps;
+        let tokens: usize = batch.rows.iter().map(|row| row.tokens.len()).sum();
+        if batch.rows.len() > caps.batch_rows_max || tokens > caps.batch_tokens_max {
+            return Err(format!("{} rows of {tokens} tokens", batch.rows.len()));
+        }
+        for (index, row) in batch.rows.iter().enumerate() {
+            let covered = row.blocks.len() * caps.block_tokens;
+            let end = row.first_position.checked_add(row.tokens.len());
+            let last_wanted = row.wanted.last().copied();
+            let problem = if row.tokens.is_empty() {
+                "has no tokens"
+            } else if row.tokens.iter().any(|&token| token as usize >= self.spec.vocab) {
+                "has a token outside the vocabulary"
+            } else if end.is_none_or(|end| end > covered) {
+                "has too few blocks"
+            } else if row.blocks.iter().any(|block| block.0 as usize >= caps.blocks) {
+                "names a block that does not exist"
+            } else if !row.wanted.is_sorted_by(|a, b| a < b) {
+                "wants offsets that are not ascending"
+            } else if last_wanted.is_some_and(|last| last >= row.tokens.len()) {
+                "wants an offset beyond its tokens"
+            } else {
+                continue;
+            };
+            return Err(format!("row {index} {problem}"));
+        }
+        Ok(())
+    }
+
+    fn check_block(&self, block: BlockId) -> Result<(), ExecError> {
+        if (block.0 as usize) < self.cache.blocks() {
+            return Ok(());
+        }
+        Err(ExecError::BadMove(format!("block {block} of {} does not exist", self.cache.blocks())))
+    }
+}
+
+fn device(error: candle_core::Error) -> ExecError {
+    ExecError::Device(error.to_string())
+}
+
+impl Executor for ReferenceExecutor {
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn submit(&mut self, batch: &Batch<'_>) -> Result<StepTicket, ExecError> {
+        self.check(batch).map_err(ExecError::BadBatch)?;
+        self.in_flight = None;
+        let mut wanted = Vec::new();
+        for row in batch.rows {
+            let hidden = forward::row(&self.spec, &self.weights, &mut self.cache, row).map_err(device)?;
+            for &offset in row.wanted {
+                wanted.push(hidden.narrow(0, offset, 1).map_err(device)?);
+            }
+        }
+        self.tickets += 1;
+        self.in_flight = Some((self.tickets, wanted));
+        Ok(StepTicket(self.tickets))
+    }
+
+    fn finish(
+        &mut self,
+        ticket: StepTicket,
+        samples: &[SampleRow<'_>],
+        out: &mut StepResult,
+    ) -> Result<(), ExecError> {
+        let wanted = match &self.in_flight {
+            Some((number, wanted)) if *number == ticket.0 => wanted,
+            _ => return Err(ExecError::BadTicket(ticket.0)),
+        };
+        if samples.len() != wanted.len() {
+            let what = format!("{} samples for {} wanted positions", samples.len(), wanted.len());
+            return Err(ExecError::BadBatch(what));
+        }
+        out.sampled.clear();
+        out.logits.clear();
+        for (hidden, sample) in wanted.iter().zip(samples) {
+            let logits = forward::head(&self.spec, &self.weights, hidden).map_err(device)?;
+            let mut logits = logits.flatten_all().and_then(|l| l.to_vec1::<f32>()).map_err(device)?;
+            if out.keep_logits {
+                out.logits.extend_from_slice(&logits);
+            }
+            out.sampled.push(sampler::sample(&mut logits, sample, &mut self.scratch));
+        }
+        self.in_flight = None;
+        Ok(())
+    }
+
+    fn copy_blocks(&mut self, moves: &[BlockCopy]) -> Result<(), ExecError> {
+        for copy in moves {
+            self.check_block(copy.from)?;
+            self.check_block(copy.to)?;
+        }
+        for copy in moves {
+            self.cache.copy(copy.from, copy.to);
+        }
+        Ok(())
+    }
+
+    fn swap(&mut self, id: SwapId, host: &HostPool, moves: &[BlockMove]) -> Result<(), ExecError> {
+        let begun = Instant::now();
+        let bytes = self.caps.block_bytes;
+        let mut buffers = Vec::with_capacity(moves.len());
+        for step in moves {
+            self.check_block(step.device)?;
+            let bad = |what: String| ExecError::BadMove(format!("host block {} {what}", step.host));
+            let buffer = match step.direction {
+                Direction::Out => host.buffer(step.host, bytes).map_err(|full| bad(full.to_string()))?,
+                Direction::In => host.get(step.host).ok_or_else(|| bad("is not there".into()))?,
+            };
+            let held = buffer.lock().unwrap_or_else(PoisonError::into_inner).len();
+            if held != bytes {
+                return Err(bad(format!("has {held} bytes, a block has {bytes}")));
+            }
+            buffers.push(buffer);
+        }
+        for (step, buffer) in moves.iter().zip(&buffers) {
+            let mut held = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+            match step.direction {
+                Direction::Out => self.cache.to_bytes(step.device, &mut held),
+                Direction::In => self.cache.from_bytes(step.device, &held),
+            }
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        self.swaps.push(SwapDone { id, result: Ok(()), bytes: bytes * moves.len(), seconds });
+        Ok(())
+    }
+
+    fn poll(&mut self, done: &mut Vec<SwapDone>) {
+        done.append(&mut self.swaps);
+    }
+}
