@@ -209,3 +209,28 @@ fn hash(follows: Chain, tokens: &[TokenId]) -> u64 {
         hash ^ (hash >> 29)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collision_of_hashes_is_a_miss() {
+        let mut pool = BlockPool::new(4, 2);
+        let (start, ours, theirs) = (Chain::Start(0), [1, 2], [3, 4]);
+        let block = pool.allocate().unwrap();
+        pool.publish(block, start, &ours);
+        // As if both contents had one hash.
+        let one = hash(start, &ours);
+        pool.blocks[block.0 as usize].cached.as_mut().unwrap().hash = hash(start, &theirs);
+        pool.by_hash.remove(&one);
+        pool.by_hash.insert(hash(start, &theirs), block);
+        assert_eq!(pool.lookup(0, &theirs), []);
+        // The other content cannot be found either, and no content is taken for it.
+        let other = pool.allocate().unwrap();
+        let after = pool.publish(other, start, &theirs);
+        assert_eq!(after, Chain::After(2));
+        assert_eq!(pool.lookup(0, &theirs), []);
+        pool.check();
+    }
+}

@@ -26,7 +26,7 @@ pub fn answer(content: u64) -> Answer {
     Answer {
         token: pick(3),
         forced: (0..forced).map(|i| pick(100 + i)).collect(),
-        finish: mix(content ^ 4).is_multiple_of(40).then_some(FinishReason::Stop),
+        finish: mix(content ^ 4).is_multiple_of(90).then_some(FinishReason::Stop),
     }
 }
 

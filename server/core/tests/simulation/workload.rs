@@ -34,7 +34,7 @@ impl Workload {
         let models: Vec<ModelSetup> =
             (0..rng.within(1, 3)).map(|id| setup(ModelId(id as u32), rng)).collect();
         let limits = SchedulerLimits {
-            queue_max: rng.pick(&[1, 4, 1000]),
+            queue_max: rng.pick(&[2, 1000, 1000]),
             swap_space_bytes: rng.pick(&[0, 40, 400, 1 << 30]),
             switch_wait_us: rng.pick(&[20, 300, 3_000]),
         };
@@ -83,7 +83,9 @@ impl Workload {
     fn request(&mut self, id: RequestId, texts: &[Vec<TokenId>], rng: &mut Rng) {
         let setup = rng.pick(&self.models);
         let shared = &texts[rng.within(0, texts.len() as u64 - 1) as usize];
-        let cut = rng.within(0, shared.len() as u64) as usize;
+        // Short prompts crowd the device and grow there; long ones are chunked.
+        let cut = rng.pick(&[0, 5, shared.len() / 3, shared.len()]);
+        let cut = rng.within(0, cut.min(shared.len()) as u64) as usize;
         let mut prompt = shared[..cut].to_vec();
         prompt.extend(text(rng, 12));
         // Some are left too long on purpose.
@@ -98,7 +100,7 @@ impl Workload {
             sampling: SamplingParams::default(),
             tokens_max: rng.pick(&[1, 2, 20, 1_000]),
             tokens_min: rng.pick(&[0, 0, 3]),
-            stop_tokens: text(rng, 3),
+            stop_tokens: if rng.percent(50) { Vec::new() } else { text(rng, 3) },
             priority: rng.pick(&[0, 0, 0, -1, 5]),
             cache_salt: rng.pick(&[0, 0, 0, 9]),
         };

@@ -101,6 +101,7 @@ pub struct World {
     live: BTreeSet<RequestId>,
     cancelled: BTreeSet<RequestId>,
     may_fail: BTreeSet<RequestId>,
+    must_fail: BTreeSet<RequestId>,
     wait_us: u64,
     seen: Seen,
 }
@@ -126,6 +127,7 @@ pub fn run(seed: u64) -> Seen {
         live: BTreeSet::new(),
         cancelled: BTreeSet::new(),
         may_fail: BTreeSet::new(),
+        must_fail: BTreeSet::new(),
         wait_us,
         seen: Seen::default(),
         rng,
@@ -217,6 +219,7 @@ impl World {
                     for work in &step.works {
                         self.device.run_broken(step.model, work, &mut self.rng);
                         self.may_fail.insert(work.row.request);
+                        self.must_fail.insert(work.row.request);
                     }
                     events.push(Event::StepFailed(step.id));
                     return;
@@ -330,6 +333,7 @@ impl World {
             }
             FinishReason::Stop | FinishReason::Length => {
                 self.seen.completed += 1;
+                assert!(!self.must_fail.contains(&request), "the step of {finished:?} failed");
                 let setup = self.device.pools[&parts.model].setup;
                 let room = setup.context_tokens_max.min(setup.blocks * setup.block_tokens);
                 let expected = expected(parts, room as usize);
