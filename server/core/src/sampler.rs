@@ -168,10 +168,7 @@ fn rank(logits: &[f32], weights: &[f32], params: &SamplingParams, candidates: &m
     let order = |a: &(f32, TokenId), b: &(f32, TokenId)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
     let weight = |c: &(f32, TokenId)| f64::from(weights[c.1 as usize]);
     let top_k = params.top_k as usize;
-    let mut total: f64 = weights.chunks(CHUNK).map(chunk_sum).sum();
-    // All the weights below the floor together are less than what top-p may drop, so none is in the nucleus.
-    let beyond = (1.0 - f64::from(params.top_p)) * total / weights.len() as f64;
-    let floor = if top_k == 0 { beyond as f32 } else { 0.0 };
+    let floor = if top_k == 0 { nucleus_floor(weights, params.top_p) } else { 0.0 };
     candidates.clear();
     let pairs = logits.iter().zip(weights).enumerate();
     let likely = pairs.filter(|(_, (_, weight))| **weight > 0.0 && **weight >= floor);
@@ -181,10 +178,11 @@ fn rank(logits: &[f32], weights: &[f32], params: &SamplingParams, candidates: &m
         candidates.truncate(top_k);
     }
     candidates.sort_unstable_by(order);
-    if top_k > 0 {
-        total = candidates.iter().map(weight).sum();
-    }
     if params.top_p < 1.0 {
+        let total: f64 = match top_k {
+            0 => weights.chunks(CHUNK).map(chunk_sum).sum(),
+            _ => candidates.iter().map(weight).sum(),
+        };
         let target = f64::from(params.top_p) * total;
         let mut kept = 0.0;
         let cut = candidates.iter().position(|c| {
@@ -195,6 +193,22 @@ fn rank(logits: &[f32], weights: &[f32], params: &SamplingParams, candidates: &m
     }
     let unlikely = candidates.iter().position(|c| weight(c) < f64::from(params.min_p));
     candidates.truncate(unlikely.unwrap_or(candidates.len()).max(1));
+}
+
+/// A weight below which nothing is in the nucleus: sums by power of two, and the power at which they reach it.
+fn nucleus_floor(weights: &[f32], top_p: f32) -> f32 {
+    // By the exponent bits of numbers in 0..=1.
+    let mut sums = [0.0f64; 128];
+    for &weight in weights {
+        sums[(weight.to_bits() >> 23) as usize & 127] += f64::from(weight);
+    }
+    let mut left = f64::from(top_p) * sums.iter().sum::<f64>();
+    let reached = sums.iter().rposition(|sum| {
+        left -= sum;
+        left <= 0.0
+    });
+    // One power lower, for sums that round differently in another order.
+    f32::from_bits((reached.unwrap_or(0).saturating_sub(1) as u32) << 23)
 }
 
 /// The token at `uniform` (in [0, 1)) of the weights' sum, in order of id; at least one weight is positive.
