@@ -106,8 +106,10 @@ impl Agent {
         };
         let cloud = match &config.cloud {
             cloud if cloud.enabled => {
-                let options =
-                    ClientOptions { api_key: cloud.api_key.clone(), ..ClientOptions::new(cloud.base_url.clone()) };
+                let options = ClientOptions {
+                    api_key: cloud.api_key.clone(),
+                    ..ClientOptions::new(cloud.base_url.clone())
+                };
                 let client: Arc<dyn crate::chat::Chat> = Arc::new(Client::new(options)?);
                 Some(client)
             }
@@ -131,7 +133,13 @@ impl Agent {
     }
 
     /// Reads one page that was already got, outside of any run; nothing is stored but what it cost.
-    pub async fn process(self: &Arc<Self>, source: &str, why: &str, page: FetchedPage, dry_run: bool) -> PageReport {
+    pub async fn process(
+        self: &Arc<Self>,
+        source: &str,
+        why: &str,
+        page: FetchedPage,
+        dry_run: bool,
+    ) -> PageReport {
         let found = Found {
             source: source.to_owned(),
             host: String::new(),
@@ -167,7 +175,8 @@ impl Agent {
         let sources: Vec<&str> = pages.iter().map(|page| page.source.as_str()).collect();
         let model = self.models.local.as_ref().map(|local| local.name.as_str());
         let parts = (&sources, options, &self.config, model);
-        let json = serde_json::to_vec(&parts).map_err(|source| AgentError::Stored { what: "run key", source })?;
+        let json =
+            serde_json::to_vec(&parts).map_err(|source| AgentError::Stored { what: "run key", source })?;
         Ok(Sha256::digest(&json).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }

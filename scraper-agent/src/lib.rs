@@ -4,12 +4,15 @@
 //! screen; each stage is a pure function with its own type.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod attempt;
 pub mod chat;
 pub mod clean;
 pub mod config;
 pub mod document;
 pub mod error;
+pub mod eval;
+pub mod extract;
 pub mod extracted;
 pub mod fetch;
 pub mod frontier;
@@ -18,9 +21,12 @@ pub mod listing;
 pub mod merge;
 pub mod normalize;
 pub mod output;
+pub mod pipeline;
 pub mod posting;
+pub mod reading;
 pub mod route;
 pub mod sample_site;
+pub mod seed;
 pub mod store;
 pub mod structured;
 pub mod tokens;

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::agent::Agent;
-use crate::attempt::{Attempt, AttemptResult, PageReport, PageResult, Tokens};
+use crate::attempt::{Attempt, PageReport, PageResult, Tokens};
 use crate::config::ScrapingConfig;
 use crate::extract::try_page::{Extraction, Outcome};
 use crate::fetch::{FetchedPage, Fetcher, file};
 use crate::frontier::{self, next_links};
-use crate::posting::{PageKind, Posting, Route};
+use crate::posting::PageKind;
 use crate::reading::Reading;
 use crate::route::{Way, decide};
 use crate::store::Found;
@@ -52,7 +52,11 @@ pub fn allow(found: Found, bytes: u64, config: &ScrapingConfig) -> Result<Allowe
 }
 
 /// Allowed → Fetched.
-pub async fn fetch(Allowed(found): Allowed, fetcher: &Fetcher, config: &ScrapingConfig) -> Result<Fetched, Done> {
+pub async fn fetch(
+    Allowed(found): Allowed,
+    fetcher: &Fetcher,
+    config: &ScrapingConfig,
+) -> Result<Fetched, Done> {
     let page = match url::Url::parse(&found.source) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => fetcher.fetch(&url).await,
         _ => file::read(std::path::Path::new(&found.source), config.body_bytes_max),
@@ -70,7 +74,8 @@ pub async fn read(agent: &Arc<Agent>, Fetched { found, page }: Fetched, dry_run:
     let reading = match tokio::task::spawn_blocking(move || Reading::of(&page)).await {
         Ok(reading) => Arc::new(reading),
         Err(error) => {
-            let why = if error.is_panic() { "this page made the reader panic" } else { "the reader was stopped" };
+            let why =
+                if error.is_panic() { "this page made the reader panic" } else { "the reader was stopped" };
             return fail(found, why.to_owned());
         }
     };
@@ -92,18 +97,37 @@ pub async fn read(agent: &Arc<Agent>, Fetched { found, page }: Fetched, dry_run:
     };
     let attempts = extraction.into_attempts();
     let links = {
-        let from = frontier::From { url: reading.url(), kind: reading.kind(), depth: found.depth, paging: found.paging };
-        let records: Vec<url::Url> =
-            outcome.postings.iter().filter_map(|p| p.url.as_deref()).filter_map(|u| url::Url::parse(u).ok()).collect();
+        let from = frontier::From {
+            url: reading.url(),
+            kind: reading.kind(),
+            depth: found.depth,
+            paging: found.paging,
+        };
+        let records: Vec<url::Url> = outcome
+            .postings
+            .iter()
+            .filter_map(|p| p.url.as_deref())
+            .filter_map(|u| url::Url::parse(u).ok())
+            .collect();
         let is_saved = found.host.is_empty();
         let config = &agent.config().scraping;
-        if is_saved { Vec::new() } else { next_links(from, reading.links(), &records, reading.ats_links(), config) }
+        if is_saved {
+            Vec::new()
+        } else {
+            next_links(from, reading.links(), &records, reading.ats_links(), config)
+        }
     };
     let report = report(&found, &reading, outcome, attempts, started);
     Done { found, report, links }
 }
 
-fn report(found: &Found, reading: &Reading, outcome: Outcome, attempts: Vec<Attempt>, started: Instant) -> PageReport {
+fn report(
+    found: &Found,
+    reading: &Reading,
+    outcome: Outcome,
+    attempts: Vec<Attempt>,
+    started: Instant,
+) -> PageReport {
     let mut tokens = Tokens::default();
     attempts.iter().for_each(|attempt| tokens += attempt.tokens);
     let page = PageResult {

@@ -30,7 +30,10 @@ impl Seed {
         {
             return match url.scheme() {
                 "http" | "https" if url.host_str().is_some() => Ok(Self::Url(url)),
-                "file" => url.to_file_path().map_err(|()| bad("is no path")).and_then(|path| Self::path(&path, text)),
+                "file" => url
+                    .to_file_path()
+                    .map_err(|()| bad("is no path"))
+                    .and_then(|path| Self::path(&path, text)),
                 _ => Err(bad("only http, https and file addresses can be read")),
             };
         }
@@ -42,7 +45,8 @@ impl Seed {
             Ok(metadata) if metadata.is_dir() => Ok(Self::Folder(path.to_owned())),
             Ok(_) => Ok(Self::File(path.to_owned())),
             Err(error) => {
-                let why = format!("no such file or folder ({error}); an address begins with http:// or https://");
+                let why =
+                    format!("no such file or folder ({error}); an address begins with http:// or https://");
                 Err(AgentError::Seed { seed: text.to_owned(), why })
             }
         }

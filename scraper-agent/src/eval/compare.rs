@@ -41,8 +41,36 @@ pub fn title_agrees(truth: &str, found: &str) -> bool {
 }
 
 const LEGAL_FORMS: [&str; 30] = [
-    "gmbh", "mbh", "ag", "se", "kg", "kgaa", "co", "ug", "ev", "inc", "incorporated", "llc", "ltd", "limited", "plc",
-    "corp", "corporation", "company", "sa", "sas", "sarl", "srl", "spa", "bv", "nv", "ab", "as", "aps", "oy", "pty",
+    "gmbh",
+    "mbh",
+    "ag",
+    "se",
+    "kg",
+    "kgaa",
+    "co",
+    "ug",
+    "ev",
+    "inc",
+    "incorporated",
+    "llc",
+    "ltd",
+    "limited",
+    "plc",
+    "corp",
+    "corporation",
+    "company",
+    "sa",
+    "sas",
+    "sarl",
+    "srl",
+    "spa",
+    "bv",
+    "nv",
+    "ab",
+    "as",
+    "aps",
+    "oy",
+    "pty",
 ];
 
 /// Companies.
@@ -54,7 +82,8 @@ pub fn company_agrees(truth: &str, found: &str) -> bool {
     };
     let (a, b) = (plain(truth), plain(found));
     let (short, long) = if a.len() <= b.len() { (&a, &b) } else { (&b, &a) };
-    !short.is_empty() && (long.windows(short.len()).any(|window| window == short.as_slice()) || a.concat() == b.concat())
+    !short.is_empty()
+        && (long.windows(short.len()).any(|window| window == short.as_slice()) || a.concat() == b.concat())
 }
 
 /// Places: any two share a city.
@@ -63,9 +92,7 @@ pub fn places_agree(truth: &[String], found: &[String]) -> bool {
     let within = |inner: &[String], outer: &[String]| {
         !inner.is_empty() && outer.windows(inner.len()).any(|window| window == inner)
     };
-    truth.iter().any(|a| {
-        found.iter().any(|b| within(&city(a), &words(b)) || within(&city(b), &words(a)))
-    })
+    truth.iter().any(|a| found.iter().any(|b| within(&city(a), &words(b)) || within(&city(b), &words(a))))
 }
 
 /// Pay. `None` where the truth has none.
@@ -88,7 +115,8 @@ pub fn salary_agrees(truth: &TruthPage, found: &Posting) -> Option<bool> {
     let same = |a: Option<String>, b: Option<String>| a.is_none() || b.is_none() || a == b;
     let upper = |text: &Option<String>| text.as_ref().map(|t| t.to_uppercase());
     let currency = same(upper(&truth.salary_currency), upper(&salary.currency));
-    let period = truth.salary_period.is_none() || salary.period.is_none() || truth.salary_period == salary.period;
+    let period =
+        truth.salary_period.is_none() || salary.period.is_none() || truth.salary_period == salary.period;
     Some(bounds && currency && period)
 }
 
@@ -132,15 +160,32 @@ mod tests {
 
     #[test]
     fn pay() {
-        let truth = |min, max| TruthPage { salary_min: min, salary_max: max, salary_currency: Some("EUR".into()), ..TruthPage::default() };
+        let truth = |min, max| TruthPage {
+            salary_min: min,
+            salary_max: max,
+            salary_currency: Some("EUR".into()),
+            ..TruthPage::default()
+        };
         let found = |min, max, currency: &str| Posting {
             salary: Some(Salary { min, max, currency: Some(currency.into()), ..Salary::default() }),
             ..Posting::default()
         };
-        assert_eq!(salary_agrees(&truth(Some(400.0), Some(400.0)), &found(Some(400.0), None, "EUR")), Some(true));
-        assert_eq!(salary_agrees(&truth(Some(400.0), Some(500.0)), &found(Some(400.0), None, "EUR")), Some(false));
-        assert_eq!(salary_agrees(&truth(Some(400.0), Some(500.0)), &found(Some(400.0), Some(501.0), "eur")), Some(true));
-        assert_eq!(salary_agrees(&truth(Some(400.0), Some(500.0)), &found(Some(400.0), Some(500.0), "USD")), Some(false));
+        assert_eq!(
+            salary_agrees(&truth(Some(400.0), Some(400.0)), &found(Some(400.0), None, "EUR")),
+            Some(true)
+        );
+        assert_eq!(
+            salary_agrees(&truth(Some(400.0), Some(500.0)), &found(Some(400.0), None, "EUR")),
+            Some(false)
+        );
+        assert_eq!(
+            salary_agrees(&truth(Some(400.0), Some(500.0)), &found(Some(400.0), Some(501.0), "eur")),
+            Some(true)
+        );
+        assert_eq!(
+            salary_agrees(&truth(Some(400.0), Some(500.0)), &found(Some(400.0), Some(500.0), "USD")),
+            Some(false)
+        );
         assert_eq!(salary_agrees(&truth(None, None), &found(Some(1.0), None, "EUR")), None);
     }
 }

@@ -114,8 +114,10 @@ impl Corpus {
         let (truth_path, truth_text) = text("truth.jsonl")?;
         let mut truth = HashMap::new();
         for (number, line) in truth_text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let page: TruthPage = serde_json::from_str(line)
-                .map_err(|e| AgentError::Corpus { path: truth_path.clone(), why: format!("line {}: {e}", number + 1) })?;
+            let page: TruthPage = serde_json::from_str(line).map_err(|e| AgentError::Corpus {
+                path: truth_path.clone(),
+                why: format!("line {}: {e}", number + 1),
+            })?;
             truth.insert(page.file.clone(), page);
         }
         let (index_path, index_text) = text("index.tsv")?;
@@ -135,7 +137,11 @@ impl Corpus {
     }
 }
 
-fn parse_index(path: &PathBuf, text: &str, truth: &mut HashMap<String, TruthPage>) -> Result<Vec<CorpusPage>, AgentError> {
+fn parse_index(
+    path: &PathBuf,
+    text: &str,
+    truth: &mut HashMap<String, TruthPage>,
+) -> Result<Vec<CorpusPage>, AgentError> {
     static SOURCE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\burl=(https?://[^;\s]+)").expect("a constant pattern compiles"));
     let bad = |why: String| AgentError::Corpus { path: path.clone(), why };
@@ -163,7 +169,13 @@ fn parse_index(path: &PathBuf, text: &str, truth: &mut HashMap<String, TruthPage
             (other, _) => return Err(bad(format!("unknown kind {other:?} of {}", cell(file)))),
         };
         let url = SOURCE.captures(cell(note)).and_then(|found| Url::parse(&found[1]).ok());
-        pages.push(CorpusPage { file: cell(file).to_owned(), site: cell(site).to_owned(), url, expected, truth });
+        pages.push(CorpusPage {
+            file: cell(file).to_owned(),
+            site: cell(site).to_owned(),
+            url,
+            expected,
+            truth,
+        });
     }
     Ok(pages)
 }

@@ -95,7 +95,8 @@ pub async fn run(
         _ => HashMap::new(),
     };
     let mut log = options.pages_file.as_ref().map(|path| open_log(path, options.resume)).transpose()?;
-    let todo: Vec<&CorpusPage> = pages.iter().copied().filter(|page| !finished.contains_key(&page.file)).collect();
+    let todo: Vec<&CorpusPage> =
+        pages.iter().copied().filter(|page| !finished.contains_key(&page.file)).collect();
     let total = pages.len();
     let dry_run = options.subset == Subset::Gate;
     let in_flight = agent.config().scraping.extractions_in_flight;
@@ -121,8 +122,8 @@ pub async fn run(
     while let Some((file, report)) = results.next().await {
         if let Some((path, log)) = &mut log {
             let line = FinishedPage { file: file.clone(), report: report.clone() };
-            let mut json =
-                serde_json::to_vec(&line).map_err(|source| AgentError::Stored { what: "evaluation page", source })?;
+            let mut json = serde_json::to_vec(&line)
+                .map_err(|source| AgentError::Stored { what: "evaluation page", source })?;
             json.push(b'\n');
             log.write_all(&json).map_err(AgentError::io(path.as_path()))?;
         }
@@ -144,7 +145,11 @@ pub async fn run(
 fn open_log(path: &Path, append: bool) -> Result<(PathBuf, std::fs::File), AgentError> {
     let mut options = std::fs::OpenOptions::new();
     options.create(true).write(true);
-    if append { options.append(true) } else { options.truncate(true) };
+    if append {
+        options.append(true)
+    } else {
+        options.truncate(true)
+    };
     Ok((path.to_owned(), options.open(path).map_err(AgentError::io(path))?))
 }
 

@@ -18,7 +18,8 @@ fn write_tables(report: &EvalReport, text: &mut String) -> std::fmt::Result {
         writeln!(text, "\nsingle postings  right of total   wrong  missing  beyond truth  mean over sites")?;
         for name in FIELDS {
             let field = report.fields.get(name).cloned().unwrap_or_default();
-            let site = report.fields_per_site.get(name).map_or("-".to_owned(), |v| format!("{:.0} %", v * 100.0));
+            let site =
+                report.fields_per_site.get(name).map_or("-".to_owned(), |v| format!("{:.0} %", v * 100.0));
             let of = format!("{} of {}", field.right, field.total());
             writeln!(
                 text,
@@ -35,10 +36,20 @@ fn write_tables(report: &EvalReport, text: &mut String) -> std::fmt::Result {
         writeln!(text, "{kind:<16} {:>9} {:>5}", format!("{right} of {total}"), percent(*right, *total))?;
     }
     let gate = &report.gate;
-    writeln!(text, "{:<16} {:>9} {:>5}", "all", format!("{} of {}", gate.right, gate.total), percent(gate.right, gate.total))?;
+    writeln!(
+        text,
+        "{:<16} {:>9} {:>5}",
+        "all",
+        format!("{} of {}", gate.right, gate.total),
+        percent(gate.right, gate.total)
+    )?;
     let listing = &report.listings;
     if listing.pages > 0 {
-        writeln!(text, "\nlistings: {} pages, {} jobs, {} found, {} matched", listing.pages, listing.jobs, listing.found, listing.matched)?;
+        writeln!(
+            text,
+            "\nlistings: {} pages, {} jobs, {} found, {} matched",
+            listing.pages, listing.jobs, listing.found, listing.matched
+        )?;
         writeln!(
             text,
             "  titles: recall {} (mean over pages {:.0} %), precision {} (mean over pages {:.0} %)",
@@ -51,7 +62,11 @@ fn write_tables(report: &EvalReport, text: &mut String) -> std::fmt::Result {
     writeln!(text, "\ninvented: {} of {} values", report.invented, report.values)?;
     let routes = |routes: &std::collections::BTreeMap<String, u32>| {
         let total = routes.values().sum::<u32>();
-        routes.iter().map(|(name, count)| format!("{name} {count} ({})", percent(*count, total))).collect::<Vec<_>>().join(", ")
+        routes
+            .iter()
+            .map(|(name, count)| format!("{name} {count} ({})", percent(*count, total)))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     writeln!(text, "routes, all pages: {}", routes(&report.routes))?;
     writeln!(text, "routes, postings and listings: {}", routes(&report.routes_of_jobs))?;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{AttemptResult, PageReport};
-use crate::eval::compare::{company_agrees, places_agree, remote_of, salary_agrees, title_agrees, title_words};
+use crate::eval::compare::{
+    company_agrees, places_agree, remote_of, salary_agrees, title_agrees, title_words,
+};
 use crate::eval::corpus::{CorpusPage, ExpectedKind, TruthPage};
 use crate::eval::invented::{SourceWords, invented};
 use crate::posting::{PageKind, Posting, Route};
@@ -129,14 +131,16 @@ pub struct EvalReport {
 }
 
 /// The scored fields, in the tables' order.
-pub const FIELDS: [&str; 7] = ["title", "company", "locations", "employment_type", "remote", "salary", "date_posted"];
+pub const FIELDS: [&str; 7] =
+    ["title", "company", "locations", "employment_type", "remote", "salary", "date_posted"];
 
 impl EvalReport {
     /// Counts one page.
     pub fn add(&mut self, page: &CorpusPage, report: &PageReport, source: &[u8]) {
         let result = &report.page;
         let source = SourceWords::new(source);
-        let invented: Vec<_> = result.postings.iter().flat_map(|posting| invented(posting, &source)).collect();
+        let invented: Vec<_> =
+            result.postings.iter().flat_map(|posting| invented(posting, &source)).collect();
         let mut score = PageScore {
             file: page.file.clone(),
             site: page.site.clone(),
@@ -180,7 +184,8 @@ impl EvalReport {
         self.prompt_tokens += u64::from(result.tokens.prompt);
         self.completion_tokens += u64::from(result.tokens.completion);
         self.cost_usd += result.cost_usd;
-        let refused = report.attempts.iter().filter(|a| matches!(a.result, AttemptResult::Refused(_))).count();
+        let refused =
+            report.attempts.iter().filter(|a| matches!(a.result, AttemptResult::Refused(_))).count();
         self.refused_tries += refused as u32;
         self.page_scores.push(score);
     }
@@ -204,23 +209,41 @@ impl EvalReport {
         let quoted = |text: &Option<String>| text.as_ref().map(|text| format!("{text:?}"));
         let listed = |list: &[String]| (!list.is_empty()).then(|| format!("{list:?}"));
         let truth_places = truth.locations.clone().unwrap_or_default();
-        let pair = |agrees: fn(&str, &str) -> bool, a: &Option<String>, b: &Option<String>| {
-            matches!((a, b), (Some(a), Some(b)) if agrees(a, b))
-        };
+        let pair = |agrees: fn(&str, &str) -> bool, a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if agrees(a, b));
         let pay = salary_agrees(truth, found);
         let (remote, found_remote) = (truth.remote, remote_of(found));
         // Name, truth, found, whether they agree.
         let rows: [(&str, Option<String>, Option<String>, bool); FIELDS.len()] = [
-            ("title", quoted(&truth.title), quoted(&found.title), pair(title_agrees, &truth.title, &found.title)),
-            ("company", quoted(&truth.company), quoted(&found.company), pair(company_agrees, &truth.company, &found.company)),
-            ("locations", listed(&truth_places), listed(&found.locations), places_agree(&truth_places, &found.locations)),
+            (
+                "title",
+                quoted(&truth.title),
+                quoted(&found.title),
+                pair(title_agrees, &truth.title, &found.title),
+            ),
+            (
+                "company",
+                quoted(&truth.company),
+                quoted(&found.company),
+                pair(company_agrees, &truth.company, &found.company),
+            ),
+            (
+                "locations",
+                listed(&truth_places),
+                listed(&found.locations),
+                places_agree(&truth_places, &found.locations),
+            ),
             (
                 "employment_type",
                 truth.employment_type.map(|t| format!("{t:?}")),
                 found.employment_type.map(|t| format!("{t:?}")),
                 truth.employment_type == found.employment_type,
             ),
-            ("remote", remote.map(|r| r.to_string()), found_remote.map(|r| r.to_string()), remote == found_remote),
+            (
+                "remote",
+                remote.map(|r| r.to_string()),
+                found_remote.map(|r| r.to_string()),
+                remote == found_remote,
+            ),
             (
                 "salary",
                 pay.map(|_| {
@@ -229,9 +252,11 @@ impl EvalReport {
                         truth.salary_min, truth.salary_max, truth.salary_currency, truth.salary_period
                     )
                 }),
-                found.salary.as_ref().filter(|s| s.min.is_some() || s.max.is_some()).map(|s| {
-                    format!("{:?}–{:?} {:?} {:?}", s.min, s.max, s.currency, s.period)
-                }),
+                found
+                    .salary
+                    .as_ref()
+                    .filter(|s| s.min.is_some() || s.max.is_some())
+                    .map(|s| format!("{:?}–{:?} {:?} {:?}", s.min, s.max, s.currency, s.period)),
                 pay == Some(true),
             ),
             (
@@ -271,9 +296,11 @@ impl EvalReport {
 
     fn add_listing(&mut self, truth: &TruthPage, report: &PageReport, score: &mut PageScore) {
         let jobs = truth.jobs.as_deref().unwrap_or_default();
-        let mut left: Vec<Vec<String>> = jobs.iter().filter_map(|job| job.title.as_deref()).map(title_words).collect();
+        let mut left: Vec<Vec<String>> =
+            jobs.iter().filter_map(|job| job.title.as_deref()).map(title_words).collect();
         let total = left.len() as u32;
-        let found: Vec<&str> = report.page.postings.iter().filter_map(|posting| posting.title.as_deref()).collect();
+        let found: Vec<&str> =
+            report.page.postings.iter().filter_map(|posting| posting.title.as_deref()).collect();
         let mut matched = 0;
         // Equal titles first, so that a looser pair does not take an exact one's place.
         let mut rest = Vec::new();
@@ -317,7 +344,9 @@ impl EvalReport {
         for name in FIELDS {
             let mut sites: BTreeMap<&str, [u32; 2]> = BTreeMap::new();
             for page in &self.page_scores {
-                let Some(verdict) = page.fields.get(name).filter(|v| !v.starts_with("beyond")) else { continue };
+                let Some(verdict) = page.fields.get(name).filter(|v| !v.starts_with("beyond")) else {
+                    continue;
+                };
                 let site = sites.entry(&page.site).or_default();
                 site[0] += u32::from(verdict == "right");
                 site[1] += 1;
@@ -352,7 +381,12 @@ mod tests {
 
     #[test]
     fn fields_are_right_wrong_missing_or_beyond() {
-        let truth = TruthPage { title: Some("Engineer".into()), company: Some("Acme".into()), date_posted: Some("2026-01-01".into()), ..TruthPage::default() };
+        let truth = TruthPage {
+            title: Some("Engineer".into()),
+            company: Some("Acme".into()),
+            date_posted: Some("2026-01-01".into()),
+            ..TruthPage::default()
+        };
         let mut result = PageReport::failed("x".into(), "corpus".into(), String::new());
         result.page.kind = PageKind::Posting;
         result.page.postings = vec![Posting {
@@ -362,7 +396,11 @@ mod tests {
             ..Posting::default()
         }];
         let mut report = EvalReport::default();
-        report.add(&page(ExpectedKind::Is(PageKind::Posting), truth), &result, b"<h1>Engineer</h1> Other Berlin");
+        report.add(
+            &page(ExpectedKind::Is(PageKind::Posting), truth),
+            &result,
+            b"<h1>Engineer</h1> Other Berlin",
+        );
         report.finish();
         assert_eq!(report.fields["title"].right, 1);
         assert_eq!(report.fields["company"].wrong, 1);
@@ -376,7 +414,10 @@ mod tests {
     #[test]
     fn a_title_found_twice_counts_once() {
         let job = |title: &str| TruthJob { title: Some(title.into()) };
-        let truth = TruthPage { jobs: Some(vec![job("A cook"), job("A cook"), job("A baker")]), ..TruthPage::default() };
+        let truth = TruthPage {
+            jobs: Some(vec![job("A cook"), job("A cook"), job("A baker")]),
+            ..TruthPage::default()
+        };
         let mut result = PageReport::failed("x".into(), "corpus".into(), String::new());
         result.page.kind = PageKind::Listing;
         let found = |title: &str| Posting { title: Some(title.into()), ..Posting::default() };

@@ -83,7 +83,12 @@ mod tests {
             temperature: Some(0.0),
             max_tokens: Some(10),
             response_format: Some(ResponseFormat::JsonSchema {
-                json_schema: JsonSchemaFormat { name: "posting".into(), description: None, schema, strict: None },
+                json_schema: JsonSchemaFormat {
+                    name: "posting".into(),
+                    description: None,
+                    schema,
+                    strict: None,
+                },
             }),
             ..ChatRequest::default()
         };

@@ -59,7 +59,14 @@ pub fn add_problems(request: &mut ChatRequest, answer: &str, problems: &[String]
     )));
 }
 
-fn request(model: &str, system: &str, user: String, name: &str, schema: Value, answer_tokens_max: u32) -> ChatRequest {
+fn request(
+    model: &str,
+    system: &str,
+    user: String,
+    name: &str,
+    schema: Value,
+    answer_tokens_max: u32,
+) -> ChatRequest {
     // Reasoning models would think aloud before a guided answer.
     let no_thinking = Map::from_iter([("enable_thinking".to_owned(), Value::Bool(false))]);
     ChatRequest {
@@ -68,7 +75,12 @@ fn request(model: &str, system: &str, user: String, name: &str, schema: Value, a
         temperature: Some(0.0),
         max_tokens: Some(answer_tokens_max),
         response_format: Some(ResponseFormat::JsonSchema {
-            json_schema: JsonSchemaFormat { name: name.to_owned(), description: None, schema, strict: Some(true) },
+            json_schema: JsonSchemaFormat {
+                name: name.to_owned(),
+                description: None,
+                schema,
+                strict: Some(true),
+            },
         }),
         chat_template_kwargs: Some(no_thinking),
         ..ChatRequest::default()

@@ -87,14 +87,15 @@ impl<'a> Extraction<'a> {
         self.prompt = Some(prompt);
         let room = prompt.prompt_tokens_max.unwrap_or(u32::MAX);
         let has_cloud = self.agent.models().cloud.is_some() || self.dry_run;
-        let cloud = match cloud::state(&config.cloud, has_cloud, prompt.tokens, self.agent.store(), Utc::now()) {
-            _ if self.has_cloud_failed => CloudState::Failed,
-            Ok(state) => state,
-            Err(error) => {
-                tracing::error!(%error, "the month's costs cannot be read; the cloud is not asked");
-                CloudState::Off
-            }
-        };
+        let cloud =
+            match cloud::state(&config.cloud, has_cloud, prompt.tokens, self.agent.store(), Utc::now()) {
+                _ if self.has_cloud_failed => CloudState::Failed,
+                Ok(state) => state,
+                Err(error) => {
+                    tracing::error!(%error, "the month's costs cannot be read; the cloud is not asked");
+                    CloudState::Off
+                }
+            };
         Facts {
             kind: self.reading.kind(),
             structure,
@@ -171,7 +172,9 @@ impl<'a> Extraction<'a> {
         }
         let request = cloud::request(config, &request);
         // The answer that is sent along is in the bound as well.
-        let bound = ByteBound::bound(&request).tokens.min(self.prompt.map_or(u32::MAX, |p| p.tokens).saturating_mul(2));
+        let bound = ByteBound::bound(&request)
+            .tokens
+            .min(self.prompt.map_or(u32::MAX, |p| p.tokens).saturating_mul(2));
         let Some(client) = self.agent.models().cloud.clone() else {
             self.has_cloud_failed = true;
             return;
@@ -182,7 +185,10 @@ impl<'a> Extraction<'a> {
         let reservation = match reserved {
             Some(Ok(Ok(reservation))) => reservation,
             Some(Ok(Err(exceeded))) => {
-                let why = format!("{:.4} USD would pass the budget: {:.4} are spent", exceeded.asked_usd, exceeded.spent_usd);
+                let why = format!(
+                    "{:.4} USD would pass the budget: {:.4} are spent",
+                    exceeded.asked_usd, exceeded.spent_usd
+                );
                 return self.no_cloud(reason, why);
             }
             Some(Err(error)) => return self.no_cloud(reason, error.to_string()),
@@ -191,7 +197,8 @@ impl<'a> Extraction<'a> {
         let started = Instant::now();
         let answered = answered(client.chat(&request).await, started);
         let price = config.prices.get(&config.model);
-        let cost = price.map_or(0.0, |price| price.cost_usd(answered.tokens.prompt, answered.tokens.completion));
+        let cost =
+            price.map_or(0.0, |price| price.cost_usd(answered.tokens.prompt, answered.tokens.completion));
         // Without an answer nobody knows what was billed: the estimate stays counted.
         if answered.text.is_ok()
             && let Err(error) = self.agent.store().settle_cost(reservation, cost)
@@ -253,14 +260,21 @@ impl<'a> Extraction<'a> {
             });
             found.extend(checked.ok());
         }
-        let mut warnings: Vec<String> = found.iter().flat_map(|checked| checked.problems.clone()).collect();
+        // That a later section names no title is no news.
+        let is_news = |problem: &&String| !problem.starts_with("title: every");
+        let mut warnings: Vec<String> =
+            found.iter().flat_map(|checked| checked.problems.iter().filter(is_news).cloned()).collect();
         if is_cut_off {
             warnings.push(format!("only the first {count} sections were read (hybrid.chunks_max)"));
         }
-        let joined = found.into_iter().map(|checked| checked.posting).reduce(crate::store::fill);
+        let joined = found
+            .into_iter()
+            .map(|checked| checked.posting)
+            .reduce(|first, next| crate::store::fill(first, &next));
         match joined.filter(|posting| posting.title.is_some()) {
             Some(posting) => {
-                self.outcome = Some(Outcome { route: Route::Local, reason, postings: vec![posting], warnings });
+                self.outcome =
+                    Some(Outcome { route: Route::Local, reason, postings: vec![posting], warnings });
             }
             None => self.local_failures += 1,
         }
@@ -268,6 +282,10 @@ impl<'a> Extraction<'a> {
 
     /// The local model names the fields of one record; all records follow.
     pub async fn label(&mut self, reason: String) {
+        if self.reading.label_question().is_none() {
+            self.local_failures += 1;
+            return;
+        }
         if self.plans(Route::Local, &reason) {
             return;
         }
@@ -303,7 +321,9 @@ impl<'a> Extraction<'a> {
             let reason = self.reading.gate_reason().to_owned();
             return Outcome { route: Route::None, reason, postings: Vec::new(), warnings: Vec::new() };
         }
-        if let Some((route, checked)) = self.best.take().filter(|(_, checked)| checked.posting.title.is_some()) {
+        if let Some((route, checked)) =
+            self.best.take().filter(|(_, checked)| checked.posting.title.is_some())
+        {
             let reason = format!("{reason}; kept without {} refused values", checked.problems.len());
             return Outcome { route, reason, postings: vec![checked.posting], warnings: checked.problems };
         }
@@ -345,7 +365,14 @@ impl<'a> Extraction<'a> {
         self.reading.check(text)
     }
 
-    fn account(&mut self, route: Route, reason: String, answered: Answered, cost_usd: f64, checked: Result<Checked, String>) {
+    fn account(
+        &mut self,
+        route: Route,
+        reason: String,
+        answered: Answered,
+        cost_usd: f64,
+        checked: Result<Checked, String>,
+    ) {
         let result = match &checked {
             Ok(checked) if checked.problems.is_empty() => AttemptResult::Done(1),
             Ok(checked) => AttemptResult::Refused(checked.problems.clone()),
@@ -361,7 +388,8 @@ impl<'a> Extraction<'a> {
             Ok(checked) => {
                 self.local_failures += u32::from(route == Route::Local);
                 self.refused = text.ok().map(|answer| (answer, checked.problems.clone()));
-                let is_better = self.best.as_ref().is_none_or(|(_, best)| checked.problems.len() < best.problems.len());
+                let is_better =
+                    self.best.as_ref().is_none_or(|(_, best)| checked.problems.len() < best.problems.len());
                 if is_better {
                     self.best = Some((route, checked));
                 }
@@ -383,10 +411,10 @@ fn answered(response: Result<ChatResponse, ChatError>, started: Instant) -> Answ
         Ok(response) => {
             let tokens =
                 Tokens { prompt: response.usage.prompt_tokens, completion: response.usage.completion_tokens };
-            let text = response
-                .text()
-                .map(str::to_owned)
-                .ok_or_else(|| ChatError { message: "the answer has no text".to_owned(), is_too_long: false });
+            let text = response.text().map(str::to_owned).ok_or_else(|| ChatError {
+                message: "the answer has no text".to_owned(),
+                is_too_long: false,
+            });
             Answered { text, tokens, seconds }
         }
         Err(error) => Answered { text: Err(error), tokens: Tokens::default(), seconds },

@@ -22,6 +22,7 @@ pub use costs::{BudgetExceeded, Reservation};
 pub use identity::identity_key;
 
 pub use jobs::StoredJob;
+pub(crate) use jobs::fill;
 pub use queue::{Found, Lease, RunId, RunState};
 
 /// The store of one data folder. Several processes may share it.
