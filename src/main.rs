@@ -1,2 +1,45 @@
 //! `quarry`: the inference server and the scraper agent in one binary.
-fn main() {}
+//!
+//! One file per subcommand in `commands/`; the environment is read here and nowhere else.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod config;
+mod host;
+mod logging;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::config::Environment;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("quarry: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let environment = Environment::read();
+    if let Command::Config(command) = &cli.command {
+        return commands::config::run(command, cli.config.as_deref(), &environment);
+    }
+    let config = config::load(cli.config.as_deref(), &environment)?;
+    logging::start(&config.logging)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match cli.command {
+        Command::Serve(command) => runtime.block_on(commands::serve::run(command, config, &environment)),
+        Command::Models(command) => commands::models::run(command, &environment),
+        Command::Openapi => commands::openapi::run(),
+        Command::Config(_) => Ok(ExitCode::SUCCESS), // answered above
+    }
+}

@@ -1,0 +1,6 @@
+//! One file per subcommand.
+
+pub mod config;
+pub mod models;
+pub mod openapi;
+pub mod serve;

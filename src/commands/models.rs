@@ -1,0 +1,47 @@
+//! `quarry models list|pull|verify|rm`
+
+use std::process::ExitCode;
+
+use quarry_models::{Registry, State};
+
+use crate::cli::ModelsCommand;
+use crate::config::Environment;
+use crate::progress::PullProgress;
+
+/// Runs one of them.
+pub fn run(command: ModelsCommand, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let registry = Registry::new(environment.cache_dir()?);
+    match command {
+        ModelsCommand::List => list(&registry),
+        ModelsCommand::Pull { name, from } => {
+            let mut progress = PullProgress::new(&name);
+            let pulled = registry.pull(&name, from.as_deref(), &mut |event| progress.event(&event));
+            progress.finish();
+            println!("{}", pulled?.path.display());
+        }
+        ModelsCommand::Verify { name } => {
+            let verified = registry.verify(&name, &mut |_, _| {})?;
+            let known = if verified.sum_known { "as the manifest says" } else { "the manifest has no sum to compare" };
+            println!("{} {} bytes sha256 {} ({known})", name, verified.bytes, verified.sha256);
+        }
+        ModelsCommand::Rm { name } => {
+            let bytes = registry.remove(&name)?;
+            println!("{name}: {} MB freed", bytes / 1_000_000);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(registry: &Registry) {
+    println!("{:<40} {:<8} {:>10}  {}", "NAME", "QUANT", "MB", "STATE");
+    for entry in registry.list() {
+        let (bytes, state) = match entry.state {
+            State::Absent => (None, "absent"),
+            State::Partial { bytes } => (Some(bytes), "partial: pull goes on from here"),
+            State::Here { bytes } => (Some(bytes), "here"),
+            State::Damaged { bytes } => (Some(bytes), "damaged: pull it again"),
+        };
+        let size = bytes.map_or_else(|| "-".to_owned(), |bytes| (bytes / 1_000_000).to_string());
+        println!("{:<40} {:<8} {:>10}  {}", entry.manifest.name, entry.manifest.quantization, size, state);
+    }
+}

@@ -1,0 +1,289 @@
+//! The one configuration file, `quarry.yaml`, with overrides from the environment.
+//!
+//! Each subsystem owns its struct; this joins them. A variable `QUARRY__SERVER__PORT=9000` sets `server.port`.
+
+mod origin;
+mod size;
+mod suggest;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use quarry_agent::config::{CloudConfig, HybridConfig, ScrapingConfig, StorageConfig};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use origin::{Origin, origins};
+pub use size::ByteSize;
+
+/// The file looked for when none is named.
+pub const FILE_DEFAULT: &str = "quarry.yaml";
+/// Variables with this prefix override the file; `__` separates the parts of a key.
+const PREFIX: &str = "QUARRY__";
+
+/// All settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub models: ModelsConfig,
+    pub server: ServerConfig,
+    pub scraping: ScrapingConfig,
+    pub hybrid: HybridConfig,
+    pub cloud: CloudConfig,
+    pub storage: StorageConfig,
+    pub logging: LoggingConfig,
+}
+
+/// Which models play which part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelsConfig {
+    /// Answers by default.
+    pub primary: ModelChoice,
+    /// Served as well, if set: for requests that name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<ModelChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<ModelChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast: Option<ModelChoice>,
+}
+
+/// A model by name, or a GGUF file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelChoice {
+    /// A name that `quarry models list` shows (with or without its quantization), or a path.
+    pub name: String,
+    /// Chooses among a name's quantizations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<String>,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        let primary = ModelChoice {
+            name: "qwen2.5-coder-0.5b-instruct".into(),
+            quantization: Some("q4_k_m".into()),
+        };
+        Self { primary, thinking: None, maximum: None, fast: None }
+    }
+}
+
+impl ModelChoice {
+    /// The name in the registry.
+    pub fn registry_name(&self) -> String {
+        match &self.quantization {
+            Some(q) if !self.name.ends_with(&q.to_lowercase()) => {
+                format!("{}-{}", self.name.to_lowercase(), q.to_lowercase())
+            }
+            _ => self.name.clone(),
+        }
+    }
+}
+
+/// The inference server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address to listen on. Anything but loopback opens the server to the network.
+    pub host: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Threads of the CPU back end; 0 takes one per core.
+    pub threads: usize,
+    /// KV cache on the device, all models together; taken as it is used.
+    pub kv_cache: ByteSize,
+    /// Host memory for swapped-out KV; taken as it is used.
+    pub swap_space: ByteSize,
+    /// Prompt + output tokens at most; absent takes the model's own bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_tokens_max: Option<u32>,
+    /// KV positions of a block.
+    pub block_tokens: u32,
+    /// Tokens of one step, prefill and decode together.
+    pub step_tokens_max: u32,
+    /// Sequences of one step.
+    pub step_rows_max: u32,
+    /// Requests that may wait; more get 429.
+    pub queue_max: usize,
+    /// Seconds that running requests have to finish at shutdown.
+    pub drain_seconds: u64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8000,
+            threads: 0,
+            kv_cache: ByteSize(2 << 30),
+            swap_space: ByteSize(4 << 30),
+            context_tokens_max: None,
+            block_tokens: 32,
+            step_tokens_max: 512,
+            step_rows_max: 64,
+            queue_max: 256,
+            drain_seconds: 30,
+        }
+    }
+}
+
+/// Logs of both programs, on stderr.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoggingConfig {
+    /// `pretty` or `json`; the same fields in both.
+    pub format: LogFormat,
+    /// A level, or tracing's filter syntax (`info,quarry_agent=debug`).
+    pub level: String,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+impl Default for LoggingConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Pretty, level: "info".into() }
+    }
+}
+
+/// What the environment says, read once.
+pub struct Environment {
+    variables: BTreeMap<String, OsString>,
+}
+
+impl Environment {
+    /// The process's environment.
+    pub fn read() -> Self {
+        let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        Self { variables: named.collect() }
+    }
+
+    /// A variable as text.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.variables.get(name)?.to_str().map(str::to_owned)
+    }
+
+    /// Where models and caches live.
+    pub fn cache_dir(&self) -> anyhow::Result<PathBuf> {
+        quarry_models::cache_dir_from(|name| self.variables.get(name).cloned())
+            .context("no cache folder: set QUARRY_CACHE or HOME")
+    }
+
+    /// `(path of keys, value)` of every override.
+    pub fn overrides(&self) -> Vec<(Vec<String>, String)> {
+        let named = self.variables.iter().filter_map(|(name, value)| {
+            let key = name.strip_prefix(PREFIX)?;
+            let path = key.split("__").map(str::to_lowercase).collect();
+            Some((path, value.to_str()?.to_owned()))
+        });
+        named.collect()
+    }
+}
+
+/// The settings in force.
+///
+/// # Errors
+/// Syntax, unknown keys (with the nearest valid one) and wrong values, with line and column.
+pub fn load(file: Option<&Path>, environment: &Environment) -> anyhow::Result<Config> {
+    let text = read_file(file)?;
+    let mut config = match &text {
+        Some((path, text)) => parse(path, text)?,
+        None => Config::default(),
+    };
+    let overrides = environment.overrides();
+    if !overrides.is_empty() {
+        let mut value = serde_json::to_value(&config)?;
+        for (path, text) in &overrides {
+            set(&mut value, path, text);
+        }
+        let read: Result<Config, _> = serde_json::from_value(value);
+        config = read.map_err(|error| {
+            let message = suggest::nearest(&error.to_string());
+            anyhow::anyhow!("environment override ({PREFIX}…): {message}")
+        })?;
+    }
+    config.cloud.api_key = config.cloud.api_key.or_else(|| environment.text("OPENAI_API_KEY"));
+    Ok(config)
+}
+
+/// The named file, or the default one where it exists.
+pub fn read_file(file: Option<&Path>) -> anyhow::Result<Option<(PathBuf, String)>> {
+    let path = file.map_or_else(|| PathBuf::from(FILE_DEFAULT), Path::to_owned);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => bail!("{}: {error}", path.display()),
+    }
+}
+
+/// Parses a file's text.
+pub fn parse(path: &Path, text: &str) -> anyhow::Result<Config> {
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Config::default());
+    }
+    serde_saphyr::from_str(text)
+        .map_err(|error| anyhow::anyhow!("{}: {}", path.display(), suggest::nearest(&error.to_string())))
+}
+
+/// Sets a value at a path; text is read as JSON where it is JSON (numbers, booleans), else as a string.
+fn set(value: &mut Value, path: &[String], text: &str) {
+    let parsed = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+    let mut at = value;
+    for key in path {
+        if !at.is_object() {
+            *at = Value::Object(serde_json::Map::new());
+        }
+        at = &mut at[key.as_str()];
+    }
+    *at = parsed;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_key_names_line_and_nearest() {
+        let error = parse(Path::new("q.yaml"), "server:\n  prot: 9000\n").unwrap_err().to_string();
+        assert!(error.contains("prot") && error.contains("port"), "{error}");
+        assert!(error.contains('2'), "names the line: {error}");
+    }
+
+    #[test]
+    fn sizes_and_choices_are_read() {
+        let text = "server:\n  swap_space: 1.5GiB\nmodels:\n  primary: {name: m, quantization: Q8_0}\n";
+        let config = parse(Path::new("q.yaml"), text).unwrap();
+        assert_eq!(config.server.swap_space.0, 3 << 29);
+        assert_eq!(config.models.primary.registry_name(), "m-q8_0");
+    }
+
+    #[test]
+    fn environment_overrides_the_file() {
+        let variables = [("QUARRY__SERVER__PORT".to_owned(), OsString::from("9001"))].into();
+        let config = load(None, &Environment { variables }).unwrap();
+        assert_eq!(config.server.port, 9001);
+    }
+
+    #[test]
+    fn a_wrong_override_is_refused() {
+        let variables = [("QUARRY__SERVER__PROT".to_owned(), OsString::from("1"))].into();
+        let error = load(None, &Environment { variables }).unwrap_err().to_string();
+        assert!(error.contains("port"), "{error}");
+    }
+
+    #[test]
+    fn the_example_is_the_default() {
+        let text = crate::commands::config::example();
+        assert_eq!(parse(Path::new("q.yaml"), &text).unwrap(), Config::default());
+    }
+}

@@ -1,0 +1,162 @@
+//! A server within this process: models resolved, engine loaded, HTTP bound. `serve`, `demo`, `scrape` and `eval`
+//! all use it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use quarry_cpu::{CpuBackend, CpuOptions};
+use quarry_http::{AppState, Limits, Metrics, ServeError};
+use quarry_models::Registry;
+use quarry_runtime::{Engine, EngineOptions, ModelSource};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, Environment, ModelChoice};
+use crate::progress::PullProgress;
+
+/// A server that listens.
+pub struct Host {
+    /// Where.
+    pub address: SocketAddr,
+    state: AppState,
+    metrics: Arc<Metrics>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Host {
+    /// Binds and answers at once; `/ready` is false until [`Host::load`] is done.
+    pub async fn bind(config: &Config, address: SocketAddr) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new().context("metrics")?);
+        let limits = Limits { drain: Duration::from_secs(config.server.drain_seconds), ..Limits::default() };
+        let state = AppState::new(metrics.clone(), limits).context("limits")?;
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}; is another server there? --port 0 takes a free port")
+        })?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(quarry_http::serve(listener, state.clone(), async {
+            let _ = stopped.await; // a dropped sender is the same wish
+        }));
+        Ok(Self { address, state, metrics, stop, serving })
+    }
+
+    /// Loads the models and starts the engine.
+    pub async fn load(&self, config: &Config, models: Vec<ModelSource>) -> anyhow::Result<()> {
+        let server = &config.server;
+        let mut options = EngineOptions::new(models);
+        options.kv_bytes = usize::try_from(server.kv_cache.0).context("server.kv_cache")?;
+        options.swap_space_bytes = usize::try_from(server.swap_space.0).context("server.swap_space")?;
+        options.scheduler.swap_space_bytes = server.swap_space.0;
+        options.scheduler.queue_max = server.queue_max;
+        options.context_tokens_max = server.context_tokens_max;
+        options.block_tokens = server.block_tokens;
+        options.step_tokens_max = server.step_tokens_max;
+        options.step_rows_max = server.step_rows_max;
+        let backend = CpuBackend::new(CpuOptions { threads: server.threads, isa: None })?;
+        let metrics = self.metrics.clone();
+        let loading = tokio::task::spawn_blocking(move || {
+            let mut tenth = 0;
+            Engine::start(Box::new(backend), options, metrics, &mut |model, share| {
+                let now = (share * 10.0) as u32;
+                if now > tenth {
+                    tenth = now;
+                    tracing::debug!(model, share, "loading");
+                }
+            })
+        });
+        let engine = loading.await.context("loading was interrupted")??;
+        self.state.set_engine(engine);
+        Ok(())
+    }
+
+    /// The base address for clients.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops admitting, drains, ends.
+    pub async fn shut_down(self) -> anyhow::Result<()> {
+        let _ = self.stop.send(()); // gone when serving has ended by itself
+        self.serving.await.context("the server task")??;
+        Ok(())
+    }
+
+    /// Serves until SIGINT or SIGTERM, or until the engine gives up.
+    pub async fn until_signal(self) -> anyhow::Result<()> {
+        let mut serving = self.serving;
+        tokio::select! {
+            ended = &mut serving => return Ok(ended.context("the server task")??),
+            signal = wait_for_signal() => tracing::info!(signal = signal?, "shutting down"),
+        }
+        let _ = self.stop.send(());
+        Ok(serving.await.context("the server task")??)
+    }
+}
+
+async fn wait_for_signal() -> anyhow::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// The models to serve: the one named, else those of the configuration. Known ones that are not here are pulled.
+pub fn resolve_models(
+    named: Option<&str>,
+    config: &Config,
+    environment: &Environment,
+) -> anyhow::Result<Vec<ModelSource>> {
+    let choices: Vec<(ModelChoice, &str)> = match named {
+        Some(name) => vec![(ModelChoice { name: name.to_owned(), quantization: None }, "primary")],
+        None => {
+            let models = &config.models;
+            let parts = [(Some(&models.primary), "primary"), (models.thinking.as_ref(), "thinking")];
+            let more = [(models.maximum.as_ref(), "maximum"), (models.fast.as_ref(), "fast")];
+            parts.into_iter().chain(more).filter_map(|(choice, part)| Some((choice?.clone(), part))).collect()
+        }
+    };
+    let registry = Registry::new(environment.cache_dir()?);
+    let mut sources: Vec<ModelSource> = Vec::new();
+    for (choice, part) in choices {
+        let source = resolve_one(&choice, part, &registry)?;
+        match sources.iter_mut().find(|known| known.path == source.path) {
+            Some(known) => known.aliases.extend(source.aliases),
+            None => sources.push(source),
+        }
+    }
+    Ok(sources)
+}
+
+fn resolve_one(choice: &ModelChoice, part: &str, registry: &Registry) -> anyhow::Result<ModelSource> {
+    let path = Path::new(&choice.name);
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) || path.is_file() {
+        let name = path.file_stem().map_or_else(|| choice.name.clone(), |s| s.to_string_lossy().into_owned());
+        return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned() });
+    }
+    let name = choice.registry_name();
+    let path = pull(registry, &name)?;
+    let mut aliases = vec![part.to_owned()];
+    if choice.name != name {
+        aliases.push(choice.name.clone());
+    }
+    Ok(ModelSource { name, aliases, path })
+}
+
+/// A known model's file; fetched with progress where it is not here.
+pub fn pull(registry: &Registry, name: &str) -> anyhow::Result<PathBuf> {
+    if let Ok(path) = registry.path(name) {
+        return Ok(path);
+    }
+    let mut progress = PullProgress::new(name);
+    let pulled = registry.pull(name, None, &mut |event| progress.event(&event));
+    progress.finish();
+    Ok(pulled?.path)
+}

@@ -1,0 +1,21 @@
+//! One log format for both programs: on stderr, pretty or JSON, the same field names.
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, LoggingConfig};
+
+/// Starts logging for the process.
+///
+/// # Errors
+/// A level that is none.
+pub fn start(config: &LoggingConfig) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.level)
+        .with_context(|| format!("logging.level {:?} is neither a level nor a filter", config.level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let started = match config.format {
+        LogFormat::Pretty => builder.compact().try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging: {error}"))
+}

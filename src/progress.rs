@@ -1,0 +1,80 @@
+//! Progress bars of long work; plain lines where stderr is no terminal.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use quarry_models::Progress;
+
+/// Between two lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Draws a model's pull.
+pub struct PullProgress {
+    bar: ProgressBar,
+    terminal: bool,
+    last_line: Instant,
+}
+
+impl PullProgress {
+    /// For one model.
+    pub fn new(name: &str) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(name.to_owned());
+        Self { bar, terminal, last_line: Instant::now() }
+    }
+
+    /// Takes an event in.
+    pub fn event(&mut self, event: &Progress<'_>) {
+        match event {
+            Progress::Waiting { lock } => self.line(&format!("waiting for another pull ({})", lock.display())),
+            Progress::Source { source, resumed_bytes } => {
+                self.line(&format!("from {source}{}", resumed(*resumed_bytes)));
+            }
+            Progress::Failed { source, reason } => self.line(&format!("{source} failed: {reason}")),
+            Progress::Part { number, of, package } => {
+                self.bar.set_message(format!("part {number}/{of} {package}"));
+                if !self.terminal {
+                    self.line(&format!("part {number} of {of}: {package}"));
+                }
+            }
+            Progress::Bytes { done, total } => self.bytes(*done, *total, "fetched"),
+            Progress::Verifying { done, total } => {
+                self.bar.set_message("verifying");
+                self.bytes(*done, Some(*total), "verified");
+            }
+        }
+    }
+
+    /// Ends the bar.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn bytes(&mut self, done: u64, total: Option<u64>, verb: &str) {
+        if let Some(total) = total {
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(done);
+        if !self.terminal && self.last_line.elapsed() >= LINE_EVERY {
+            self.last_line = Instant::now();
+            let of = total.map(|t| format!(" of {}", t / 1_000_000)).unwrap_or_default();
+            self.line(&format!("{verb} {}{of} MB", done / 1_000_000));
+        }
+    }
+
+    fn line(&self, text: &str) {
+        if self.terminal {
+            self.bar.println(text);
+        } else {
+            eprintln!("{}: {text}", self.bar.prefix());
+        }
+    }
+}
+
+fn resumed(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!(", {} MB are here already", bytes / 1_000_000) }
+}
