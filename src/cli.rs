@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use quarry_agent::eval::Subset;
+use quarry_agent::output::Format;
 
 /// Local-first extraction: an OpenAI-compatible inference server and a job scraper in one binary.
 #[derive(Parser)]
@@ -21,6 +23,17 @@ pub enum Command {
     /// Serve models over HTTP: /v1/chat/completions and what belongs to it.
     #[command(after_help = "Example: quarry serve --model qwen2.5-coder-0.5b-instruct-q4_k_m --port 8000")]
     Serve(ServeArgs),
+    /// Get job postings from addresses, saved pages and folders of them.
+    #[command(
+        after_help = "Examples:\n  quarry scrape https://example.com/careers\n  quarry scrape saved/ --format json > jobs.json\n  quarry scrape page.html --dry-run --explain"
+    )]
+    Scrape(ScrapeArgs),
+    /// See it work: get the default model, serve it, crawl the bundled sample site, print the jobs.
+    #[command(after_help = "Example: quarry demo --once")]
+    Demo(DemoArgs),
+    /// Measure extraction on a folder of labelled pages (index.tsv, truth.jsonl, html/).
+    #[command(after_help = "Example: quarry eval ../shared/corpus --subset singles --out singles.json")]
+    Eval(EvalArgs),
     /// The models that are known and those that are here.
     #[command(subcommand, after_help = "Example: quarry models pull smollm2-135m-instruct-q4_1")]
     Models(ModelsCommand),
@@ -43,6 +56,62 @@ pub struct ServeArgs {
     /// Address to listen on. [default: 127.0.0.1]
     #[arg(long)]
     pub host: Option<IpAddr>,
+}
+
+/// Which server is asked.
+#[derive(Args, Clone, Default)]
+pub struct InferenceArgs {
+    /// Ask this OpenAI-compatible server; without it one is started for the command.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// The model of the server that is started: a known name, or the path of a GGUF file.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "server")]
+    pub model: Option<String>,
+}
+
+#[derive(Args)]
+pub struct ScrapeArgs {
+    /// Addresses, saved pages, folders of saved pages.
+    #[arg(required = true, value_name = "URL|FILE|DIR")]
+    pub seeds: Vec<String>,
+    /// How results are printed: table, json (one array, one object a page) or jsonl (one object a line).
+    #[arg(long, default_value = "table")]
+    pub format: Format,
+    /// Ask no model: say where each page would go, and with how many tokens.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Say on stderr why each page was read, what it is, and how every try went.
+    #[arg(long)]
+    pub explain: bool,
+    #[command(flatten)]
+    pub inference: InferenceArgs,
+}
+
+#[derive(Args)]
+pub struct DemoArgs {
+    /// End after the table instead of staying up.
+    #[arg(long)]
+    pub once: bool,
+    /// Another model: a known name, or the path of a GGUF file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub model: Option<String>,
+}
+
+#[derive(Args)]
+pub struct EvalArgs {
+    /// The folder.
+    pub corpus: PathBuf,
+    /// Which pages: all, singles, listings, gate (no model is asked), or the first so many.
+    #[arg(long, default_value = "all")]
+    pub subset: Subset,
+    /// Go on with the finished pages that stand beside the report.
+    #[arg(long)]
+    pub resume: bool,
+    /// The report. Finished pages are kept beside it.
+    #[arg(long, value_name = "FILE", default_value = "eval.json")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub inference: InferenceArgs,
 }
 
 #[derive(Subcommand)]

@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod config;
 mod host;
+mod inference;
 mod logging;
 mod progress;
 
@@ -34,10 +35,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return commands::config::run(command, cli.config.as_deref(), &environment);
     }
     let config = config::load(cli.config.as_deref(), &environment)?;
-    logging::start(&config.logging)?;
+    let is_server = matches!(cli.command, Command::Serve(_));
+    logging::start(&config.logging, is_server)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match cli.command {
         Command::Serve(command) => runtime.block_on(commands::serve::run(command, config, &environment)),
+        Command::Scrape(command) => runtime.block_on(commands::scrape::run(command, config, &environment)),
+        Command::Demo(command) => runtime.block_on(commands::demo::run(command, config, &environment)),
+        Command::Eval(command) => runtime.block_on(commands::eval::run(command, config, &environment)),
         Command::Models(command) => commands::models::run(command, &environment),
         Command::Openapi => commands::openapi::run(),
         Command::Config(_) => Ok(ExitCode::SUCCESS), // answered above

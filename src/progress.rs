@@ -4,6 +4,8 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use quarry_agent::agent;
+use quarry_agent::attempt::PageReport;
 use quarry_models::Progress;
 
 /// Between two lines where there is no terminal.
@@ -21,7 +23,8 @@ impl PullProgress {
     pub fn new(name: &str) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = if terminal { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}");
+        let style =
+            ProgressStyle::with_template("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(name.to_owned());
         Self { bar, terminal, last_line: Instant::now() }
@@ -30,7 +33,9 @@ impl PullProgress {
     /// Takes an event in.
     pub fn event(&mut self, event: &Progress<'_>) {
         match event {
-            Progress::Waiting { lock } => self.line(&format!("waiting for another pull ({})", lock.display())),
+            Progress::Waiting { lock } => {
+                self.line(&format!("waiting for another pull ({})", lock.display()))
+            }
             Progress::Source { source, resumed_bytes } => {
                 self.line(&format!("from {source}{}", resumed(*resumed_bytes)));
             }
@@ -73,6 +78,59 @@ impl PullProgress {
             eprintln!("{}: {text}", self.bar.prefix());
         }
     }
+}
+
+/// Draws pages being read.
+pub struct PageProgress {
+    bar: ProgressBar,
+    terminal: bool,
+}
+
+impl PageProgress {
+    /// Counts `what`.
+    pub fn new(what: &'static str) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{prefix} {pos}/{len} {bar:30} {elapsed} {wide_msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(what);
+        if terminal {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Self { bar, terminal }
+    }
+
+    /// Ends the bar.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl agent::Progress for PageProgress {
+    fn started(&self, source: &str) {
+        self.bar.set_message(source.to_owned());
+    }
+
+    fn finished(&self, report: &PageReport, done: usize, known: usize) {
+        self.bar.set_length(known as u64);
+        self.bar.set_position(done as u64);
+        if !self.terminal {
+            let page = &report.page;
+            eprintln!(
+                "{done}/{known} {} ({} postings, {:.1} s)",
+                page.source,
+                page.postings.len(),
+                page.seconds
+            );
+        }
+    }
+}
+
+/// Columns of the terminal that stdout is, else enough for every column of a table.
+pub fn line_width() -> usize {
+    let terminal = console::Term::stdout();
+    let columns = if terminal.is_term() { usize::from(terminal.size().1) } else { 160 };
+    columns.clamp(60, 240)
 }
 
 fn resumed(bytes: u64) -> String {

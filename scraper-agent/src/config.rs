@@ -58,7 +58,7 @@ pub struct ScrapingConfig {
     pub pages_max: usize,
     /// Bytes of one run at most. Default 500 MiB.
     pub bytes_max: u64,
-    /// Links followed from a seed URL; 0 reads the seeds only. Default 1.
+    /// Links followed from a seed URL; 0 reads the seeds only. Default 2: home page or hub, listing, posting.
     pub depth_max: u32,
     /// Further pages of one listing at most. Default 20.
     pub paging_max: u32,
@@ -88,7 +88,7 @@ impl Default for ScrapingConfig {
             extractions_in_flight: 6,
             pages_max: 200,
             bytes_max: 500 << 20,
-            depth_max: 1,
+            depth_max: 2,
             paging_max: 20,
             follow_ats: true,
             files_max: 10_000,

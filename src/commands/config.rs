@@ -9,7 +9,11 @@ use crate::cli::ConfigCommand;
 use crate::config::{self, Config, Environment, Origin, origins};
 
 /// Runs one of them.
-pub fn run(command: &ConfigCommand, file: Option<&Path>, environment: &Environment) -> anyhow::Result<ExitCode> {
+pub fn run(
+    command: &ConfigCommand,
+    file: Option<&Path>,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Check { file: named } => {
             config::load(named.as_deref().or(file), environment)?;

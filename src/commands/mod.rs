@@ -1,6 +1,9 @@
 //! One file per subcommand.
 
 pub mod config;
+pub mod demo;
+pub mod eval;
 pub mod models;
 pub mod openapi;
+pub mod scrape;
 pub mod serve;

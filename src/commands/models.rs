@@ -21,7 +21,11 @@ pub fn run(command: ModelsCommand, environment: &Environment) -> anyhow::Result<
         }
         ModelsCommand::Verify { name } => {
             let verified = registry.verify(&name, &mut |_, _| {})?;
-            let known = if verified.sum_known { "as the manifest says" } else { "the manifest has no sum to compare" };
+            let known = if verified.sum_known {
+                "as the manifest says"
+            } else {
+                "the manifest has no sum to compare"
+            };
             println!("{} {} bytes sha256 {} ({known})", name, verified.bytes, verified.sha256);
         }
         ModelsCommand::Rm { name } => {

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use quarry_agent::config::{CloudConfig, HybridConfig, ScrapingConfig, StorageConfig};
+use quarry_agent::config::{AgentConfig, CloudConfig, HybridConfig, ScrapingConfig, StorageConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -35,6 +35,18 @@ pub struct Config {
     pub cloud: CloudConfig,
     pub storage: StorageConfig,
     pub logging: LoggingConfig,
+}
+
+impl Config {
+    /// The agent's part.
+    pub fn agent(&self) -> AgentConfig {
+        AgentConfig {
+            scraping: self.scraping.clone(),
+            hybrid: self.hybrid.clone(),
+            cloud: self.cloud.clone(),
+            storage: self.storage.clone(),
+        }
+    }
 }
 
 /// Which models play which part.
@@ -65,10 +77,8 @@ pub struct ModelChoice {
 
 impl Default for ModelsConfig {
     fn default() -> Self {
-        let primary = ModelChoice {
-            name: "qwen2.5-coder-0.5b-instruct".into(),
-            quantization: Some("q4_k_m".into()),
-        };
+        let primary =
+            ModelChoice { name: "qwen2.5-coder-0.5b-instruct".into(), quantization: Some("q4_k_m".into()) };
         Self { primary, thinking: None, maximum: None, fast: None }
     }
 }
@@ -138,8 +148,9 @@ impl Default for ServerConfig {
 pub struct LoggingConfig {
     /// `pretty` or `json`; the same fields in both.
     pub format: LogFormat,
-    /// A level, or tracing's filter syntax (`info,quarry_agent=debug`).
-    pub level: String,
+    /// A level, or tracing's filter syntax (`info,quarry_agent=debug`); absent: info in the server, warn elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
 }
 
 /// How a log line looks.
@@ -152,7 +163,7 @@ pub enum LogFormat {
 
 impl Default for LoggingConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Pretty, level: "info".into() }
+        Self { format: LogFormat::Pretty, level: None }
     }
 }
 

@@ -11,7 +11,11 @@ pub enum Origin {
 }
 
 /// Every leaf of `config` as `(dotted key, value, origin)`.
-pub fn origins(config: &Value, file: &Value, overrides: &[(Vec<String>, String)]) -> Vec<(String, Value, Origin)> {
+pub fn origins(
+    config: &Value,
+    file: &Value,
+    overrides: &[(Vec<String>, String)],
+) -> Vec<(String, Value, Origin)> {
     let mut out = Vec::new();
     let mut stack = vec![(String::new(), config, Some(file))];
     while let Some((path, value, in_file)) = stack.pop() {

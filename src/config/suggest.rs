@@ -8,7 +8,9 @@ pub fn nearest(message: &str) -> String {
     };
     let best = valid.iter().map(|key| (distance(unknown, key), *key)).min();
     match best {
-        Some((far, key)) if far <= unknown.len().max(3) / 2 + 1 => format!("{message}; did you mean `{key}`?"),
+        Some((far, key)) if far <= unknown.len().max(3) / 2 + 1 => {
+            format!("{message}; did you mean `{key}`?")
+        }
         _ => message.to_owned(),
     }
 }

@@ -1,0 +1,43 @@
+//! `quarry eval`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use quarry_agent::agent::{Agent, Progress as _};
+use quarry_agent::attempt::PageReport;
+use quarry_agent::eval::{self, EvalOptions};
+
+use crate::cli::EvalArgs;
+use crate::config::{Config, Environment};
+use crate::inference::Inference;
+use crate::progress::PageProgress;
+
+/// Runs the pipeline over labelled pages, prints the tables, writes the JSON.
+pub async fn run(args: EvalArgs, config: Config, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let inference = Inference::open(&args.inference, &config, environment).await?;
+    // Measured alone: no page that a cache kept, no budget that another run spent.
+    let data = tempfile::tempdir()?;
+    let mut agent_config = config.agent();
+    agent_config.storage.data_dir = data.path().to_owned();
+    let agent = Arc::new(Agent::connect(agent_config, Some(&inference.base_url())).await?);
+    let options =
+        EvalOptions { subset: args.subset, pages_file: Some(pages_file(&args.out)), resume: args.resume };
+    let progress = PageProgress::new("pages");
+    let on_page = |done: usize, total: usize, report: &PageReport| progress.finished(report, done, total);
+    let measured = eval::run(&args.corpus, &agent, &options, &on_page).await;
+    progress.finish();
+    inference.close().await?;
+    let report = measured?;
+    print!("{}", eval::text_tables(&report));
+    let json = serde_json::to_vec_pretty(&report)?;
+    std::fs::write(&args.out, json).with_context(|| args.out.display().to_string())?;
+    eprintln!("written: {}", args.out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Finished pages, beside the report, so that `--resume` finds them.
+fn pages_file(out: &std::path::Path) -> PathBuf {
+    out.with_extension("pages.jsonl")
+}
