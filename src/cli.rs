@@ -34,6 +34,12 @@ pub enum Command {
     /// Measure extraction on a folder of labelled pages (index.tsv, truth.jsonl, html/).
     #[command(after_help = "Example: quarry eval ../shared/corpus --subset singles --out singles.json")]
     Eval(EvalArgs),
+    /// Measure servers: ours and any other that speaks the same interface.
+    #[command(
+        subcommand,
+        after_help = "Example: quarry bench extract job/ --url http://127.0.0.1:8000 --url http://127.0.0.1:8081"
+    )]
+    Bench(BenchCommand),
     /// The models that are known and those that are here.
     #[command(subcommand, after_help = "Example: quarry models pull smollm2-135m-instruct-q4_1")]
     Models(ModelsCommand),
@@ -115,6 +121,33 @@ pub struct EvalArgs {
 }
 
 #[derive(Subcommand)]
+pub enum BenchCommand {
+    /// Seconds a page: one request a page under a JSON schema, greedy; several servers take turns.
+    Extract(BenchExtractArgs),
+}
+
+#[derive(Args)]
+pub struct BenchExtractArgs {
+    /// The folder with job.json (system, schema, max_tokens) and messages.jsonl (file, user).
+    pub job: PathBuf,
+    /// A server; ratios are of the first. Without one our own is started.
+    #[arg(long = "url", value_name = "URL")]
+    pub urls: Vec<String>,
+    /// The model of the server that is started.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "urls")]
+    pub model: Option<String>,
+    /// Pages asked for at a time.
+    #[arg(long, default_value_t = 1)]
+    pub concurrency: usize,
+    /// Only the first so many pages.
+    #[arg(long)]
+    pub pages: Option<usize>,
+    /// Write every answer and figure here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
 pub enum ModelsCommand {
     /// Every known model: whether it is here, its size, its source.
     List,
@@ -149,4 +182,8 @@ pub enum ConfigCommand {
     Show,
     /// Print a commented file with all defaults.
     Example,
+    /// Print the JSON schema of the file, for editors.
+    Schema,
+    /// Print the page of every key, its default and meaning, as Markdown.
+    Reference,
 }

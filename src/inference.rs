@@ -64,12 +64,10 @@ pub async fn start(
 }
 
 /// Takes an address with or without `/v1`.
-fn base_url(server: &str) -> anyhow::Result<String> {
+pub fn base_url(server: &str) -> anyhow::Result<String> {
     let trimmed = server.trim_end_matches('/');
     if !trimmed.starts_with("http://") && !trimmed.starts_with("https://") {
-        bail!(
-            "--server {server:?}: an address begins with http:// or https://, such as http://127.0.0.1:8000"
-        );
+        bail!("{server:?}: an address begins with http:// or https://, such as http://127.0.0.1:8000");
     }
     Ok(if trimmed.ends_with("/v1") { trimmed.to_owned() } else { format!("{trimmed}/v1") })
 }

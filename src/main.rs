@@ -43,6 +43,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Scrape(command) => runtime.block_on(commands::scrape::run(command, config, &environment)),
         Command::Demo(command) => runtime.block_on(commands::demo::run(command, config, &environment)),
         Command::Eval(command) => runtime.block_on(commands::eval::run(command, config, &environment)),
+        Command::Bench(command) => runtime.block_on(commands::bench::run(command, config, &environment)),
         Command::Models(command) => commands::models::run(command, &environment),
         Command::Openapi => commands::openapi::run(),
         Command::Config(_) => Ok(ExitCode::SUCCESS), // answered above

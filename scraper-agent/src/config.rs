@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::AgentError;
 
 /// All of it; each part is one section of the configuration file.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentConfig {
     /// Fetching and following.
@@ -22,50 +23,50 @@ pub struct AgentConfig {
 }
 
 /// Fetching and following.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScrapingConfig {
     /// How a site's owner reaches whoever runs this agent: an address or a page. Sent in the user agent.
     pub contact: Option<String>,
-    /// Whether robots.txt is obeyed. Default true.
+    /// Whether robots.txt is obeyed.
     pub obey_robots: bool,
-    /// Whether loopback, private and link-local addresses may be fetched. Default false: a page must not make the
-    /// agent read the network it runs in.
+    /// Whether loopback, private and link-local addresses may be fetched. Off, for a page must not make the agent read
+    /// the network it runs in.
     pub allow_private: bool,
-    /// Bytes of one page at most, after decompression. Default 5 MiB.
+    /// Bytes of one page at most, after decompression.
     pub body_bytes_max: usize,
-    /// Seconds to open a connection. Default 10.
+    /// Seconds to open a connection.
     pub connect_seconds_max: u64,
-    /// Seconds for one request from start to last byte. Default 30.
+    /// Seconds for one request from start to last byte.
     pub fetch_seconds_max: u64,
-    /// Redirects followed for one page. Default 8.
+    /// Redirects followed for one page.
     pub redirects_max: usize,
-    /// Requests under way to one host. Default 1.
+    /// Requests under way to one host.
     pub per_host: usize,
-    /// Milliseconds between two requests to one host at least. Default 1000.
+    /// Milliseconds between two requests to one host at least.
     pub delay_ms_min: u64,
-    /// Milliseconds between two requests to one host at most, however slow it is or says it is. Default 60 000.
+    /// Milliseconds between two requests to one host at most, however slow it is or says it is.
     pub delay_ms_max: u64,
-    /// Further tries after 429, 503 or a broken connection. Default 2.
+    /// Further tries after 429, 503 or a broken connection.
     pub retries_max: u32,
-    /// A longer Retry-After ends the page with an error that says so. Default 120 s.
+    /// A longer Retry-After ends the page with an error that says so.
     pub retry_after_seconds_max: u64,
-    /// Fetches under way over all hosts. Default 8.
+    /// Fetches under way over all hosts.
     pub fetches_in_flight: usize,
-    /// Pages being understood and extracted at once; wide, so that the server can batch. Default 6.
+    /// Pages being understood and extracted at once; wide, so that the server can batch.
     pub extractions_in_flight: usize,
-    /// Pages of one run at most, seeds included. Default 200.
+    /// Pages of one run at most, seeds included.
     pub pages_max: usize,
-    /// Bytes of one run at most. Default 500 MiB.
+    /// Bytes of one run at most.
     pub bytes_max: u64,
-    /// Links followed from a seed URL; 0 reads the seeds only. Default 2: home page or hub, listing, posting.
+    /// Links followed from a seed URL; 0 reads the seeds only, 2 reach postings from a home page.
     pub depth_max: u32,
-    /// Further pages of one listing at most. Default 20.
+    /// Further pages of one listing at most.
     pub paging_max: u32,
     /// Whether links to known applicant tracking systems (Greenhouse, Lever, …) are followed off the site. Default
     /// true.
     pub follow_ats: bool,
-    /// Saved pages taken from one folder at most. Default 10 000.
+    /// Saved pages taken from one folder at most.
     pub files_max: usize,
 }
 
@@ -108,16 +109,16 @@ impl ScrapingConfig {
 }
 
 /// Which page asks which model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HybridConfig {
-    /// Prompts, as sent, of more tokens do not go to the local model. Default 8000.
+    /// Prompts, as sent, of more tokens do not go to the local model.
     pub threshold_tokens: u32,
     /// The local model's name; absent takes the server's first.
     pub model: Option<String>,
-    /// Answer tokens for one posting at most. Default 700.
+    /// Answer tokens for one posting at most.
     pub answer_tokens_max: u32,
-    /// Pieces that a page too long for one prompt is cut into at most. Default 12.
+    /// Pieces that a page too long for one prompt is cut into at most.
     pub chunks_max: usize,
 }
 
@@ -128,23 +129,23 @@ impl Default for HybridConfig {
 }
 
 /// The paid endpoint; off until there is a key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CloudConfig {
-    /// Whether it may be asked. Default false.
+    /// Whether it may be asked.
     pub enabled: bool,
-    /// Any OpenAI-compatible endpoint, with the version part. Default OpenAI's.
+    /// Any OpenAI-compatible endpoint, with the version part.
     pub base_url: String,
     /// The key; `main` fills it from the environment. Never written.
     #[serde(skip_serializing)]
     pub api_key: Option<String>,
-    /// The model. Default gpt-5.
+    /// The model.
     pub model: String,
-    /// `minimal`, `low`, `medium` or `high`. Default low.
+    /// `minimal`, `low`, `medium` or `high`.
     pub reasoning_effort: String,
-    /// Answer tokens at most, reasoning included. Default 4000.
+    /// Answer tokens at most, reasoning included.
     pub completion_tokens_max: u32,
-    /// Dollars in a calendar month (UTC) at most. Default 5.
+    /// Dollars in a calendar month (UTC) at most.
     pub budget_usd_month: f64,
     /// Dollars per million tokens, by model. A model that is not here is refused, for its cost cannot be bounded.
     pub prices: BTreeMap<String, Price>,
@@ -172,7 +173,7 @@ impl Default for CloudConfig {
 }
 
 /// What tokens cost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
     /// Prompt tokens.
@@ -190,14 +191,14 @@ impl Price {
 }
 
 /// Where things are kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageConfig {
-    /// The folder of the database and the page cache; made if absent. Default `quarry-data`.
+    /// The folder of the database and the page cache; made if absent.
     pub data_dir: PathBuf,
-    /// Bytes of bodies in the page cache at most; the oldest go first. Default 256 MiB.
+    /// Bytes of bodies in the page cache at most; the oldest go first.
     pub page_cache_bytes_max: u64,
-    /// Seconds without a sign of life after which another process takes a page over. Default 30.
+    /// Seconds without a sign of life after which another process takes a page over.
     pub lease_seconds: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `quarry config check|show|example`
+//! `quarry config check|show|example|schema|reference`
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use crate::cli::ConfigCommand;
-use crate::config::{self, Config, Environment, Origin, origins};
+use crate::config::{self, Environment, Origin, origins, schema};
 
 /// Runs one of them.
 pub fn run(
@@ -20,7 +20,9 @@ pub fn run(
             println!("ok");
         }
         ConfigCommand::Show => show(file, environment)?,
-        ConfigCommand::Example => print!("{}", example()),
+        ConfigCommand::Example => print!("{}", schema::example()),
+        ConfigCommand::Schema => println!("{:#}", schema::document()),
+        ConfigCommand::Reference => print!("{}", schema::reference()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -40,33 +42,4 @@ fn show(file: Option<&Path>, environment: &Environment) -> anyhow::Result<()> {
         println!("{key} = {value}  # {origin}");
     }
     Ok(())
-}
-
-/// A file with all defaults; every key is there, so that it can be edited rather than looked up.
-pub fn example() -> String {
-    let defaults = serde_json::to_value(Config::default()).unwrap_or(Value::Null);
-    let mut out = String::from(
-        "# quarry.yaml: every key with its default. Unknown keys are errors. Sizes take units (4GiB, 512MB).\n\
-         # QUARRY__SERVER__PORT=9000 in the environment overrides server.port. What each key means: docs/CONFIG.md.\n",
-    );
-    write_yaml(&defaults, 0, &mut out);
-    out
-}
-
-/// Block style, keys in the order of the code. JSON scalars are YAML scalars.
-fn write_yaml(value: &Value, depth: usize, out: &mut String) {
-    let Value::Object(fields) = value else { return };
-    for (key, value) in fields {
-        let indent = "  ".repeat(depth);
-        match value {
-            Value::Object(inner) if !inner.is_empty() => {
-                if depth == 0 {
-                    out.push('\n');
-                }
-                out.push_str(&format!("{indent}{key}:\n"));
-                write_yaml(value, depth + 1, out);
-            }
-            leaf => out.push_str(&format!("{indent}{key}: {leaf}\n")),
-        }
-    }
 }

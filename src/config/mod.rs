@@ -3,6 +3,7 @@
 //! Each subsystem owns its struct; this joins them. A variable `QUARRY__SERVER__PORT=9000` sets `server.port`.
 
 mod origin;
+pub mod schema;
 mod size;
 mod suggest;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use quarry_agent::config::{AgentConfig, CloudConfig, HybridConfig, ScrapingConfig, StorageConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,7 +27,7 @@ pub const FILE_DEFAULT: &str = "quarry.yaml";
 const PREFIX: &str = "QUARRY__";
 
 /// All settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub models: ModelsConfig,
@@ -50,22 +52,24 @@ impl Config {
 }
 
 /// Which models play which part.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelsConfig {
-    /// Answers by default.
+    /// Answers where a request names no other.
     pub primary: ModelChoice,
-    /// Served as well, if set: for requests that name it.
+    /// Served as well, if set; requests may name it `thinking`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking: Option<ModelChoice>,
+    /// Served as well, if set; requests may name it `maximum`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum: Option<ModelChoice>,
+    /// Served as well, if set; requests may name it `fast`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fast: Option<ModelChoice>,
 }
 
 /// A model by name, or a GGUF file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelChoice {
     /// A name that `quarry models list` shows (with or without its quantization), or a path.
@@ -96,7 +100,7 @@ impl ModelChoice {
 }
 
 /// The inference server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
     /// Address to listen on. Anything but loopback opens the server to the network.
@@ -143,7 +147,7 @@ impl Default for ServerConfig {
 }
 
 /// Logs of both programs, on stderr.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoggingConfig {
     /// `pretty` or `json`; the same fields in both.
@@ -154,7 +158,7 @@ pub struct LoggingConfig {
 }
 
 /// How a log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     Pretty,
@@ -294,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_example_is_the_default() {
-        let text = crate::commands::config::example();
+        let text = schema::example();
         assert_eq!(parse(Path::new("q.yaml"), &text).unwrap(), Config::default());
     }
 }
