@@ -63,8 +63,7 @@ pub struct ScrapingConfig {
     pub depth_max: u32,
     /// Further pages of one listing at most.
     pub paging_max: u32,
-    /// Whether links to known applicant tracking systems (Greenhouse, Lever, …) are followed off the site. Default
-    /// true.
+    /// Whether links to known applicant tracking systems (Greenhouse, Lever, …) are followed off the site.
     pub follow_ats: bool,
     /// Saved pages taken from one folder at most.
     pub files_max: usize,

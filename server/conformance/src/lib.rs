@@ -1,6 +1,6 @@
 //! The suite every executor must pass, over small random models of every family.
 //!
-//! **A new executor joins** with one test in its own crate (dev-dependencies: this crate and the reference):
+//! **A new executor joins** with one test in its own crate:
 //!
 //! ```text
 //! quarry_conformance::run(&Suite {
@@ -12,9 +12,8 @@
 //! })
 //! .assert_passed();
 //! ```
-//! Golden logits and other weight types are compared within the bound that the executor itself declares
-//! ([`quarry_model::executor::Caps::logits_error_max`]). Alone or batched, whole or in chunks, in whatever blocks,
-//! before or after a swap: an `exact` executor gives the same **bits**, others stay within their bound.
+//! Golden logits are compared within the executor's own bound (`Caps::logits_error_max`). Alone or batched, whole or
+//! in chunks, before or after a swap: an `exact` executor gives the same **bits**.
 #![forbid(unsafe_code)]
 
 mod compare;
