@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn the_committed_page_is_what_the_code_says() {
         let committed = include_str!("../../docs/CONFIG.md");
-        assert_eq!(committed, reference(), "run: quarry config reference > docs/CONFIG.md");
+        assert!(committed == reference(), "stale; run: quarry config reference > docs/CONFIG.md");
     }
 
     #[test]
