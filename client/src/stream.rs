@@ -46,7 +46,7 @@ impl ChatStream {
 impl State {
     async fn next(&mut self) -> Result<Option<ChatChunk>, ClientError> {
         loop {
-            while let Some(event) = self.parser.next() {
+            if let Some(event) = self.parser.next() {
                 if event.data.starts_with("[DONE]") {
                     return Ok(None);
                 }

@@ -37,7 +37,7 @@ pub fn run(command: ModelsCommand, environment: &Environment) -> anyhow::Result<
 }
 
 fn list(registry: &Registry) {
-    println!("{:<40} {:<8} {:>10}  {}", "NAME", "QUANT", "MB", "STATE");
+    println!("{:<40} {:<8} {:>10}  STATE", "NAME", "QUANT", "MB");
     for entry in registry.list() {
         let (bytes, state) = match entry.state {
             State::Absent => (None, "absent"),

@@ -1,7 +1,7 @@
 //! The labelled corpus as files.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -138,13 +138,13 @@ impl Corpus {
 }
 
 fn parse_index(
-    path: &PathBuf,
+    path: &Path,
     text: &str,
     truth: &mut HashMap<String, TruthPage>,
 ) -> Result<Vec<CorpusPage>, AgentError> {
     static SOURCE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\burl=(https?://[^;\s]+)").expect("a constant pattern compiles"));
-    let bad = |why: String| AgentError::Corpus { path: path.clone(), why };
+    let bad = |why: String| AgentError::Corpus { path: path.to_path_buf(), why };
     let mut lines = text.lines();
     let heads: Vec<String> = cells(lines.next().ok_or_else(|| bad("is empty".to_owned()))?);
     let column = |name: &str| {

@@ -193,7 +193,8 @@ fn salary(salary: &Salary) -> String {
 fn thousands(digits: &str) -> String {
     let mut text = String::new();
     for (index, c) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 && c.is_ascii_digit() && !text.ends_with('-') {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) && c.is_ascii_digit() && !text.ends_with('-')
+        {
             text.push(',');
         }
         text.push(c);

@@ -112,10 +112,10 @@ fn walk(root: &Value, document: &Document, out: &mut Structured, budget: &mut us
         }
         match value {
             Value::Object(fields) => {
-                if let Some(total) = fields.get("total").and_then(Value::as_u64).filter(|t| *t < 1_000_000) {
-                    if fields.get("data").is_some_and(Value::is_array) {
-                        out.total_on_site = Some(total as usize);
-                    }
+                if let Some(total) = fields.get("total").and_then(Value::as_u64).filter(|t| *t < 1_000_000)
+                    && fields.get("data").is_some_and(Value::is_array)
+                {
+                    out.total_on_site = Some(total as usize);
                 }
                 if let Some(mut declared) = posting(value, &pointer, document) {
                     if declared.posting.company.is_none() {

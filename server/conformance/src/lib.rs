@@ -1,6 +1,4 @@
-//! The suite every executor must pass, over small random models of every family.
-//!
-//! **A new executor joins** with one test in its own crate:
+//! The suite every executor must pass, over small random models of every family. A new executor joins with one test:
 //!
 //! ```text
 //! quarry_conformance::run(&Suite {

@@ -86,7 +86,7 @@ impl Cache {
     }
 
     /// The inverse of [`Cache::to_bytes`].
-    pub fn from_bytes(&mut self, block: BlockId, from: &[u8]) {
+    pub fn set_bytes(&mut self, block: BlockId, from: &[u8]) {
         for (value, bytes) in self.blocks[block.0 as usize].iter_mut().zip(from.as_chunks().0) {
             *value = f32::from_le_bytes(*bytes);
         }

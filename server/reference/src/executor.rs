@@ -184,7 +184,7 @@ impl Executor for ReferenceExecutor {
             let mut held = buffer.lock().unwrap_or_else(PoisonError::into_inner);
             match step.direction {
                 Direction::Out => self.cache.to_bytes(step.device, &mut held),
-                Direction::In => self.cache.from_bytes(step.device, &held),
+                Direction::In => self.cache.set_bytes(step.device, &held),
             }
         }
         let seconds = begun.elapsed().as_secs_f64();
