@@ -232,6 +232,7 @@ impl Client {
         // The status is what counts: a body that cannot be read leaves the message empty.
         let body = body.all().await.unwrap_or_default();
         let error = decode_error(&body);
+        let error = Box::new(error);
         let error = ClientError::Status { status, error, retry_after: asked, request_id, url, attempts };
         Err(Failure { error, asked, is_final })
     }

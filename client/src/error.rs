@@ -19,7 +19,7 @@ pub enum ClientError {
         /// The HTTP status.
         status: u16,
         /// The error as sent, or the start of a body that is not in OpenAI's shape.
-        error: ApiError,
+        error: Box<ApiError>,
         /// When the server asks to come back.
         retry_after: Option<Duration>,
         /// The server's name for this request, for its logs.
@@ -92,7 +92,8 @@ impl ClientError {
     /// The server's error, where it sent one.
     pub fn api_error(&self) -> Option<&ApiError> {
         match self {
-            Self::Status { error, .. } | Self::MidStream { error } => Some(error),
+            Self::Status { error, .. } => Some(error),
+            Self::MidStream { error } => Some(error),
             _ => None,
         }
     }
