@@ -162,10 +162,12 @@ impl HttpError {
 
     fn from_constraint(error: &ConstraintError) -> Self {
         match error {
-            ConstraintError::Unsupported(_) | ConstraintError::TooLong { .. } => Self {
-                code: Some("invalid_json_schema"),
-                ..Self::invalid("response_format", error.to_string())
-            },
+            ConstraintError::Unsupported(_) | ConstraintError::TooLong { .. } | ConstraintError::TooDeep => {
+                Self {
+                    code: Some("invalid_json_schema"),
+                    ..Self::invalid("response_format", error.to_string())
+                }
+            }
             ConstraintError::Broken(_) => Self::internal(error.to_string()),
         }
     }

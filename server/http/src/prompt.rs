@@ -4,23 +4,11 @@
 use quarry_core::ids::TokenId;
 use quarry_runtime::ServedModel;
 use quarry_text::chat::ChatInput;
+use quarry_text::prompt::Prompt;
 use quarry_text::tokenizer::Specials;
 use serde_json::{Map, Value};
 
 use crate::error::HttpError;
-
-/// A rendered conversation.
-pub(crate) struct Prompt {
-    pub text: String,
-    pub tokens: Vec<TokenId>,
-}
-
-impl Prompt {
-    /// How many tokens.
-    pub fn count(&self) -> u32 {
-        u32::try_from(self.tokens.len()).unwrap_or(u32::MAX)
-    }
-}
 
 /// Renders and tokenizes.
 pub(crate) fn render(
@@ -28,14 +16,11 @@ pub(crate) fn render(
     messages: &[Value],
     kwargs: &Map<String, Value>,
 ) -> Result<Prompt, HttpError> {
-    let Some(template) = &model.text.template else {
-        let message = format!("the model {:?} has no chat template", model.name);
-        return Err(HttpError::invalid("model", message));
-    };
     let input = ChatInput { messages, tools: None, add_generation_prompt: true, kwargs };
-    let text = template.render(&input).map_err(|e| HttpError::invalid("messages", e.to_string()))?;
-    let tokens = tokenize(model, &text, true);
-    Ok(Prompt { text, tokens })
+    let prompt = model.text.prompt(&input).map_err(|e| HttpError::invalid("messages", e.to_string()))?;
+    prompt.ok_or_else(|| {
+        HttpError::invalid("model", format!("the model {:?} has no chat template", model.name))
+    })
 }
 
 /// Tokens of a text in which spellings of special tokens are those tokens; with the token that the model wants

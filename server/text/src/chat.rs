@@ -132,8 +132,25 @@ fn dump(value: &serde_json::Value, indent: Option<usize>, depth: usize, out: &mu
             line(out, depth);
             out.push('}');
         }
+        serde_json::Value::Number(number) if number.is_f64() => {
+            out.push_str(&python_float(number.as_f64().unwrap_or_default()));
+        }
         other => {
             let _ = write!(out, "{other}");
         }
+    }
+}
+
+/// Python's `repr` of a float: the shortest digits that read back, in scientific form outside 1e-4 .. 1e16.
+fn python_float(value: f64) -> String {
+    let scientific = format!("{value:e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    if (-4..16).contains(&exponent) {
+        let plain = value.to_string();
+        if plain.contains('.') { plain } else { plain + ".0" }
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{digits}e{sign}{:02}", exponent.abs())
     }
 }

@@ -19,6 +19,8 @@ use crate::tokenizer::{Specials, Tokenizer};
 pub const CACHE_MAX: usize = 64;
 /// Bytes of a schema at most.
 pub const SCHEMA_BYTES_MAX: usize = 256 << 10;
+/// Levels of objects and lists in a schema at most. The compiler walks them by recursion, on stacks of 2 MiB.
+pub const SCHEMA_DEPTH_MAX: usize = 96;
 
 /// What an answer must satisfy.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +45,9 @@ pub enum ConstraintError {
         /// As sent.
         bytes: usize,
     },
+    /// Nested too deeply.
+    #[error("the schema is nested more than {SCHEMA_DEPTH_MAX} levels deep")]
+    TooDeep,
     /// A token the mask did not allow, or a limit of the engine.
     #[error("the constraint broke: {0}")]
     Broken(String),
@@ -123,6 +128,11 @@ impl ConstraintFactory {
     /// # Errors
     /// [`ConstraintError::Unsupported`] names the keyword that cannot be enforced.
     pub fn compile(&self, spec: &ConstraintSpec) -> Result<CompiledConstraint, ConstraintError> {
+        if let ConstraintSpec::JsonSchema(schema) = spec
+            && is_deeper(schema, SCHEMA_DEPTH_MAX)
+        {
+            return Err(ConstraintError::TooDeep);
+        }
         let key = match spec {
             ConstraintSpec::JsonObject => "object".to_owned(),
             ConstraintSpec::JsonSchema(schema) => format!("schema {schema}"),
@@ -162,6 +172,16 @@ impl ConstraintFactory {
         cache.push((key, matcher.deep_clone()));
         Ok(CompiledConstraint { matcher, words })
     }
+}
+
+/// Whether objects and lists are nested more than so many levels deep. Ends there.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(items) => Box::new(items.iter()),
+        Value::Object(fields) => Box::new(fields.values()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return false,
+    };
+    levels == 0 || inner.any(|item| is_deeper(item, levels - 1))
 }
 
 /// The engine's own options travel in the schema: separators as most models write them, no free whitespace.

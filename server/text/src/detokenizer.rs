@@ -6,7 +6,7 @@ use quarry_core::ids::TokenId;
 
 use crate::tokenizer::Tokenizer;
 
-/// One answer's detokenizer. Special tokens have no text.
+/// One answer's detokenizer. Hidden tokens ([`Tokenizer::is_hidden`]) have no text.
 pub struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     /// The begun character: at most three bytes.
@@ -21,7 +21,7 @@ impl Detokenizer {
 
     /// The text that the token completes; may be empty.
     pub fn push(&mut self, token: TokenId) -> String {
-        if self.tokenizer.is_special(token) {
+        if self.tokenizer.is_hidden(token) {
             return String::new();
         }
         self.begun.extend_from_slice(self.tokenizer.token_bytes(token));

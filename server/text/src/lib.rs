@@ -8,6 +8,7 @@ pub mod byte_level;
 pub mod chat;
 pub mod constraint;
 pub mod detokenizer;
+pub mod prompt;
 pub mod stop;
 pub mod tokenizer;
 

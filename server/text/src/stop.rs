@@ -1,6 +1,6 @@
 //! Stop strings, found across token edges and never leaked in part.
 
-/// Looks for the earliest of several strings in a stream of text.
+/// Looks for several strings in a stream of text; the one that is whole first ends it.
 pub struct StopMatcher {
     stops: Vec<String>,
     /// Text that may be the beginning of a stop string.
@@ -33,7 +33,7 @@ impl StopMatcher {
             return StopStep { emit: text.to_owned(), stopped: false };
         }
         self.held.push_str(text);
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+        if let Some(at) = self.found() {
             self.stopped = true;
             self.held.truncate(at);
             return StopStep { emit: std::mem::take(&mut self.held), stopped: true };
@@ -41,6 +41,13 @@ impl StopMatcher {
         let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
         StopStep { emit: std::mem::replace(&mut self.held, rest), stopped: false }
+    }
+
+    /// Where the stop string that is whole first begins; the longest where several end there. By their ends, so that
+    /// it does not matter in which pieces the text came.
+    fn found(&self) -> Option<usize> {
+        let found = self.stops.iter().filter_map(|stop| Some((self.held.find(stop.as_str())?, stop.len())));
+        found.min_by_key(|(at, len)| (at + len, *at)).map(|(at, _)| at)
     }
 
     /// The end came without a stop string: what was held is text.

@@ -33,17 +33,37 @@ const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}
 const SUPPORTED_PRE: &str = "qwen2, smollm, gpt-2, default";
 /// Texts that mark an end token in the families we run.
 const END_TEXTS: [&str; 5] = ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>", "<|end|>"];
-/// Token types of GGUF files.
-const TYPE_CONTROL: i64 = 3;
-const TYPE_USER_DEFINED: i64 = 4;
-const TYPE_UNUSED: i64 = 5;
+/// What a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Text of the model's own.
+    Text,
+    /// Steers the conversation (`<|im_end|>`) and is never shown.
+    Control,
+    /// Spelled in one token and shown as it is spelled (`<think>`, `<tool_call>`).
+    Marked,
+    /// Fills the table up; means nothing.
+    Unused,
+}
+
+impl Kind {
+    /// By the token types of GGUF files.
+    fn of_gguf(kind: i64) -> Self {
+        match kind {
+            3 => Self::Control,
+            4 => Self::Marked,
+            5 => Self::Unused,
+            _ => Self::Text,
+        }
+    }
+}
 
 /// A model's vocabulary.
 pub struct Tokenizer {
     bpe: tokenizers::Tokenizer,
     /// Bytes of each token; a special token's are its spelling.
     bytes: Vec<Vec<u8>>,
-    special: Vec<bool>,
+    kinds: Vec<Kind>,
     /// Special spellings by first byte, longest first.
     by_first: HashMap<u8, Vec<(String, TokenId)>>,
     eos: Vec<TokenId>,
@@ -56,7 +76,7 @@ pub struct Tokenizer {
 struct Parts {
     tokens: Vec<String>,
     merges: Vec<(String, String)>,
-    special: Vec<bool>,
+    kinds: Vec<Kind>,
     pre: Pre,
     eos: Option<TokenId>,
     bos: Option<TokenId>,
@@ -101,15 +121,13 @@ impl Tokenizer {
             Some(Value::U64Array(types)) => types.iter().map(|&t| t as i64).collect(),
             _ => Vec::new(),
         };
-        let special = |id: usize| {
-            types.get(id).is_some_and(|t| [TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED].contains(t))
-        };
+        let kind = |id: usize| types.get(id).map_or(Kind::Text, |&kind| Kind::of_gguf(kind));
         let id_at = |key: &str| file.metadata_usize(key).ok().map(|id| id as TokenId);
-        let special = (0..tokens.len()).map(special).collect();
+        let kinds = (0..tokens.len()).map(kind).collect();
         Self::build(Parts {
             tokens,
             merges,
-            special,
+            kinds,
             pre,
             eos: id_at("tokenizer.ggml.eos_token_id"),
             bos: id_at("tokenizer.ggml.bos_token_id"),
@@ -135,15 +153,17 @@ impl Tokenizer {
             return Err(broken("token ids are not dense"));
         }
         let mut tokens = vec![String::new(); size];
-        let mut special = vec![false; size];
+        // Ids that neither list names mean nothing.
+        let mut kinds = vec![Kind::Unused; size];
         for (text, id) in vocab {
             let id = id.as_u64().ok_or_else(|| broken("a token id is no number"))?;
             tokens[id as usize].clone_from(text);
+            kinds[id as usize] = Kind::Text;
         }
         for token in &added {
             let text = token["content"].as_str().ok_or_else(|| broken("an added token has no content"))?;
             tokens[added_id(token)] = text.to_owned();
-            special[added_id(token)] = true;
+            kinds[added_id(token)] = if token["special"] == true { Kind::Control } else { Kind::Marked };
         }
         let merge = |m: &serde_json::Value| match m {
             serde_json::Value::String(m) => m.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
@@ -164,24 +184,24 @@ impl Tokenizer {
                 supported: SUPPORTED_PRE,
             });
         };
-        Self::build(Parts { tokens, merges, special, pre, eos: None, bos: None, add_bos: false })
+        Self::build(Parts { tokens, merges, kinds, pre, eos: None, bos: None, add_bos: false })
     }
 
     fn build(parts: Parts) -> Result<Self, TextError> {
-        let Parts { tokens, merges, special, pre, eos, bos, add_bos } = parts;
+        let Parts { tokens, merges, kinds, pre, eos, bos, add_bos } = parts;
         let broken = |error: tokenizers::Error| TextError::Tokenizer(error.to_string());
         let inverse = byte_level::inverse();
         let mut bytes = Vec::with_capacity(tokens.len());
         for (id, text) in tokens.iter().enumerate() {
-            let spelled = if special[id] { None } else { byte_level::bytes_of(text, &inverse) };
-            match spelled {
-                Some(spelled) => bytes.push(spelled),
-                None if special[id] => bytes.push(text.as_bytes().to_vec()),
-                None => return Err(TextError::NotByteLevel { id, text: text.clone() }),
-            }
+            bytes.push(match kinds[id] {
+                Kind::Text => byte_level::bytes_of(text, &inverse)
+                    .ok_or_else(|| TextError::NotByteLevel { id, text: text.clone() })?,
+                Kind::Control | Kind::Marked | Kind::Unused => text.as_bytes().to_vec(),
+            });
         }
         let mut by_first: HashMap<u8, Vec<(String, TokenId)>> = HashMap::new();
-        for (id, text) in tokens.iter().enumerate().filter(|(id, text)| special[*id] && !text.is_empty()) {
+        let is_spelled = |id: usize| matches!(kinds[id], Kind::Control | Kind::Marked);
+        for (id, text) in tokens.iter().enumerate().filter(|(id, text)| is_spelled(*id) && !text.is_empty()) {
             by_first.entry(text.as_bytes()[0]).or_default().push((text.clone(), id as TokenId));
         }
         for spellings in by_first.values_mut() {
@@ -194,7 +214,7 @@ impl Tokenizer {
         }
         ends.sort_unstable();
         ends.dedup();
-        let plain = tokens.iter().enumerate().filter(|(id, _)| !special[*id]);
+        let plain = tokens.iter().enumerate().filter(|(id, _)| kinds[*id] == Kind::Text);
         let vocab: tokenizers::models::bpe::Vocab = plain.map(|(id, t)| (t.clone(), id as u32)).collect();
         let model = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(broken)?;
         let mut bpe = tokenizers::Tokenizer::new(model);
@@ -217,33 +237,54 @@ impl Tokenizer {
             }
         }
         let eos_first = eos.or_else(|| ends.first().copied());
-        Ok(Self { bpe, bytes, special, by_first, eos: ends, bos, eos_first, add_bos })
+        Ok(Self { bpe, bytes, kinds, by_first, eos: ends, bos, eos_first, add_bos })
     }
 
     /// Text to tokens. Never fails: byte-level BPE knows every byte.
     pub fn encode(&self, text: &str, specials: Specials) -> Vec<TokenId> {
         let mut out = Vec::new();
-        if specials == Specials::Literal {
-            self.encode_plain(text, &mut out);
-            return out;
+        match specials {
+            Specials::Literal => self.encode_plain(text, &mut out),
+            Specials::Parse => self.encode_marked(text, None, &mut out),
         }
-        let mut begun = 0;
+        out
+    }
+
+    /// Like [`Specials::Parse`], but `mark`, which is no part of the text, says that no special token begins at
+    /// the character after it.
+    pub(crate) fn encode_marked(&self, text: &str, mark: Option<char>, out: &mut Vec<TokenId>) {
+        let mut plain = String::new();
         let mut at = 0;
-        let bytes = text.as_bytes();
-        while at < bytes.len() {
-            let here = |(spelling, _): &&(String, TokenId)| bytes[at..].starts_with(spelling.as_bytes());
-            match self.by_first.get(&bytes[at]).and_then(|spellings| spellings.iter().find(here)) {
-                Some((spelling, id)) => {
-                    self.encode_plain(&text[begun..at], &mut out);
-                    out.push(*id);
-                    at += spelling.len();
-                    begun = at;
-                }
-                None => at += 1,
+        while let Some(next) = text[at..].chars().next() {
+            let is_literal = Some(next) == mark;
+            if is_literal {
+                at += next.len_utf8();
+            } else if let Some((spelling, id)) = self.special_at(&text[at..]) {
+                self.encode_plain(&plain, out);
+                plain.clear();
+                out.push(id);
+                at += spelling.len();
+                continue;
+            }
+            if let Some(next) = text[at..].chars().next() {
+                plain.push(next);
+                at += next.len_utf8();
             }
         }
-        self.encode_plain(&text[begun..], &mut out);
-        out
+        self.encode_plain(&plain, out);
+    }
+
+    /// The longest special token that the text begins with.
+    fn special_at(&self, text: &str) -> Option<(&str, TokenId)> {
+        let spellings = self.by_first.get(text.as_bytes().first()?)?;
+        let (spelling, id) = spellings.iter().find(|(spelling, _)| text.starts_with(spelling.as_str()))?;
+        Some((spelling, *id))
+    }
+
+    /// Whether the text begins with the spelling of a special token; with `control_only`, of one that steers the
+    /// conversation.
+    pub(crate) fn begins_special(&self, text: &str, control_only: bool) -> bool {
+        self.special_at(text).is_some_and(|(_, id)| !control_only || self.kinds[id as usize] == Kind::Control)
     }
 
     fn encode_plain(&self, text: &str, out: &mut Vec<TokenId>) {
@@ -264,9 +305,10 @@ impl Tokenizer {
         }
     }
 
-    /// Tokens to text; bytes that are no UTF-8 become U+FFFD, ids out of range nothing.
+    /// Tokens to text; bytes that are no UTF-8 become U+FFFD, ids out of range nothing. `skip_special` leaves hidden
+    /// tokens out.
     pub fn decode(&self, tokens: &[TokenId], skip_special: bool) -> String {
-        let shown = tokens.iter().filter(|&&id| !(skip_special && self.is_special(id)));
+        let shown = tokens.iter().filter(|&&id| !(skip_special && self.is_hidden(id)));
         let bytes: Vec<u8> = shown.flat_map(|&id| self.token_bytes(id).iter().copied()).collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -278,7 +320,12 @@ impl Tokenizer {
 
     /// Whether a token is no text of the model's own.
     pub fn is_special(&self, id: TokenId) -> bool {
-        self.special.get(id as usize).copied().unwrap_or(false)
+        self.kinds.get(id as usize).is_some_and(|&kind| kind != Kind::Text)
+    }
+
+    /// Whether a token is never shown to who reads the answer.
+    pub fn is_hidden(&self, id: TokenId) -> bool {
+        self.kinds.get(id as usize).is_some_and(|kind| matches!(kind, Kind::Control | Kind::Unused))
     }
 
     /// Entries of the vocabulary.

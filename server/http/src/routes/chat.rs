@@ -76,7 +76,7 @@ pub(crate) async fn render(
     let prompt = prompt.await?;
     let rendered = RenderResponse {
         model: model.name.clone(),
-        count: prompt.count(),
+        count: u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX),
         prompt: prompt.text,
         token_ids: prompt.tokens,
         prompt_tokens_max: model.prompt_tokens_max,
