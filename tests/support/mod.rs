@@ -213,6 +213,13 @@ impl Answer {
         Self { status, head: head.to_lowercase(), body: body.to_owned() }
     }
 
+    /// What is left of an answer whose head was read.
+    pub fn read_rest(mut socket: TcpStream) -> String {
+        let mut rest = String::new();
+        socket.read_to_string(&mut rest).unwrap();
+        rest
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }

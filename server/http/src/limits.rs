@@ -10,6 +10,11 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// To read a body, so that a slow sender holds no handler for ever. Default 60 s.
     pub body_timeout: Duration,
+    /// Bytes of a request's head, which is as much as is read ahead. Default 64 KiB.
+    pub head_bytes_max: usize,
+    /// To send a whole head, the wait for it included: what is slower, or silent between two requests, is closed.
+    /// Default 30 s.
+    pub head_timeout: Duration,
     /// Open connections; further ones wait unaccepted. Default 1024.
     pub connections_max: usize,
     /// Requests whose prompts are rendered and tokenized at once, each on its own thread. Default 4.
@@ -40,6 +45,8 @@ impl Default for Limits {
         Self {
             body_bytes_max: 16 << 20,
             body_timeout: Duration::from_secs(60),
+            head_bytes_max: 64 << 10,
+            head_timeout: Duration::from_secs(30),
             connections_max: 1024,
             preparing_max: 4,
             messages_max: 4096,
@@ -57,14 +64,17 @@ impl Default for Limits {
 
 /// A bound that lets nothing through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the limit {name} is zero")]
+#[error("the limit {name} is zero, or less than can work")]
 pub struct LimitError {
     /// Which.
     pub name: &'static str,
 }
 
+/// The least that the HTTP implementation takes for [`Limits::head_bytes_max`].
+const HEAD_BYTES_MIN: usize = 8 << 10;
+
 impl Limits {
-    /// No bound may be zero, but the waits before a stream's status and at the end.
+    /// No bound may be zero but the waits before a stream's status and at the end; a head must have 8 KiB.
     ///
     /// # Errors
     /// [`LimitError`] names the bound.
@@ -72,6 +82,8 @@ impl Limits {
         let zeros = [
             ("body_bytes_max", self.body_bytes_max == 0),
             ("body_timeout", self.body_timeout.is_zero()),
+            ("head_bytes_max", self.head_bytes_max < HEAD_BYTES_MIN),
+            ("head_timeout", self.head_timeout.is_zero()),
             ("connections_max", self.connections_max == 0),
             ("preparing_max", self.preparing_max == 0),
             ("messages_max", self.messages_max == 0),

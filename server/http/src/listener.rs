@@ -1,7 +1,6 @@
 //! A listener that holds no more than so many connections open: further ones wait in the system's backlog.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,22 +29,16 @@ pub(crate) struct Connection {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Listener for BoundedListener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+impl BoundedListener {
+    /// The next connection. Errors of single ones are passed over.
+    pub async fn accept(&mut self) -> Connection {
         let permit = self.permits.clone().acquire_owned().await.expect("this semaphore is never closed");
-        let (tcp, address) = Listener::accept(&mut self.tcp).await;
+        let (tcp, _) = Listener::accept(&mut self.tcp).await;
         // Tokens are small and must leave at once; a socket that refuses still works.
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "nodelay");
         }
-        (Connection { tcp, _permit: permit }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+        Connection { tcp, _permit: permit }
     }
 }
 

@@ -122,3 +122,39 @@ async fn connections_past_the_bound_wait() {
     drop(first);
     assert!(read_all(second).await.contains("200 OK"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_heads_and_silent_connections_are_closed() {
+    let server = server(Limits { head_timeout: Duration::from_millis(200), ..Limits::default() }).await;
+    for head in ["", "GET /health HT", "GET /health HTTP/1.1\r\nhost: x\r\nx-slow: "] {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let closed = tokio::time::timeout(Duration::from_secs(20), read_all(socket)).await;
+        assert!(closed.is_ok(), "{head:?} holds a connection");
+    }
+    // A connection that was used may be used again, but not kept for ever.
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    for _ in 0..2 {
+        socket.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut piece = [0; 1024];
+        let read = socket.read(&mut piece).await.unwrap();
+        assert!(piece[..read].starts_with(b"HTTP/1.1 200 OK"));
+    }
+    let closed = tokio::time::timeout(Duration::from_secs(20), read_all(socket)).await;
+    assert!(closed.is_ok(), "an idle connection is kept");
+    // An answer may take longer than a head.
+    let text = read_all(post(server.address, &long(true, 60)).await).await;
+    assert!(text.contains("data: [DONE]"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_are_bounded() {
+    let server = server(Limits { head_bytes_max: 8 << 10, ..Limits::default() }).await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let head = format!("GET /health HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(64 << 10));
+    let _ = socket.write_all(head.as_bytes()).await; // it may be closed before it has all
+    let mut piece = [0; 256];
+    let read = socket.read(&mut piece).await.unwrap_or(0);
+    let text = String::from_utf8_lossy(&piece[..read]);
+    assert!(read == 0 || text.starts_with("HTTP/1.1 431"), "{text}");
+}

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::bind::{Job, Times};
 use crate::engine_loop::{EngineLoop, Shared};
 use crate::generate::{Generate, Generation, SubmitError};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Rejected};
 use crate::model_host::{HostError, ModelHost, ServedModel};
 use crate::observe::{Observer, Snapshot};
 use crate::options::EngineOptions;
@@ -137,7 +137,11 @@ impl Engine {
         let generation = Generation { id, events, inbox: self.inbox.clone(), ended: false };
         match self.inbox.submit(job) {
             Ok(()) => Ok(generation),
-            Err(queued) => Err(SubmitError::QueueFull { queued, retry_after_s: RETRY_AFTER_S }),
+            Err(Rejected::Full(queued)) => {
+                Err(SubmitError::QueueFull { queued, retry_after_s: RETRY_AFTER_S })
+            }
+            Err(Rejected::Closed) if self.is_dead() => Err(SubmitError::NotReady),
+            Err(Rejected::Closed) => Err(SubmitError::ShuttingDown),
         }
     }
 
@@ -161,12 +165,9 @@ impl Engine {
         self.shared.draining.store(true, Ordering::Release);
         self.inbox.drain();
         let deadline = Instant::now() + within;
-        while Instant::now() < deadline && !self.is_dead() {
+        // The thread ends by itself when it has answered everything that it was given.
+        while Instant::now() < deadline && self.shared.ready.load(Ordering::Acquire) {
             tokio::time::sleep(DRAIN_POLL).await;
-            let now = self.snapshot();
-            if now.running + now.waiting + now.swapped + now.suspended == 0 {
-                break;
-            }
         }
         self.inbox.stop();
     }

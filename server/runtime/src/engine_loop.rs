@@ -55,6 +55,8 @@ pub struct EngineLoop {
     swaps_in_flight: usize,
     swap_directions: HashMap<quarry_core::ids::SwapId, Direction>,
     active: Option<ModelId>,
+    /// Ends when everything is answered.
+    draining: bool,
     started: Instant,
     panics: VecDeque<Instant>,
     counters: Counters,
@@ -98,6 +100,7 @@ impl EngineLoop {
             swaps_in_flight: 0,
             swap_directions: HashMap::new(),
             active: None,
+            draining: false,
             started: Instant::now(),
             panics: VecDeque::new(),
             counters: Counters::default(),
@@ -124,7 +127,7 @@ impl EngineLoop {
         self.shared.ready.store(false, Ordering::Release);
         self.fail_all("the engine stopped");
         // What arrived after the last look is answered by its dropped channel.
-        drop(self.shared.inbox.take(None));
+        drop(self.shared.inbox.close());
         self.publish();
     }
 
@@ -155,16 +158,14 @@ impl EngineLoop {
         }
         self.plan = plan;
         self.publish();
-        Turn::Again
+        let is_done = self.jobs.is_empty() && self.swaps_in_flight == 0;
+        if self.draining && is_done { Turn::Stop } else { Turn::Again }
     }
 
     /// Turns mail into events.
     fn accept(&mut self, mail: Mail) -> Turn {
         if mail.stop {
             return Turn::Stop;
-        }
-        if mail.drain {
-            self.events.push(Event::Shutdown);
         }
         for mut job in mail.submissions {
             if let Some(request) = job.request.take() {
@@ -173,6 +174,11 @@ impl EngineLoop {
             }
         }
         self.events.extend(mail.cancels.into_iter().map(Event::Cancel));
+        // After the submissions: what was accepted before is still answered.
+        if mail.drain {
+            self.draining = true;
+            self.events.push(Event::Shutdown);
+        }
         Turn::Again
     }
 

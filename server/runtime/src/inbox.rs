@@ -26,9 +26,24 @@ impl Mail {
     }
 }
 
+/// Why a job was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// So many wait already.
+    Full(usize),
+    /// Nobody will look any more.
+    Closed,
+}
+
+#[derive(Default)]
+struct Slot {
+    mail: Mail,
+    closed: bool,
+}
+
 /// A mutex and a condition variable; every critical section is a few moves long.
 pub struct Inbox {
-    mail: Mutex<Mail>,
+    slot: Mutex<Slot>,
     arrived: Condvar,
     submissions_max: usize,
 }
@@ -36,51 +51,62 @@ pub struct Inbox {
 impl Inbox {
     /// An empty mailbox.
     pub fn new(submissions_max: usize) -> Self {
-        Self { mail: Mutex::default(), arrived: Condvar::new(), submissions_max }
+        Self { slot: Mutex::default(), arrived: Condvar::new(), submissions_max }
     }
 
-    /// Puts a job in, or gives it back when the bound is met. The flag in the mail is the caller's business.
-    pub fn submit(&self, job: Job) -> Result<(), usize> {
-        let mut mail = self.lock();
-        if mail.submissions.len() >= self.submissions_max {
-            return Err(mail.submissions.len());
+    /// Puts a job in, unless the bound is met or nobody will take it out.
+    pub fn submit(&self, job: Job) -> Result<(), Rejected> {
+        let mut slot = self.lock();
+        if slot.closed {
+            return Err(Rejected::Closed);
         }
-        mail.submissions.push(job);
+        let queued = slot.mail.submissions.len();
+        if queued >= self.submissions_max {
+            return Err(Rejected::Full(queued));
+        }
+        slot.mail.submissions.push(job);
         self.arrived.notify_one();
         Ok(())
     }
 
     /// The client of `id` is gone.
     pub fn cancel(&self, id: RequestId) {
-        self.lock().cancels.push(id);
+        self.lock().mail.cancels.push(id);
         self.arrived.notify_one();
     }
 
     /// Admit nothing more.
     pub fn drain(&self) {
-        self.lock().drain = true;
+        self.lock().mail.drain = true;
         self.arrived.notify_one();
     }
 
     /// End the thread.
     pub fn stop(&self) {
-        self.lock().stop = true;
+        self.lock().mail.stop = true;
         self.arrived.notify_one();
     }
 
     /// Takes all mail; waits up to `wait` for some when there is none.
     pub fn take(&self, wait: Option<Duration>) -> Mail {
-        let mut mail = self.lock();
+        let mut slot = self.lock();
         if let Some(wait) = wait
-            && mail.is_empty()
+            && slot.mail.is_empty()
         {
-            mail = self.arrived.wait_timeout(mail, wait).unwrap_or_else(PoisonError::into_inner).0;
+            slot = self.arrived.wait_timeout(slot, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
-        std::mem::take(&mut mail)
+        std::mem::take(&mut slot.mail)
+    }
+
+    /// Takes the last mail; from now on nothing is accepted.
+    pub fn close(&self) -> Mail {
+        let mut slot = self.lock();
+        slot.closed = true;
+        std::mem::take(&mut slot.mail)
     }
 
     /// A panic while the lock is held can only lose a notification; the data is whole after every statement.
-    fn lock(&self) -> MutexGuard<'_, Mail> {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

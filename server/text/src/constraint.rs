@@ -165,6 +165,12 @@ impl ConstraintFactory {
         if let Some(error) = matcher.get_error() {
             return Err(ConstraintError::Unsupported(error));
         }
+        // What nothing satisfies (a schema that is only itself) shows at its first token.
+        let first = matcher.deep_clone().compute_mask_or_eos();
+        let first = first.map_err(|error| ConstraintError::Unsupported(format!("{error:#}")))?;
+        if first.is_zero() {
+            return Err(ConstraintError::Unsupported("nothing satisfies it".into()));
+        }
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHE_MAX {
             cache.remove(0);
