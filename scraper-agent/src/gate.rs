@@ -78,9 +78,14 @@ static APPLY: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"(?i)\b(apply (now|for this|here|online|today)?|jetzt bewerben|bewerben|відгукнутися|откликнуться|postuler|aplicar|candidat|candidature|solicitar|ansøg|solliciteer|応募)\b",
     )
 });
+static POSTED: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    regex(
+        r"(?i)^\W*(date )?(posted|published|online since|veröffentlicht|eingestellt|опубліковано|опубликован\p{L}*|вакансі\p{L}* від|publié|publicado|pubblicato|geplaatst)\b|\b\d+\+? (day|week|month|hour)s? ago\b",
+    )
+});
 static JOBS_WORD: LazyLock<Option<Regex>> = LazyLock::new(|| {
     regex(
-        r"(?i)\b(careers?|jobs?|openings?|vacanc(y|ies)|open (roles|positions)|join (us|our team)|karriere|stellen\w*|offene|arbeiten bei|ваканс\p{L}+|робота|работа|emplois?|recrutement|carrières?|empleo|vagas?|lavora|job|stillinger|vacatures)\b|採用|求人|דרושים|משרות",
+        r"(?i)\b(careers?|jobs?|job ?search|internships|ausschreibung\w*|openings?|vacanc(y|ies)|open (roles|positions)|join (us|our team)|karriere|stellen\w*|offene|arbeiten bei|ваканс\p{L}+|робота|работа|emplois?|recrutement|carrières?|empleo|vagas?|lavora|job|stillinger|vacatures)\b|採用|求人|דרושים|משרות",
     )
 });
 
@@ -112,10 +117,9 @@ pub fn judge_with(
     if structured.expired && structured.postings.is_empty() && structured.listing.is_empty() {
         return gate(PageKind::None, "expired: the page's state names no posting any more");
     }
-    let address = cleaned.meta.canonical.as_deref().unwrap_or(url.as_str());
-    let declared = structured.postings.len();
+    // Two readings of one posting are one posting.
+    let declared = distinct_titles(structured);
     let sections = POSTING_SECTIONS.as_ref().map_or(0, |p| p.find_iter(&cleaned.markdown).count());
-    let best = groups.iter().filter(|g| g.is_jobs()).map(|g| g.records.len()).max().unwrap_or(0);
     if declared == 1 && !structured.is_list && is_of_this_page(structured, cleaned) {
         if short && matches(&GONE, &cleaned.markdown) {
             return gate(PageKind::None, "expired: the page says that the job is gone");
@@ -126,6 +130,9 @@ pub fn judge_with(
         return gate(PageKind::Listing, "the page's state lists jobs");
     }
     if cleaned.visible_words < SHELL_WORDS && structured.listing.is_empty() {
+        if has_named_jobs(groups) {
+            return gate(PageKind::Listing, "a few records that link to jobs");
+        }
         let reason = if ats_links.is_empty() {
             "an empty shell: no text and no state to read"
         } else {
@@ -140,32 +147,108 @@ pub fn judge_with(
     if matches(&GONE, title) || (short && sections < 2 && matches(&GONE, &cleaned.markdown)) {
         return gate(PageKind::None, "expired: the page says that the job is gone");
     }
-    let posting_url = matches(&POSTING_URL, address);
-    let apply = matches(&APPLY, &document.text_of("body").unwrap_or_default());
-    let mut posting = sections.min(4) * 2;
-    posting += if posting_url { 3 } else { 0 };
-    posting += if apply { 1 } else { 0 };
-    posting += if cleaned.headings.len() == 1 { 1 } else { 0 };
-    let mut list = if best >= LISTING_RECORDS_MIN { 3 + best.min(12) / 3 } else { 0 };
-    list += if matches(&LISTING_URL, address) { 2 } else { 0 };
-    if best >= LISTING_RECORDS_MIN && list >= posting {
+    let signals = signals(url, document, cleaned, groups);
+    let (posting, list) = (signals.posting_score(), signals.list_score());
+    if signals.records >= LISTING_RECORDS_MIN && list >= posting {
         return gate(PageKind::Listing, "repeated records that link to jobs");
     }
-    if short && best < LISTING_RECORDS_MIN && matches(&EMPTY_SEARCH, &cleaned.markdown) {
+    if short && signals.records < LISTING_RECORDS_MIN && matches(&EMPTY_SEARCH, &cleaned.markdown) {
         return gate(PageKind::None, "an empty search");
     }
-    if posting >= 5 {
-        return gate(PageKind::Posting, "one heading with the sections of a posting");
+    if posting >= POSTING_SCORE_MIN && (signals.job_title || signals.posting_url || signals.headings == 1) {
+        return gate(PageKind::Posting, "one heading with the marks of a posting");
     }
-    if best >= 1 && matches(&JOBS_WORD, title) {
+    if signals.records >= 1 && has_named_jobs(groups) {
         return gate(PageKind::Listing, "a few records that link to jobs");
     }
-    if !ats_links.is_empty() || matches(&JOBS_WORD, title) || matches(&JOBS_WORD, &cleaned.headings.join(" "))
-    {
+    if !ats_links.is_empty() || signals.is_about_jobs {
         return gate(PageKind::Hub, "about jobs, but holds none itself");
     }
     gate(PageKind::None, "not about jobs")
 }
+
+/// Score from which a page is taken for a posting.
+const POSTING_SCORE_MIN: i32 = 6;
+
+/// What speaks for a posting and for a listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// Headings that postings have.
+    pub sections: usize,
+    /// The address names one job.
+    pub posting_url: bool,
+    /// The address names a list.
+    pub listing_url: bool,
+    /// A link or button to apply.
+    pub apply: bool,
+    /// First-level headings.
+    pub headings: usize,
+    /// A short line that states pay.
+    pub pay: bool,
+    /// A short line that states the kind of contract.
+    pub contract: bool,
+    /// A short line that states when it was posted.
+    pub dated: bool,
+    /// Records of the largest group of jobs.
+    pub records: usize,
+    /// Title or heading speak of jobs in general.
+    pub is_about_jobs: bool,
+    /// The first heading or the title reads like a job's.
+    pub job_title: bool,
+}
+
+impl Signals {
+    fn posting_score(&self) -> i32 {
+        let one = |is: bool, points| if is { points } else { 0 };
+        self.sections.min(3) as i32
+            + one(self.posting_url, 3)
+            + one(self.apply, 2)
+            + one(self.headings == 1, 1)
+            + one(self.pay, 2)
+            + one(self.contract, 2)
+            + one(self.dated, 1)
+            + one(self.job_title, 3)
+            - one(self.listing_url, 3)
+            - one(self.headings > MANY_HEADINGS, 3)
+            - one(self.is_about_jobs && !self.job_title, 3)
+    }
+
+    fn list_score(&self) -> i32 {
+        let records =
+            if self.records >= LISTING_RECORDS_MIN { 3 + self.records.min(24) as i32 / 3 } else { 0 };
+        records + if self.listing_url { 2 } else { 0 } + if self.is_about_jobs { 3 } else { 0 }
+    }
+}
+
+/// More first-level headings than a page about one thing has.
+const MANY_HEADINGS: usize = 4;
+/// Lines longer than this are prose, not a statement of one fact.
+const FACT_CHARS_MAX: usize = 140;
+
+/// Reads the signals off a page.
+pub fn signals(url: &Url, document: &Document, cleaned: &Cleaned, groups: &[RecordGroup]) -> Signals {
+    let address = cleaned.meta.canonical.as_deref().unwrap_or(url.as_str());
+    let title = cleaned.meta.title.as_deref().unwrap_or("");
+    let facts = || cleaned.markdown.lines().filter(|line| line.chars().count() <= FACT_CHARS_MAX);
+    let heading = cleaned.headings.first().map_or("", String::as_str);
+    let heads = cleaned.headings.join(" ");
+    Signals {
+        sections: POSTING_SECTIONS.as_ref().map_or(0, |p| p.find_iter(&cleaned.markdown).count()),
+        posting_url: matches(&POSTING_URL, address),
+        listing_url: matches(&LISTING_URL, address),
+        apply: matches(&APPLY, &document.text_of("body").unwrap_or_default()),
+        headings: cleaned.headings.len(),
+        pay: facts().any(|line| crate::normalize::salary(line).is_some()),
+        contract: facts().any(|line| crate::normalize::employment(line).is_some()),
+        dated: facts().any(|line| matches(&POSTED, line)),
+        records: groups.iter().filter(|g| g.is_jobs()).map(|g| g.records.len()).max().unwrap_or(0),
+        is_about_jobs: matches(&JOBS_WORD, title) || matches(&JOBS_WORD, &heads),
+        job_title: names_a_job(if heading.is_empty() { title } else { heading }),
+    }
+}
+
+/// A declared description of this length is a posting's own.
+const FULL_DESCRIPTION_BYTES: usize = 300;
 
 /// A declared posting can be a decoy: its title must stand on the page, or the page must be a shell.
 fn is_of_this_page(structured: &Structured, cleaned: &Cleaned) -> bool {
@@ -177,12 +260,39 @@ fn is_of_this_page(structured: &Structured, cleaned: &Cleaned) -> bool {
         return false;
     }
     let folded = fold(title);
+    // A page that names the job nowhere in its head still is about it, if it says so in the text and at length.
+    let is_full = declared.posting.description.as_deref().is_some_and(|d| d.len() >= FULL_DESCRIPTION_BYTES);
+    let about_jobs = matches(&JOBS_WORD, cleaned.meta.title.as_deref().unwrap_or(""));
+    if is_full && !about_jobs && !folded.is_empty() && fold(&cleaned.markdown).contains(&folded) {
+        return true;
+    }
     let heads = cleaned.headings.iter().chain(&cleaned.meta.title).chain(&cleaned.meta.og_title);
     cleaned.visible_words < SHELL_WORDS * 4
         || heads.into_iter().any(|h| {
             let h = fold(h);
             h.contains(&folded) || (h.len() > 8 && folded.contains(&h))
         })
+}
+
+/// The name of one job, not of a list of them.
+fn names_a_job(text: &str) -> bool {
+    listing::is_job_title(text) && !matches(&JOBS_WORD, text)
+}
+
+/// Among few records, "All openings" is no job: some linked text must read like one.
+fn has_named_jobs(groups: &[RecordGroup]) -> bool {
+    let fields = groups
+        .iter()
+        .filter(|group| group.is_jobs())
+        .flat_map(|group| &group.records)
+        .flat_map(|r| &r.fields);
+    fields.filter(|field| field.link.is_some() || field.heading).any(|field| names_a_job(&field.text))
+}
+
+fn distinct_titles(structured: &Structured) -> usize {
+    let titles =
+        structured.postings.iter().map(|declared| fold(declared.posting.title.as_deref().unwrap_or("")));
+    titles.collect::<std::collections::HashSet<_>>().len()
 }
 
 /// Letters and digits only, lower case, for comparing titles.

@@ -8,7 +8,7 @@ mod label;
 mod records;
 
 pub use label::{Labelling, apply, label};
-pub use records::records;
+pub use records::{is_job_title, records};
 
 /// Text at one path of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]

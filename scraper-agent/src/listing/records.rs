@@ -37,6 +37,11 @@ fn matches(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {
     pattern.as_ref().is_some_and(|p| p.is_match(text))
 }
 
+/// Whether a text reads like the name of a job.
+pub fn is_job_title(text: &str) -> bool {
+    text.chars().count() <= 160 && matches(&JOB_TITLE, text)
+}
+
 /// Groups of repeated records, best first.
 pub fn records(document: &Document) -> Vec<RecordGroup> {
     let shapes = shapes(document);
