@@ -30,7 +30,9 @@ impl Document {
         let truncated = end < html.len();
         let parsed = Html::parse_document(&html[..end]);
         let declared = first_attr(&parsed, "base[href]", "href").and_then(|href| base.join(&href).ok());
-        Self { html: parsed, base: declared.unwrap_or_else(|| base.clone()), truncated }
+        let origin = || (base.scheme() == "file").then(|| origin(&parsed)).flatten();
+        let base = declared.filter(is_web).or_else(origin).unwrap_or_else(|| base.clone());
+        Self { html: parsed, base, truncated }
     }
 
     /// An attribute of the first element that a selector matches.
@@ -55,9 +57,30 @@ impl Document {
 
     /// A link's absolute address, where it is one of the web.
     pub fn resolve(&self, href: &str) -> Option<Url> {
-        let url = self.base.join(href.trim()).ok()?;
-        matches!(url.scheme(), "http" | "https").then_some(url)
+        self.base.join(href.trim()).ok().filter(is_web)
     }
+
+    /// A link's absolute address; on a saved page that does not say where it was, the reference as it is written.
+    pub fn reference(&self, href: &str) -> Option<String> {
+        let href = href.trim();
+        if let Some(url) = self.resolve(href) {
+            return Some(url.into());
+        }
+        let is_relative = matches!(Url::parse(href), Err(url::ParseError::RelativeUrlWithoutBase));
+        let is_usable = !href.is_empty() && !href.starts_with('#') && is_relative;
+        (is_usable && self.base.scheme() == "file").then(|| href.to_owned())
+    }
+}
+
+fn is_web(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+}
+
+/// Where a saved page was, by its own words.
+fn origin(html: &Html) -> Option<Url> {
+    let said = [("link[rel=canonical]", "href"), ("meta[property='og:url']", "content")];
+    let urls = said.iter().filter_map(|(selector, attribute)| first_attr(html, selector, attribute));
+    urls.filter_map(|text| Url::parse(&text).ok()).find(is_web)
 }
 
 fn first_attr(html: &Html, selector: &str, attribute: &str) -> Option<String> {

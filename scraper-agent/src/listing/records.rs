@@ -7,6 +7,7 @@ use ego_tree::iter::Edge;
 use ego_tree::{NodeId, NodeRef};
 use regex::Regex;
 use scraper::Node;
+use scraper::node::Element;
 
 use super::{Field, Record, RecordGroup};
 use crate::document::{Document, collapse, is_inline, is_invisible};
@@ -194,13 +195,12 @@ fn read(root: NodeRef<'_, Node>, document: &Document) -> Option<Record> {
                         hidden += 1;
                         continue;
                     }
-                    let styled = e.name() == "span" && e.attr("class").is_some();
-                    if !is_inline(e.name()) || e.name() == "a" || e.name() == "time" || styled {
+                    if is_field(e) {
                         flush(&mut current, &mut fields, &path, &link, headings);
                     }
                     path.push(format!("{}.{}", e.name(), class(e.attr("class"))));
                     if e.name() == "a" {
-                        let href = e.attr("href").and_then(|h| document.resolve(h)).map(String::from);
+                        let href = e.attr("href").and_then(|h| document.reference(h));
                         link.push((node.id(), href.unwrap_or_default()));
                     }
                     if matches!(e.name(), "h1" | "h2" | "h3" | "h4" | "h5" | "h6") {
@@ -215,8 +215,7 @@ fn read(root: NodeRef<'_, Node>, document: &Document) -> Option<Record> {
                     hidden -= 1;
                     continue;
                 }
-                let styled = e.name() == "span" && e.attr("class").is_some();
-                if !is_inline(e.name()) || e.name() == "a" || e.name() == "time" || styled {
+                if is_field(e) {
                     flush(&mut current, &mut fields, &path, &link, headings);
                 }
                 path.pop();
@@ -232,6 +231,12 @@ fn read(root: NodeRef<'_, Node>, document: &Document) -> Option<Record> {
     let chars: usize = fields.iter().map(|f| f.text.chars().count()).sum();
     let linked = fields.iter().any(|f| f.link.as_ref().is_some_and(|l| !l.is_empty()));
     (linked && chars > 3 && chars <= RECORD_CHARS_MAX).then_some(Record { fields })
+}
+
+/// Elements whose text stands for itself.
+fn is_field(element: &Element) -> bool {
+    let styled = element.name() == "span" && element.attr("class").is_some();
+    !is_inline(element.name()) || matches!(element.name(), "a" | "time" | "br") || styled
 }
 
 /// Links that lead to jobs, titles that sound like jobs, places beside them; chrome counts against.
