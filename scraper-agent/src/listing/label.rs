@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use chrono::NaiveDate;
 use regex::Regex;
 
-use super::{Field, RecordGroup};
+use super::{Field, RecordGroup, is_job_title};
 use crate::normalize;
 use crate::posting::Posting;
 
@@ -55,6 +55,7 @@ pub fn label(group: &RecordGroup) -> Option<Labelling> {
         let mut score = 0.0;
         score += 3.0 * share(fields, &|f| f.heading);
         score += 2.0 * share(fields, &|f| f.link.as_ref().is_some_and(|l| !l.is_empty()));
+        score += 2.0 * share(fields, &|f| is_job_title(&f.text));
         score += 2.0 * (distinct.len() as f32 / fields.len() as f32);
         score += 2.0 * (fields.len() as f32 / n as f32).min(1.0);
         score += share(fields, &|f| (6..=120).contains(&f.text.chars().count()));
@@ -62,8 +63,9 @@ pub fn label(group: &RecordGroup) -> Option<Labelling> {
         score -= 3.0 * share(fields, &|f| f.text.len() < 40 && matches(&DATE_LIKE, &f.text));
         score -= 1.5 * share(fields, &|f| matches(&PLACE_LIKE, &f.text));
         score -= 0.3 * order(path).min(8) as f32;
-        score -= if path.contains("company") { 4.0 } else { 0.0 };
+        score -= if path.contains("company") || path.contains("subtitle") { 4.0 } else { 0.0 };
         score += if path.contains("title") { 2.0 } else { 0.0 };
+        score -= 3.0 * share(fields, &|f| f.link.as_ref().is_some_and(|l| l.contains("/company/")));
         score
     };
     let ranked = by_path.iter().map(|(path, fields)| (*path, title_score(path, fields)));

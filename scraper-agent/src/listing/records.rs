@@ -138,14 +138,18 @@ fn trail(node: NodeRef<'_, Node>) -> String {
     names.map(|e| format!("{}.{}/", e.name(), class(e.attr("class")))).collect()
 }
 
-/// The node's name, class and its children's names.
+/// The node's name and class; without a class its children's names, for badges and notes vary from record to record.
 fn signature(node: NodeRef<'_, Node>) -> String {
     let Some(element) = node.value().as_element() else { return String::new() };
+    let class = class(element.attr("class"));
+    if !class.is_empty() {
+        return format!("{}.{class}", element.name());
+    }
     let mut children: Vec<&str> =
         node.children().filter_map(|c| c.value().as_element()).map(|e| e.name()).collect();
     children.dedup();
     children.truncate(3);
-    format!("{}.{}>{}", element.name(), class(element.attr("class")), children.join(","))
+    format!("{}>{}", element.name(), children.join(","))
 }
 
 /// The first class without digits: states ("active"), odd and even and generated suffixes vary.
@@ -192,6 +196,8 @@ fn read(root: NodeRef<'_, Node>, document: &Document) -> Option<Record> {
                 }
                 Node::Element(e) => {
                     if hidden > 0 || is_invisible(e.name()) || e.name() == "button" {
+                        // What stands on either side of an icon is not one text.
+                        flush(&mut current, &mut fields, &path, &link, headings);
                         hidden += 1;
                         continue;
                     }
