@@ -55,7 +55,7 @@ static GONE: LazyLock<Option<Regex>> = LazyLock::new(|| {
 });
 static EMPTY_SEARCH: LazyLock<Option<Regex>> = LazyLock::new(|| {
     regex(
-        r"(?i)\b(no|0) (jobs?|results?|vacanc(y|ies)|positions?|openings?) (were )?(found|match|available)|did not match any|keine (stellen|treffer|ergebnisse|jobs) (gefunden|verfügbar)|нічого не знайдено|не знайдено|ничего не найдено|aucun résultat|no se encontraron|nenhum resultado|nessun risultato",
+        r"(?i)\b(no|0) (jobs?|results?|vacanc(y|ies)|positions?|openings?) (were )?(found|match|available)|did not match any|keine (stellen|treffer|ergebnisse|jobs) (gefunden|verfügbar)|нічого не знайдено|не знайдено|за вашим запитом.{0,120}немає|по вашему запросу.{0,120}(нет|не найден)|(your|this) search (returned|has|had|matched) no|no(thing|ne)? (jobs? )?match(es|ed|ing)? your|zu (ihrer|deiner) suche.{0,60}(keine|nichts)|ничего не найдено|aucun résultat|no se encontraron|nenhum resultado|nessun risultato",
     )
 });
 static POSTING_SECTIONS: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -85,7 +85,7 @@ static POSTED: LazyLock<Option<Regex>> = LazyLock::new(|| {
 });
 static JOBS_WORD: LazyLock<Option<Regex>> = LazyLock::new(|| {
     regex(
-        r"(?i)\b(careers?|jobs?|job ?search|internships|ausschreibung\w*|openings?|vacanc(y|ies)|open (roles|positions)|join (us|our team)|karriere|stellen\w*|offene|arbeiten bei|ваканс\p{L}+|робота|работа|emplois?|recrutement|carrières?|empleo|vagas?|lavora|job|stillinger|vacatures)\b|採用|求人|דרושים|משרות",
+        r"(?i)\b(careers?|jobs?|job ?search|internships|professuren|ausschreibung\w*|openings?|vacanc(y|ies)|open (roles|positions)|join (us|our team)|karriere|stellen\w*|offene|arbeiten bei|ваканс\p{L}+|робота|работа|emplois?|recrutement|carrières?|empleo|vagas?|lavora|job|stillinger|vacatures)\b|採用|求人|דרושים|משרות",
     )
 });
 
@@ -264,6 +264,11 @@ fn is_of_this_page(structured: &Structured, cleaned: &Cleaned) -> bool {
     let is_full = declared.posting.description.as_deref().is_some_and(|d| d.len() >= FULL_DESCRIPTION_BYTES);
     let about_jobs = matches(&JOBS_WORD, cleaned.meta.title.as_deref().unwrap_or(""));
     if is_full && !about_jobs && !folded.is_empty() && fold(&cleaned.markdown).contains(&folded) {
+        return true;
+    }
+    // Some sites head a posting by a lower heading.
+    let heads_a_part = |line: &str| line.starts_with('#') && fold(line) == folded;
+    if names_a_job(title) && !about_jobs && cleaned.markdown.lines().any(heads_a_part) {
         return true;
     }
     let heads = cleaned.headings.iter().chain(&cleaned.meta.title).chain(&cleaned.meta.og_title);
