@@ -190,7 +190,7 @@ mod tests {
             link("https://www.acme.example/jobs/brochure.pdf", "Jobs"),
             next,
         ];
-        let config = ScrapingConfig { follow_ats: false, ..ScrapingConfig::default() };
+        let config = ScrapingConfig { follow_ats: false, depth_max: 1, ..ScrapingConfig::default() };
         let found = next_links(from, &links, std::slice::from_ref(&record), &[], &config);
         assert_eq!(
             names(&found),

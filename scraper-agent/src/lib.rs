@@ -14,6 +14,7 @@ pub mod error;
 pub mod eval;
 pub mod extract;
 pub mod extracted;
+pub mod facts;
 pub mod fetch;
 pub mod frontier;
 pub mod gate;

@@ -1,5 +1,6 @@
 //! Declared and extracted values as one posting: what the page declares wins, unless its text says otherwise.
 
+use crate::facts::is_board;
 use crate::gate::fold;
 use crate::normalize;
 use crate::posting::{Evidence, EvidenceSource, Posting};
@@ -122,7 +123,8 @@ pub fn merge(
         fill(&mut posting, &verified.posting, false);
     }
     if posting.company.is_none()
-        && let Some(site) = page.cleaned.meta.site_name.clone().filter(|s| s.chars().count() < 60)
+        && let Some(site) =
+            page.cleaned.meta.site_name.clone().filter(|s| s.chars().count() < 60 && !is_board(s))
         && declared.is_none()
         && page.text.find(&site).is_some()
     {

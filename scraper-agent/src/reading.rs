@@ -11,6 +11,7 @@ use url::Url;
 use crate::clean::{self, Cleaned};
 use crate::document::{Document, collapse, visible_text};
 use crate::extracted::ExtractedFields;
+use crate::facts;
 use crate::fetch::FetchedPage;
 use crate::frontier::Link;
 use crate::gate::{self, Gate};
@@ -194,8 +195,11 @@ impl Reading {
             let postings = group.and_then(|group| Some(self.label_all(group, &listing::label(group)?)));
             return (postings.unwrap_or_default(), warnings);
         }
-        let posting =
-            self.combined.as_ref().map(|declared| self.with_url(merge::merge(Some(declared), None, &view)));
+        let posting = self.combined.as_ref().map(|declared| {
+            let mut posting = merge::merge(Some(declared), None, &view);
+            facts::fill(&mut posting, &view);
+            self.with_url(posting)
+        });
         (posting.into_iter().collect(), warnings)
     }
 
@@ -227,7 +231,12 @@ impl Reading {
             .map_err(|error| format!("the answer is not the asked object: {error}"))?;
         let view = self.view();
         let verified = verify(&raw, &view);
-        let posting = self.with_url(merge::merge(self.combined.as_ref(), Some(&verified), &view));
+        let mut posting = merge::merge(self.combined.as_ref(), Some(&verified), &view);
+        facts::fill(&mut posting, &view);
+        if self.combined.is_none() {
+            facts::settle_title(&mut posting, &view);
+        }
+        let posting = self.with_url(posting);
         let mut problems = Vec::new();
         let mut notes = self.warnings();
         for problem in &verified.problems {
@@ -312,7 +321,6 @@ fn is_still_missing(problem: &Problem, posting: &Posting) -> bool {
         "title" => posting.title.is_none(),
         "company" => posting.company.is_none(),
         "locations" => posting.locations.is_empty(),
-        "salary" => posting.salary.is_none(),
         _ => false,
     }
 }

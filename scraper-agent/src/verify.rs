@@ -5,8 +5,9 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::clean::Cleaned;
 use crate::extracted::ExtractedFields;
+use crate::facts;
 use crate::normalize;
-use crate::posting::{Evidence, EvidenceSource, Posting, Workplace};
+use crate::posting::{Evidence, EvidenceSource, Posting, Salary, Workplace};
 
 /// Why a value was dropped; goes into the prompt of the second try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +176,11 @@ pub fn verify(raw: &ExtractedFields, page: &PageView<'_>) -> Verified {
     out.posting.company = grounded(&mut out, "company", &raw.company);
     out.posting.seniority = grounded(&mut out, "seniority", &raw.seniority);
     for place in &raw.locations {
+        if is_amount(page, place) {
+            let why = "stands only where the page speaks of pay";
+            out.problems.push(Problem { field: "locations", value: place.clone(), why });
+            continue;
+        }
         if let Some(place) = grounded(&mut out, "locations", &Some(place.clone()))
             && !out.posting.locations.contains(&place)
         {
@@ -189,19 +195,8 @@ pub fn verify(raw: &ExtractedFields, page: &PageView<'_>) -> Verified {
         }
     }
     if let Some(text) = grounded(&mut out, "salary", &raw.salary) {
-        // The words around it hold currency and period where the model copied only the figure.
-        let wider = widen(page, &out.posting.evidence, "salary");
-        let alone = normalize::salary(&text);
-        let whole = wider.as_deref().and_then(normalize::salary);
-        let read = match (alone, whole) {
-            (Some(a), Some(w)) if a.period.is_none() || a.currency.is_none() => {
-                let same = a.min == w.min && a.max == w.max;
-                Some(if same { w } else { a })
-            }
-            (Some(a), _) => Some(a),
-            (None, w) => w,
-        };
-        match read {
+        let read = read_salary(&text, page, out.posting.evidence.get("salary"));
+        match read.filter(facts::is_pay) {
             Some(mut salary) => {
                 salary.text = Some(text);
                 out.posting.salary = Some(salary);
@@ -263,7 +258,11 @@ fn closed_words(raw: &ExtractedFields, page: &PageView<'_>, out: &mut Verified) 
         }
     }
     if let Some(value) = raw.workplace.as_deref().filter(|v| !is_nothing(v)) {
-        let wanted = normalize::workplace(&value.replace('_', "-"));
+        let said = normalize::workplace(&value.replace('_', "-"));
+        // Who offers both says "remote" too; the page's own "hybrid" is the exacter word.
+        let is_hybrid = said == Some(Workplace::Remote)
+            && find_line(page, |line| normalize::workplace(line) == Some(Workplace::Hybrid)).is_some();
+        let wanted = if is_hybrid { Some(Workplace::Hybrid) } else { said };
         let line = find_line(page, |line| normalize::workplace(line) == wanted);
         match (wanted, line) {
             (Some(kind), Some(evidence)) => {
@@ -308,18 +307,55 @@ fn find_line(page: &PageView<'_>, test: impl Fn(&str) -> bool) -> Option<Evidenc
     })
 }
 
-/// The line of the markdown around a proven value.
-fn widen(
-    page: &PageView<'_>,
-    evidence: &std::collections::BTreeMap<String, Vec<Evidence>>,
-    field: &str,
-) -> Option<String> {
-    let found = evidence.get(field)?.last()?;
-    let (start, end) = (found.start?, found.end?);
-    let text = &page.cleaned.markdown;
-    let from = text[..start].rfind('\n').map_or(0, |at| at + 1);
-    let to = text[end..].find('\n').map_or(text.len(), |at| end + at);
-    Some(text[from..to].chars().take(300).collect())
+/// The pay that a copied text states. The words beside it on its line ("up to", "per month") and, where it lacks
+/// them, the whole line hold what the model left out, as long as the amounts are the same.
+fn read_salary(text: &str, page: &PageView<'_>, evidence: Option<&Vec<Evidence>>) -> Option<Salary> {
+    let alone = normalize::salary(text);
+    let found = evidence.and_then(|all| all.last());
+    let Some((start, end)) = found.and_then(|found| found.start.zip(found.end)) else { return alone };
+    let markdown = &page.cleaned.markdown;
+    let from = markdown[..start].rfind('\n').map_or(0, |at| at + 1);
+    let to = markdown[end..].find('\n').map_or(markdown.len(), |at| end + at);
+    let before: String = last_chars(&markdown[from..start], BESIDE_CHARS).to_owned();
+    let after: String = markdown[end..to].chars().take(BESIDE_CHARS).collect();
+    let line: String = markdown[from..to].chars().take(LINE_CHARS).collect();
+    let wider = [format!("{before}{text}{after}"), format!("{before}{text}"), format!("{text}{after}"), line];
+    let Some(alone) = alone else { return wider.iter().find_map(|text| normalize::salary(text)) };
+    let amount = |salary: &Salary| salary.max.or(salary.min);
+    let same = wider.iter().filter_map(|text| normalize::salary(text)).filter(|w| {
+        let bounds = [w.min, w.max].into_iter().flatten().all(|n| [alone.min, alone.max].contains(&Some(n)));
+        bounds && amount(w) == amount(&alone)
+    });
+    // The reading that says most: currency and period first, then a bound that is only an upper or a lower one.
+    let says = |s: &Salary| {
+        let known = usize::from(s.currency.is_some()) + usize::from(s.period.is_some());
+        (known, usize::from(s.min.is_none() || s.max.is_none()))
+    };
+    std::iter::once(alone.clone())
+        .chain(same)
+        .reduce(|best, next| if says(&next) > says(&best) { next } else { best })
+}
+
+/// Whether a value stands in a line that states pay.
+fn is_amount(page: &PageView<'_>, value: &str) -> bool {
+    let Some((start, end)) = page.text.find(value) else { return false };
+    let markdown = &page.cleaned.markdown;
+    let from = markdown[..start].rfind('\n').map_or(0, |at| at + 1);
+    let to = markdown[end..].find('\n').map_or(markdown.len(), |at| end + at);
+    let line = &markdown[from..to];
+    line.chars().count() <= BESIDE_CHARS * 3
+        && normalize::names_currency(line)
+        && normalize::salary(line).is_some()
+}
+
+/// Characters beside a copied salary that may belong to it.
+const BESIDE_CHARS: usize = 28;
+/// Characters of a line that is read for pay.
+const LINE_CHARS: usize = 300;
+
+fn last_chars(text: &str, count: usize) -> &str {
+    let start = text.char_indices().rev().nth(count.saturating_sub(1)).map_or(0, |(at, _)| at);
+    &text[start..]
 }
 
 /// What models write where they should write null.

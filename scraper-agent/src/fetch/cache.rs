@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,9 @@ pub struct PageCache {
     bytes: Mutex<u64>,
 }
 
+/// How often and how long to wait for the folder's lock before the cache is given up.
+const LOCK_TRIES: u32 = 10;
+const LOCK_WAIT: Duration = Duration::from_millis(50);
 /// Bytes of the head's length before the head.
 const LENGTH: usize = 4;
 
@@ -52,7 +56,18 @@ impl PageCache {
     /// Opens or makes the cache in `folder`.
     pub fn open(folder: &Path, bytes_max: u64) -> Result<Self, AgentError> {
         // Well below the sled default of 1 GiB: the bodies are large and each is read once.
-        let db = sled::Config::new().path(folder).cache_capacity(16 << 20).open()?;
+        let config = sled::Config::new().path(folder).cache_capacity(16 << 20);
+        let mut tries = 0;
+        let db = loop {
+            match config.open() {
+                // The lock of a cache that was just closed is let go by a thread of its own.
+                Err(sled::Error::Io(_)) if tries < LOCK_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_WAIT);
+                }
+                opened => break opened?,
+            }
+        };
         let (pages, order) = (db.open_tree("pages")?, db.open_tree("order")?);
         let mut bytes = 0;
         for entry in pages.iter().values() {

@@ -146,6 +146,12 @@ pub fn salary(text: &str) -> Option<Salary> {
     plausible_salary(salary)
 }
 
+/// Whether a text names a currency.
+pub fn names_currency(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    CURRENCIES.iter().any(|(symbol, _)| has_currency(&lower, symbol))
+}
+
 /// A code stands alone; a symbol may stand anywhere.
 fn has_currency(text: &str, symbol: &str) -> bool {
     if !symbol.chars().all(|c| c.is_ascii_alphabetic()) {

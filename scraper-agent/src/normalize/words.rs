@@ -7,7 +7,9 @@ const EMPLOYMENT: [(EmploymentType, &[&str]); 5] = [
     (
         EmploymentType::Internship,
         &[
-            "intern",
+            "intern ",
+            "interns ",
+            "internship",
             "praktik",
             "trainee",
             "werkstudent",
@@ -22,7 +24,8 @@ const EMPLOYMENT: [(EmploymentType, &[&str]); 5] = [
             "インターン",
             "co-op",
             "apprentice",
-            "ausbildung",
+            "ausbildung zu",
+            "ausbildungsplatz",
             "alternance",
         ],
     ),
@@ -75,7 +78,7 @@ const EMPLOYMENT: [(EmploymentType, &[&str]); 5] = [
             "正職員",
             "משרה מלאה",
             "regular employee",
-            "cdi",
+            "cdi ",
         ],
     ),
     (
@@ -86,7 +89,7 @@ const EMPLOYMENT: [(EmploymentType, &[&str]); 5] = [
             "fixed term",
             "fixed-term",
             "befristet",
-            "cdd",
+            "cdd ",
             "seasonal",
             "tidsbegrænset",
             "temporär",
@@ -119,14 +122,22 @@ const EMPLOYMENT: [(EmploymentType, &[&str]); 5] = [
 /// The employment type that a text names; `None` where it names none. A text that names full and part time is
 /// read as full time, the commoner offer.
 pub fn employment(text: &str) -> Option<EmploymentType> {
-    let text = format!("{} ", text.to_lowercase());
-    let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
+    let letters = |c: char| if c.is_alphanumeric() || "-_".contains(c) { c } else { ' ' };
+    let text = format!("{} ", text.to_lowercase().chars().map(letters).collect::<String>());
+    let has = |words: &[&str]| words.iter().any(|w| begins_a_word(&text, w));
     let found: Vec<EmploymentType> =
         EMPLOYMENT.iter().filter(|(_, words)| has(words)).map(|(t, _)| *t).collect();
     if found.contains(&EmploymentType::FullTime) && !found.contains(&EmploymentType::Internship) {
         return Some(EmploymentType::FullTime);
     }
     found.first().copied()
+}
+
+/// Whether `word` stands in the text where a word begins; scripts without spaces have no such places.
+fn begins_a_word(text: &str, word: &str) -> bool {
+    let spaced = word.chars().next().is_some_and(|c| (c as u32) < 0x590);
+    text.match_indices(word)
+        .any(|(at, _)| !spaced || !text[..at].chars().next_back().is_some_and(char::is_alphanumeric))
 }
 
 /// The workplace that a text names.
