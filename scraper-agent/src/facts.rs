@@ -101,7 +101,7 @@ static TERM: LazyLock<Option<Regex>> = LazyLock::new(|| {
 /// Words beside which an amount of money is pay.
 static PAY_WORD: LazyLock<Option<Regex>> = LazyLock::new(|| {
     regex(
-        r"(?i)\b(salar(y|ies)|pay (range|rate|scale)|base pay|hourly (rate|pay)|wages?|stipend|compensation range|gehalt\p{L}*|vergütung|entgelt|bezahlung|salaire|rémunération|salario|retribución|subsídio|bolsa|remuneração|salário|stipendio|løn|salaris|зарплат\p{L}*|оклад|заробітн\p{L}*|заработн\p{L}*|доход)\b|月給|年収|年俸|時給|給与|שכר",
+        r"(?i)\b(salar(y|ies)|pay (range|rate|scale)|base pay|hourly (rate|pay)|wages?|stipend|compensation range|\p{L}*gehalt\p{L}*|vergütung|entgelt|bezahlung|salaire|rémunération|salario|retribución|subsídio|bolsa|remuneração|salário|stipendio|løn|salaris|зарплат\p{L}*|оклад|заробітн\p{L}*|заработн\p{L}*|доход)\b|月給|年収|年俸|時給|給与|שכר",
     )
 });
 /// Boards show other people's jobs: their own name is no employer.
@@ -339,11 +339,24 @@ fn in_prose(posting: &mut Posting, lines: &[Line<'_>]) {
         let title = posting.evidence.get("title").cloned().unwrap_or_default();
         posting.evidence.insert("employment_type".to_owned(), title);
     }
-    let pay =
-        lines.iter().filter(|line| line.text.chars().count() <= PAY_CHARS && matches(&PAY_WORD, line.text));
-    for line in pay.filter(|line| normalize::names_currency(line.text)) {
+    for line in lines.iter().filter(|line| speaks_of_pay(line.text)) {
         salary(posting, Fact { text: line.text, start: line.start });
     }
+    // A shell's text is in what it declares.
+    let declared = posting.description.as_deref().filter(|_| posting.salary.is_none());
+    let pay = declared.and_then(|text| {
+        let lines = text.lines().filter(|line| speaks_of_pay(line));
+        lines.filter_map(normalize::salary).find(is_pay)
+    });
+    if let Some(pay) = pay {
+        posting.salary = Some(pay);
+        let whole = posting.evidence.get("description").cloned().unwrap_or_default();
+        posting.evidence.insert("salary".to_owned(), whole);
+    }
+}
+
+fn speaks_of_pay(line: &str) -> bool {
+    line.chars().count() <= PAY_CHARS && matches(&PAY_WORD, line) && normalize::names_currency(line)
 }
 
 fn employment(posting: &mut Posting, fact: Fact<'_>) {
@@ -439,4 +452,17 @@ fn in_head(title: &str, page: &PageView<'_>) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_compiles() {
+        for pattern in [&POSTED, &UNTIL, &LEGAL_FORM, &HIRING, &TERM, &PAY_WORD, &BOARDS] {
+            assert!(pattern.is_some());
+        }
+        assert_eq!(LABELS.len(), 7);
+    }
 }

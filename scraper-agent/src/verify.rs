@@ -126,9 +126,17 @@ impl<'a> PageView<'a> {
         }
     }
 
+    /// Byte span of the markdown where a value stands, without the white space and marks after it.
+    pub fn span(&self, value: &str) -> Option<(usize, usize)> {
+        let (start, end) = self.text.find(value)?;
+        let next = |c: char| c.is_whitespace() || matches!(c, '*' | '#');
+        let found = self.cleaned.markdown.get(start..end)?.trim_end_matches(next);
+        Some((start, if found.is_empty() { end } else { start + found.len() }))
+    }
+
     /// Where a value stands: in the text, else in the head.
     pub fn prove(&self, value: &str) -> Option<Evidence> {
-        if let Some((start, end)) = self.text.find(value) {
+        if let Some((start, end)) = self.span(value) {
             return Some(Evidence {
                 source: EvidenceSource::Text,
                 pointer: None,
@@ -336,9 +344,9 @@ fn read_salary(text: &str, page: &PageView<'_>, evidence: Option<&Vec<Evidence>>
         .reduce(|best, next| if says(&next) > says(&best) { next } else { best })
 }
 
-/// Whether a value stands in a line that states pay.
+/// Whether a value stands in a part of a line that states pay.
 fn is_amount(page: &PageView<'_>, value: &str) -> bool {
-    let Some((start, end)) = page.text.find(value) else { return false };
+    let Some((start, end)) = page.span(value) else { return false };
     let markdown = &page.cleaned.markdown;
     let from = markdown[..start].rfind('\n').map_or(0, |at| at + 1);
     let to = markdown[end..].find('\n').map_or(markdown.len(), |at| end + at);

@@ -193,11 +193,13 @@ fn config(folder: &std::path::Path) -> AgentConfig {
     config
 }
 
-async fn site() -> Seed {
+/// The start page, and two that it does not lead to: one about no jobs, one that robots.txt forbids.
+async fn site() -> [Seed; 3] {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let seed = Seed::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let address = listener.local_addr().unwrap();
     tokio::spawn(sample_site::serve(listener));
-    seed
+    ["", "about.html", "internal/handbook.html"]
+        .map(|path| Seed::parse(&format!("http://{address}/{path}")).unwrap())
 }
 
 fn page<'a>(reports: &'a [PageReport], path: &str) -> &'a PageReport {
@@ -212,12 +214,11 @@ async fn the_sample_site_is_read_as_its_truth_says() {
     let folder = tempfile::tempdir().unwrap();
     let chat = CheatSheet::new();
     let agent = Arc::new(Agent::new(config(folder.path()), models(chat.clone(), None)).unwrap());
-    let reports = agent.scrape(&[site().await], ScrapeOptions::default(), &Silent).await.unwrap();
+    let reports = agent.scrape(&site().await, ScrapeOptions::default(), &Silent).await.unwrap();
     let truth: Vec<Value> = serde_json::from_str(sample_site::TRUTH).unwrap();
     let mut wrong = Vec::new();
     for truth in &truth {
         let path = truth["path"].as_str().unwrap();
-        // Nobody links to the partner's board from the start page but as a hub; all else must have been found.
         let report = page(&reports, path);
         let kind = serde_json::to_value(report.page.kind).unwrap();
         let is_kind = match truth["kind"].as_str().unwrap() {
@@ -306,7 +307,7 @@ async fn a_dry_run_asks_no_model_and_says_where_pages_would_go() {
     let folder = tempfile::tempdir().unwrap();
     let chat = CheatSheet::new();
     let agent = Arc::new(Agent::new(config(folder.path()), models(chat.clone(), None)).unwrap());
-    let reports = agent.scrape(&[site().await], ScrapeOptions { dry_run: true }, &Silent).await.unwrap();
+    let reports = agent.scrape(&site().await, ScrapeOptions { dry_run: true }, &Silent).await.unwrap();
     assert_eq!(chat.asked.load(Ordering::Relaxed), 0);
     let plain = &page(&reports, "/jobs/plain.html").page;
     assert_eq!(plain.route, Route::Local);
@@ -328,13 +329,12 @@ impl Progress for StopAfter {
 #[tokio::test]
 async fn a_run_cut_off_anywhere_goes_on_and_nothing_is_lost_or_doubled() {
     let folder = tempfile::tempdir().unwrap();
-    let seed = site().await;
+    let seeds = site().await;
     let mut config = config(folder.path());
     config.storage.lease_seconds = 1;
     for stop_after in [1, 4, 9] {
         let agent = Arc::new(Agent::new(config.clone(), models(CheatSheet::new(), None)).unwrap());
         let stop = StopAfter(AtomicUsize::new(stop_after), tokio::sync::Notify::new());
-        let seeds = [seed.clone()];
         // Dropping the future mid-way leaves leases behind, as a kill does.
         tokio::select! {
             _ = agent.scrape(&seeds, ScrapeOptions::default(), &stop) => {}
@@ -342,7 +342,7 @@ async fn a_run_cut_off_anywhere_goes_on_and_nothing_is_lost_or_doubled() {
         }
     }
     let agent = Arc::new(Agent::new(config, models(CheatSheet::new(), None)).unwrap());
-    let reports = agent.scrape(&[seed], ScrapeOptions::default(), &Silent).await.unwrap();
+    let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
     let mut sources: Vec<&str> = reports.iter().map(|report| report.page.source.as_str()).collect();
     let count = sources.len();
     sources.sort_unstable();
@@ -370,7 +370,7 @@ async fn endpoint(answer: Value, seen: Arc<Mutex<Vec<Value>>>) -> Client {
 
 #[tokio::test]
 async fn two_local_failures_go_to_the_cloud_within_the_budget_and_not_past_it() {
-    let invented = json!({"title": "Chief Submarine Officer", "company": null, "locations": []});
+    let invented = json!({"title": "Chief Submarine Officer", "company": "Deep Sea Ltd", "locations": []});
     let right = json!({"title": "Mechanical Design Engineer", "company": "Saltmarsh Robotics", "locations": ["Aberwen, Wales"]});
     let (local_seen, cloud_seen) = (Arc::default(), Arc::<Mutex<Vec<Value>>>::default());
     let local = Arc::new(endpoint(invented, Arc::clone(&local_seen)).await);
@@ -411,7 +411,9 @@ async fn two_local_failures_go_to_the_cloud_within_the_budget_and_not_past_it() 
     assert_eq!(cloud_seen.lock().unwrap().len(), 1, "nothing was sent past the budget");
     assert!(reports[0].page.reason.contains("budget"), "{}", reports[0].page.reason);
     assert!(reports[0].attempts.iter().all(|attempt| matches!(attempt.result, AttemptResult::Refused(_))));
-    assert!(reports[0].page.postings.is_empty(), "what is not on the page is not kept");
+    let kept = &reports[0].page.postings[0];
+    assert_eq!(kept.title.as_deref(), Some("Mechanical Design Engineer"), "the page's own heading");
+    assert_ne!(kept.company.as_deref(), Some("Deep Sea Ltd"), "what is not on the page is not kept");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use regex::Regex;
 use crate::posting::{Salary, SalaryPeriod};
 
 /// Symbols and codes, the longer spelling first where one begins another.
-const CURRENCIES: [(&str, &str); 40] = [
+const CURRENCIES: [(&str, &str); 45] = [
     ("us$", "USD"),
     ("a$", "AUD"),
     ("au$", "AUD"),
@@ -32,6 +32,11 @@ const CURRENCIES: [(&str, &str); 40] = [
     ("₩", "KRW"),
     ("usd", "USD"),
     ("eur", "EUR"),
+    ("euro", "EUR"),
+    ("euros", "EUR"),
+    ("dollars", "USD"),
+    ("pounds", "GBP"),
+    ("kroner", "DKK"),
     ("gbp", "GBP"),
     ("chf", "CHF"),
     ("dkk", "DKK"),
@@ -54,7 +59,7 @@ const PERIODS: [(SalaryPeriod, &[&str]); 5] = [
     (
         SalaryPeriod::Hour,
         &[
-            "hour", "/hr", "/h", "hr", "stunde", "std", "heure", "hora", "час", "год.", "ora", "timen",
+            "hour", "/hr", "/h", "hr", "stunde", "std", "heure", "hora", "час", "/год", "ora", "timen",
             "uur", "時給", "שעה",
         ],
     ),
@@ -84,7 +89,7 @@ const PERIODS: [(SalaryPeriod, &[&str]); 5] = [
     (
         SalaryPeriod::Year,
         &[
-            "year", "annual", "annum", "p.a", "/yr", "yr", "jahr", "an ", "année", "año", "ano", "anno",
+            "year", "annual", "annum", "p.a", "/yr", "yr", "jahr", "an", "année", "año", "ano", "anno",
             "рік", "год", "årlig", "jaar", "年収", "年俸", "שנה",
         ],
     ),
@@ -96,8 +101,20 @@ static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
 
 /// The period that a word names ("HOUR", "per-year-salary", "1 YEAR", "monatlich").
 pub fn salary_period(text: &str) -> Option<SalaryPeriod> {
-    let text = format!("{} ", text.to_lowercase());
-    PERIODS.iter().find(|(_, words)| words.iter().any(|w| text.contains(w))).map(|(p, _)| *p)
+    let text = text.to_lowercase();
+    PERIODS.iter().find(|(_, words)| words.iter().any(|w| names_period(&text, w))).map(|(p, _)| *p)
+}
+
+/// Short words must stand alone ("hr" is in "Jahresgehalt"); long ones are often parts of compounds.
+fn names_period(text: &str, word: &str) -> bool {
+    let letters = word.chars().filter(|c| c.is_alphabetic()).count();
+    let is_short = letters <= 3 && word.chars().all(|c| (c as u32) < 0x590);
+    text.match_indices(word).any(|(at, found)| {
+        let before = text[..at].chars().next_back().is_some_and(char::is_alphabetic);
+        let after = text[at + found.len()..].chars().next().is_some_and(char::is_alphabetic);
+        let open = |c: Option<char>| c.is_some_and(char::is_alphabetic);
+        !is_short || !(before && open(word.chars().next()) || after && open(word.chars().next_back()))
+    })
 }
 
 /// Reads a stretch of text that is about pay; `None` where it holds no amount with a currency or period.
