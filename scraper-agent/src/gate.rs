@@ -133,6 +133,9 @@ pub fn judge_with(
         if has_named_jobs(groups) {
             return gate(PageKind::Listing, "a few records that link to jobs");
         }
+        if ats_links.is_empty() && (matches(&GONE, title) || matches(&GONE, &cleaned.markdown)) {
+            return gate(PageKind::None, "expired: the page says that the job is gone");
+        }
         let reason = if ats_links.is_empty() {
             "an empty shell: no text and no state to read"
         } else {
