@@ -198,6 +198,8 @@ pub struct Signals {
     pub is_about_jobs: bool,
     /// The first heading or the title reads like a job's.
     pub job_title: bool,
+    /// That heading is the page's title as well.
+    pub is_titled: bool,
 }
 
 impl Signals {
@@ -211,6 +213,7 @@ impl Signals {
             + one(self.contract, 2)
             + one(self.dated, 1)
             + one(self.job_title, 3)
+            + one(self.job_title && self.is_titled, 2)
             - one(self.listing_url, 3)
             - one(self.headings > MANY_HEADINGS, 3)
             - one(self.is_about_jobs && !self.job_title, 3)
@@ -247,6 +250,10 @@ pub fn signals(url: &Url, document: &Document, cleaned: &Cleaned, groups: &[Reco
         records: groups.iter().filter(|g| g.is_jobs()).map(|g| g.records.len()).max().unwrap_or(0),
         is_about_jobs: matches(&JOBS_WORD, title) || matches(&JOBS_WORD, &heads),
         job_title: names_a_job(if heading.is_empty() { title } else { heading }),
+        is_titled: !heading.is_empty()
+            && [title, cleaned.meta.og_title.as_deref().unwrap_or("")]
+                .iter()
+                .any(|t| fold(t).contains(&fold(heading))),
     }
 }
 
