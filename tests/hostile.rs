@@ -222,8 +222,8 @@ fn lie(bytes: &[u8], key: &str, value: u64) -> Vec<u8> {
     let at = bytes.windows(key.len()).position(|w| w == key.as_bytes()).unwrap() + key.len();
     let kind = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let width = match kind {
-        4 | 5 | 6 => 4,
-        10 | 11 | 12 => 8,
+        4..=6 => 4,
+        10..=12 => 8,
         other => panic!("{key} has type {other}"),
     };
     bytes[at + 4..at + 4 + width].copy_from_slice(&value.to_le_bytes()[..width]);

@@ -213,7 +213,7 @@ impl Signals {
             + one(self.contract, 2)
             + one(self.dated, 1)
             + one(self.job_title, 3)
-            + one(self.job_title && self.is_titled, 2)
+            + one(self.job_title && self.is_titled && self.headings == 1, 2)
             - one(self.listing_url, 3)
             - one(self.headings > MANY_HEADINGS, 3)
             - one(self.is_about_jobs && !self.job_title, 3)
