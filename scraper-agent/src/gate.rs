@@ -213,10 +213,15 @@ impl Signals {
             + one(self.contract, 2)
             + one(self.dated, 1)
             + one(self.job_title, 3)
-            + one(self.job_title && self.is_titled && self.headings == 1, 2)
+            + one(self.is_headed(), 2)
             - one(self.listing_url, 3)
             - one(self.headings > MANY_HEADINGS, 3)
             - one(self.is_about_jobs && !self.job_title, 3)
+    }
+
+    /// The one heading is the page's title and a job's name, above something that a posting has.
+    fn is_headed(&self) -> bool {
+        self.job_title && self.is_titled && self.headings == 1 && (self.sections > 0 || self.apply)
     }
 
     fn list_score(&self) -> i32 {

@@ -260,7 +260,7 @@ async fn the_sample_site_is_read_as_its_truth_says() {
             let expected = &truth["salary"][key];
             let is = &found["salary"][key];
             let agrees = if expected.is_number() { expected.as_f64() == is.as_f64() } else { expected == is };
-            if !agrees && !(key == "period" && expected.is_null()) {
+            if !(agrees || key == "period" && expected.is_null()) {
                 wrong.push(format!("{path}: salary {key} {is} for {expected}"));
             }
         }
