@@ -62,9 +62,9 @@ fn a_request_id_goes_through_the_logs() {
                 .iter()
                 .any(|line| line["message"] == message && line.to_string().contains(&format!("\"{id}\"")))
         };
-        named("answered", "page-7") && named("refused", "page-8")
+        named("request ended", "page-7") && named("refused", "page-8")
     });
-    let answered = server.log_lines().into_iter().find(|line| line["message"] == "answered").unwrap();
+    let answered = server.log_lines().into_iter().find(|line| line["message"] == "request ended").unwrap();
     assert_eq!((&answered["model"], &answered["request_id"]), (&json!(MODEL), &json!("page-7")));
     assert!(answered["prompt_tokens"].as_u64().unwrap() > 0, "{answered}");
 }

@@ -27,7 +27,7 @@ pub struct Route {
     pub request: Option<&'static str>,
     /// What a success answers.
     pub answer: Answer,
-    /// Statuses of failures beside 404, 405 and 500.
+    /// Statuses of failures that a client may meet without the server being broken or the route wrong.
     pub failures: &'static [u16],
 }
 
@@ -44,7 +44,8 @@ pub enum Answer {
     AnyJson,
 }
 
-const BODY: &[u16] = &[400, 404, 413, 503];
+/// Of everything that reads a body and asks a model.
+const BODY: &[u16] = &[400, 404, 408, 413, 503];
 
 /// Every endpoint of the server.
 pub const ROUTES: &[Route] = &[
@@ -54,7 +55,7 @@ pub const ROUTES: &[Route] = &[
         summary: "Answer a conversation, whole or as a stream of events",
         request: Some("ChatRequest"),
         answer: Answer::JsonOrEvents("ChatResponse", "ChatChunk"),
-        failures: &[400, 404, 413, 429, 503],
+        failures: &[400, 404, 408, 413, 429, 503],
     },
     Route {
         method: "POST",
@@ -70,7 +71,7 @@ pub const ROUTES: &[Route] = &[
         summary: "The models",
         request: None,
         answer: Answer::Json("ModelList"),
-        failures: &[],
+        failures: &[503],
     },
     Route {
         method: "GET",
@@ -78,7 +79,7 @@ pub const ROUTES: &[Route] = &[
         summary: "One model",
         request: None,
         answer: Answer::Json("Model"),
-        failures: &[404],
+        failures: &[404, 503],
     },
     Route {
         method: "POST",

@@ -95,6 +95,15 @@ impl HttpError {
         }
     }
 
+    pub fn overloaded(retry_after_s: u32) -> Self {
+        let message = format!("too many long requests are being read; try again in {retry_after_s} s");
+        Self {
+            code: Some("overloaded"),
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message)
+        }
+    }
+
     pub fn not_ready(retry_after_s: u32) -> Self {
         Self {
             code: Some("not_ready"),

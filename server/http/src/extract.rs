@@ -7,10 +7,10 @@ use futures::StreamExt as _;
 use serde::de::DeserializeOwned;
 
 use crate::error::HttpError;
-use crate::state::AppState;
+use crate::state::{AppState, BodyRoom};
 
-/// A request's body as a wire type.
-pub(crate) struct WireJson<T>(pub T);
+/// A request's body as a wire type, and the room it takes, to be held as long as its text is.
+pub(crate) struct WireJson<T>(pub T, pub BodyRoom);
 
 impl<T: DeserializeOwned> FromRequest<AppState> for WireJson<T> {
     type Rejection = HttpError;
@@ -22,13 +22,16 @@ impl<T: DeserializeOwned> FromRequest<AppState> for WireJson<T> {
         if announced.is_some_and(|bytes| bytes > limits.body_bytes_max) {
             return Err(HttpError::body_too_large(limits.body_bytes_max));
         }
-        let reading = read(request.into_body(), limits.body_bytes_max);
+        let reading = read(request.into_body(), state);
         let body = tokio::time::timeout(limits.body_timeout, reading).await;
-        parse(&body.map_err(|_| HttpError::body_timeout())??).map(Self)
+        let (body, room) = body.map_err(|_| HttpError::body_timeout())??;
+        Ok(Self(parse(&body)?, room))
     }
 }
 
-async fn read(body: Body, bytes_max: usize) -> Result<Vec<u8>, HttpError> {
+async fn read(body: Body, state: &AppState) -> Result<(Vec<u8>, BodyRoom), HttpError> {
+    let bytes_max = state.limits().body_bytes_max;
+    let mut room = state.body_room()?;
     let mut pieces = body.into_data_stream();
     let mut all = Vec::new();
     while let Some(piece) = pieces.next().await {
@@ -36,9 +39,10 @@ async fn read(body: Body, bytes_max: usize) -> Result<Vec<u8>, HttpError> {
         if all.len() + piece.len() > bytes_max {
             return Err(HttpError::body_too_large(bytes_max));
         }
+        room.grow(state, all.len() + piece.len())?;
         all.extend_from_slice(&piece);
     }
-    Ok(all)
+    Ok((all, room))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {

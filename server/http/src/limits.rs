@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Bytes of a request's body. Default 16 MiB: some four million tokens, far past any context here.
     pub body_bytes_max: usize,
+    /// Bytes of all bodies that are being read or turned into prompts; at least one body's. Default 256 MiB.
+    pub bodies_bytes_max: usize,
     /// To read a body, so that a slow sender holds no handler for ever. Default 60 s.
     pub body_timeout: Duration,
     /// Bytes of a request's head, which is as much as is read ahead. Default 64 KiB.
@@ -30,6 +32,8 @@ pub struct Limits {
     /// Time a stream's status waits for the first event, so that what the engine refuses at once gets its own
     /// status rather than an error in mid-stream. Default 250 ms.
     pub first_event_wait: Duration,
+    /// Time in which a client must take something of what it is sent; who reads slower is cut off. Default 60 s.
+    pub write_timeout: Duration,
     /// Silence after which a stream sends a comment, so that nobody on the way closes it. Default 10 s.
     pub keep_alive: Duration,
     /// What a client is told to wait while the server loads or shuts down, in seconds. Default 5.
@@ -44,6 +48,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 16 << 20,
+            bodies_bytes_max: 256 << 20,
             body_timeout: Duration::from_secs(60),
             head_bytes_max: 64 << 10,
             head_timeout: Duration::from_secs(30),
@@ -54,6 +59,7 @@ impl Default for Limits {
             stop_string_bytes_max: 256,
             stop_tokens_max: 64,
             first_event_wait: Duration::from_millis(250),
+            write_timeout: Duration::from_secs(60),
             keep_alive: Duration::from_secs(10),
             retry_after_not_ready_s: 5,
             drain: Duration::from_secs(30),
@@ -81,6 +87,8 @@ impl Limits {
     pub fn check(&self) -> Result<(), LimitError> {
         let zeros = [
             ("body_bytes_max", self.body_bytes_max == 0),
+            ("bodies_bytes_max", self.bodies_bytes_max < self.body_bytes_max),
+            ("write_timeout", self.write_timeout.is_zero()),
             ("body_timeout", self.body_timeout.is_zero()),
             ("head_bytes_max", self.head_bytes_max < HEAD_BYTES_MIN),
             ("head_timeout", self.head_timeout.is_zero()),

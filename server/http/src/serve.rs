@@ -39,7 +39,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let limits = *state.limits();
-    let mut listener = BoundedListener::new(listener, limits.connections_max);
+    let mut listener = BoundedListener::new(listener, &limits);
     let service = TowerToHyperService::new(router(state.clone()));
     let (closing, is_closing) = watch::channel(false);
     // Those that are left are cut when this is dropped.

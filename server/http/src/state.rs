@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use quarry_runtime::{Engine, ServedModel};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::HttpError;
 use crate::limits::{LimitError, Limits};
@@ -20,6 +20,27 @@ struct Inner {
     metrics: Arc<Metrics>,
     limits: Limits,
     preparing: Semaphore,
+    /// One permit per [`BODY_UNIT`] of bodies in memory.
+    bodies: Arc<Semaphore>,
+}
+
+/// Bytes that one permit of the bodies' room stands for.
+const BODY_UNIT: usize = 4 << 10;
+
+/// Room that a body takes up; given back when this is dropped.
+pub(crate) struct BodyRoom {
+    permit: OwnedSemaphorePermit,
+}
+
+impl BodyRoom {
+    /// Makes room for a body that has become longer.
+    pub fn grow(&mut self, state: &AppState, bytes: usize) -> Result<(), HttpError> {
+        let more = bytes.div_ceil(BODY_UNIT).saturating_sub(self.permit.num_permits());
+        if more > 0 {
+            self.permit.merge(state.body_units(more)?);
+        }
+        Ok(())
+    }
 }
 
 impl AppState {
@@ -30,7 +51,9 @@ impl AppState {
     pub fn new(metrics: Arc<Metrics>, limits: Limits) -> Result<Self, LimitError> {
         limits.check()?;
         let preparing = Semaphore::new(limits.preparing_max.min(Semaphore::MAX_PERMITS));
-        Ok(Self { inner: Arc::new(Inner { engine: OnceLock::new(), metrics, limits, preparing }) })
+        let units = limits.bodies_bytes_max.div_ceil(BODY_UNIT);
+        let bodies = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
+        Ok(Self { inner: Arc::new(Inner { engine: OnceLock::new(), metrics, limits, preparing, bodies }) })
     }
 
     /// The engine is there: requests are served from now on. A second engine is ignored.
@@ -53,6 +76,17 @@ impl AppState {
 
     pub(crate) fn engine(&self) -> Result<&Engine, HttpError> {
         self.try_engine().ok_or_else(|| HttpError::not_ready(self.limits().retry_after_not_ready_s))
+    }
+
+    /// Room for a body that is still empty.
+    pub(crate) fn body_room(&self) -> Result<BodyRoom, HttpError> {
+        self.body_units(0).map(|permit| BodyRoom { permit })
+    }
+
+    fn body_units(&self, units: usize) -> Result<OwnedSemaphorePermit, HttpError> {
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let permit = self.inner.bodies.clone().try_acquire_many_owned(units);
+        permit.map_err(|_| HttpError::overloaded(self.limits().retry_after_not_ready_s))
     }
 
     /// A model by name; the first where a request may leave the name out and does.

@@ -102,6 +102,32 @@ async fn bodies_are_bounded_announced_or_not() {
 }
 
 #[tokio::test]
+async fn all_bodies_together_are_bounded() {
+    let limits = Limits { body_bytes_max: 20 << 10, bodies_bytes_max: 24 << 10, ..Limits::default() };
+    let bounded = router(state(limits));
+    let body = chat(&"x".repeat(9000), json!({"max_completion_tokens": 1})).to_string();
+    // A body that does not come to its end holds its room.
+    let (held, slow) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(1);
+    let slow = futures::stream::unfold(slow, |mut slow| async { Some((slow.recv().await?, slow)) });
+    let first = bounded.clone();
+    let first = tokio::spawn(async move {
+        send(first, "POST", "/v1/chat/completions", Body::from_stream(slow)).await.status.as_u16()
+    });
+    for piece in [&body[..9000], &" ".repeat(9000), " "] {
+        // The channel holds one: when the last is in, the others were read.
+        held.send(Ok(piece.to_owned())).await.unwrap();
+    }
+    let refused = send(bounded.clone(), "POST", "/v1/chat/completions", body.clone()).await;
+    check(&refused, 503, Some("overloaded"), None);
+    assert_eq!(refused.header("retry-after"), "5");
+    // Its end gives the room back.
+    drop(held);
+    assert_eq!(first.await.unwrap(), 400);
+    let answer = send(bounded, "POST", "/v1/chat/completions", body).await;
+    assert_ne!(answer.status, 503, "{}", answer.text);
+}
+
+#[tokio::test]
 async fn before_the_engine_is_there_the_server_says_so() {
     let loading = || {
         let metrics = Arc::new(Metrics::new().unwrap());

@@ -158,3 +158,19 @@ async fn heads_are_bounded() {
     let text = String::from_utf8_lossy(&piece[..read]);
     assert!(read == 0 || text.starts_with("HTTP/1.1 431"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let limits =
+        Limits { connections_max: 1, write_timeout: Duration::from_millis(200), ..Limits::default() };
+    let server = server(limits).await;
+    let first = TcpStream::connect(server.address).await.unwrap();
+    // Far more answers than sockets hold, none of them read.
+    let ask = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2000);
+    let (unread, mut asking) = first.into_split();
+    let asked = tokio::spawn(async move { asking.write_all(ask.as_bytes()).await });
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    second.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert!(read_all(second).await.contains("200 OK"));
+    drop((unread, asked));
+}

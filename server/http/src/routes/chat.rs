@@ -40,7 +40,7 @@ pub(crate) struct Running {
 pub(crate) async fn complete(
     State(state): State<AppState>,
     Extension(request_id): Extension<RequestId>,
-    WireJson(request): WireJson<ChatRequest>,
+    WireJson(request, _room): WireJson<ChatRequest>,
 ) -> Result<Response, HttpError> {
     let warnings = warnings(&request);
     let asked = check(&state, request, &request_id)?;
@@ -66,7 +66,7 @@ pub(crate) async fn complete(
 pub(crate) async fn render(
     State(state): State<AppState>,
     Extension(request_id): Extension<RequestId>,
-    WireJson(request): WireJson<ChatRequest>,
+    WireJson(request, _room): WireJson<ChatRequest>,
 ) -> Result<Response, HttpError> {
     let warnings = warnings(&request);
     let asked = check(&state, request, &request_id)?;
@@ -200,7 +200,8 @@ impl Running {
     }
 
     pub fn log(&self, finish_reason: &str, usage: &Usage) {
-        tracing::info!(
+        // What the engine tells of the same request goes into the log anyway.
+        tracing::debug!(
             request_id = %self.request_id,
             model = %self.model,
             finish_reason,

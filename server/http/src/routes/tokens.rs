@@ -12,7 +12,7 @@ use crate::state::AppState;
 /// `POST /tokenize`.
 pub(crate) async fn tokenize(
     State(state): State<AppState>,
-    WireJson(request): WireJson<TokenizeRequest>,
+    WireJson(request, _room): WireJson<TokenizeRequest>,
 ) -> Result<Json<TokenizeResponse>, HttpError> {
     let model = state.model(request.model.as_deref())?;
     let max_model_len = model.context_tokens_max;
@@ -25,7 +25,7 @@ pub(crate) async fn tokenize(
 /// `POST /detokenize`.
 pub(crate) async fn detokenize(
     State(state): State<AppState>,
-    WireJson(request): WireJson<DetokenizeRequest>,
+    WireJson(request, _room): WireJson<DetokenizeRequest>,
 ) -> Result<Json<DetokenizeResponse>, HttpError> {
     let model = state.model(request.model.as_deref())?;
     let vocabulary = model.text.tokenizer.vocab_size();
