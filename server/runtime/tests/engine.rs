@@ -1,0 +1,326 @@
+//! The engine around executors that fail, and around a KV cache that is too small.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quarry_core::plan::{BlockCopy, BlockMove};
+use quarry_core::sampler::SampleRow;
+use quarry_cpu::{CpuBackend, CpuOptions};
+use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelCost, ModelFiles, WarmModel};
+use quarry_model::executor::{Batch, Caps, ExecError, Executor, StepResult, StepTicket, SwapDone};
+use quarry_model::kv::{HostPool, KvArena};
+use quarry_model::spec::DecoderSpec;
+use quarry_runtime::ids::SwapId;
+use quarry_runtime::request::SamplingParams;
+use quarry_runtime::{
+    Engine, EngineOptions, FinishReason, Generate, GenerateError, Generation, GenerationEvent, ModelSource,
+    NoObserver, SubmitError,
+};
+use quarry_tiny::{TensorType, TinyModel};
+
+/// What the executor does instead of its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// At the next step alone.
+    Panic,
+    /// At every step.
+    PanicAlways,
+    /// The next step's error.
+    Error,
+}
+
+#[derive(Clone)]
+struct Faults {
+    next: Arc<Mutex<Fault>>,
+    activations: Arc<AtomicUsize>,
+}
+
+impl Faults {
+    fn set(&self, fault: Fault) {
+        *self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = fault;
+    }
+
+    fn take(&self) -> Fault {
+        let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fault = *next;
+        if fault != Fault::PanicAlways {
+            *next = Fault::None;
+        }
+        fault
+    }
+}
+
+/// The CPU back end, whose executors fail when they are told to.
+struct FaultyBackend {
+    inner: CpuBackend,
+    faults: Faults,
+}
+
+impl Backend for FaultyBackend {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {
+        self.inner.cost(spec, files, options)
+    }
+
+    fn warm(&mut self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError> {
+        self.inner.warm(files, progress)
+    }
+
+    fn activate(
+        &mut self,
+        model: &WarmModel,
+        kv: &KvArena,
+        options: &ActivateOptions,
+    ) -> Result<Box<dyn Executor>, BackendError> {
+        self.faults.activations.fetch_add(1, Ordering::Relaxed);
+        let inner = self.inner.activate(model, kv, options)?;
+        Ok(Box::new(FaultyExecutor { inner, faults: self.faults.clone() }))
+    }
+}
+
+struct FaultyExecutor {
+    inner: Box<dyn Executor>,
+    faults: Faults,
+}
+
+impl Executor for FaultyExecutor {
+    fn caps(&self) -> &Caps {
+        self.inner.caps()
+    }
+
+    fn submit(&mut self, batch: &Batch<'_>) -> Result<StepTicket, ExecError> {
+        match self.faults.take() {
+            Fault::None => self.inner.submit(batch),
+            Fault::Panic | Fault::PanicAlways => panic!("told to"),
+            Fault::Error => Err(ExecError::Device("told to".into())),
+        }
+    }
+
+    fn finish(
+        &mut self,
+        ticket: StepTicket,
+        samples: &[SampleRow<'_>],
+        out: &mut StepResult,
+    ) -> Result<(), ExecError> {
+        self.inner.finish(ticket, samples, out)
+    }
+
+    fn copy_blocks(&mut self, moves: &[BlockCopy]) -> Result<(), ExecError> {
+        self.inner.copy_blocks(moves)
+    }
+
+    fn swap(&mut self, id: SwapId, host: &HostPool, moves: &[BlockMove]) -> Result<(), ExecError> {
+        self.inner.swap(id, host, moves)
+    }
+
+    fn poll(&mut self, done: &mut Vec<SwapDone>) {
+        self.inner.poll(done);
+    }
+}
+
+fn backend() -> CpuBackend {
+    CpuBackend::new(CpuOptions { threads: 1, isa: None }).unwrap()
+}
+
+/// An engine with a tiny random model; the folder holds its file.
+fn faulty() -> (Engine, Faults, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    TinyModel::qwen3().write(&path, TensorType::F32).unwrap();
+    let faults = Faults { next: Arc::new(Mutex::new(Fault::None)), activations: Arc::default() };
+    let backend = FaultyBackend { inner: backend(), faults: faults.clone() };
+    let source = ModelSource { name: "tiny".into(), aliases: vec!["small".into()], path };
+    let options = EngineOptions { kv_bytes: 64 << 20, ..EngineOptions::new(vec![source]) };
+    (start(Box::new(backend), options), faults, folder)
+}
+
+fn start(backend: Box<dyn Backend>, options: EngineOptions) -> Engine {
+    let engine = Engine::start(backend, options, Arc::new(NoObserver), &mut |_, _| {}).unwrap();
+    while !engine.is_ready() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    engine
+}
+
+fn generate(engine: &Engine, prompt: Vec<u32>, tokens: u32) -> Generate {
+    Generate {
+        model: engine.models()[0].clone(),
+        prompt,
+        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+        tokens_max: Some(tokens),
+        tokens_min: 0,
+        stop_tokens: Vec::new(),
+        ignore_eos: true,
+        stop_strings: Vec::new(),
+        constraint: None,
+        priority: 0,
+        cache_salt: 0,
+        request_id: String::new(),
+    }
+}
+
+fn submit(engine: &Engine, tokens: u32) -> Generation {
+    engine.submit(generate(engine, (10..30).collect(), tokens)).unwrap()
+}
+
+/// The whole text, and how it ended.
+async fn all(generation: &mut Generation) -> Result<(String, FinishReason), GenerateError> {
+    let mut whole = String::new();
+    loop {
+        match generation.next().await.expect("an end comes before nothing") {
+            GenerationEvent::Text { text, .. } => whole.push_str(&text),
+            GenerationEvent::Finished { reason, .. } => return Ok((whole, reason)),
+            GenerationEvent::Failed(error) => return Err(error),
+        }
+    }
+}
+
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    for _ in 0..5000 {
+        if is() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("never {what}");
+}
+
+#[tokio::test]
+async fn a_panic_answers_what_was_in_flight_and_the_engine_goes_on() {
+    let (engine, faults, _folder) = faulty();
+    let before = all(&mut submit(&engine, 20)).await.unwrap();
+    let mut in_flight = [submit(&engine, 4000), submit(&engine, 4000)];
+    for generation in &mut in_flight {
+        assert!(matches!(generation.next().await, Some(GenerationEvent::Text { .. })));
+    }
+    faults.set(Fault::Panic);
+    for generation in &mut in_flight {
+        let error = all(generation).await.unwrap_err();
+        assert!(matches!(&error, GenerateError::Engine(why) if why.contains("told to")), "{error}");
+        assert!(generation.next().await.is_none());
+    }
+    until("ready again", || engine.is_ready()).await;
+    assert_eq!(faults.activations.load(Ordering::Relaxed), 2);
+    assert_eq!(all(&mut submit(&engine, 20)).await.unwrap(), before);
+    let now = engine.snapshot();
+    assert_eq!((now.restarts, now.healthy, engine.is_dead()), (1, true, false));
+}
+
+#[tokio::test]
+async fn after_repeated_panics_the_engine_gives_up() {
+    let (engine, faults, _folder) = faulty();
+    faults.set(Fault::PanicAlways);
+    let mut failures = 0;
+    while !engine.is_dead() {
+        match engine.submit(generate(&engine, vec![1, 2, 3], 5)) {
+            Ok(mut generation) => {
+                all(&mut generation).await.unwrap_err();
+                failures += 1;
+            }
+            Err(SubmitError::NotReady) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let restarts_max = EngineOptions::new(Vec::new()).restarts_max;
+    assert!(failures >= restarts_max, "{failures} failures");
+    assert!(matches!(engine.submit(generate(&engine, vec![1], 1)), Err(SubmitError::NotReady)));
+    until("unhealthy", || !engine.snapshot().healthy).await;
+    engine.drain(Duration::from_secs(60)).await; // nothing to wait for
+}
+
+#[tokio::test]
+async fn a_failed_step_fails_its_requests_alone() {
+    let (engine, faults, _folder) = faulty();
+    let before = all(&mut submit(&engine, 20)).await.unwrap();
+    faults.set(Fault::Error);
+    all(&mut submit(&engine, 20)).await.unwrap_err();
+    assert_eq!(all(&mut submit(&engine, 20)).await.unwrap(), before);
+    assert_eq!((engine.snapshot().restarts, faults.activations.load(Ordering::Relaxed)), (0, 1));
+}
+
+#[tokio::test]
+async fn draining_answers_everything_that_was_accepted() {
+    for pause in [0, 5] {
+        let (engine, _, _folder) = faulty();
+        let mut accepted: Vec<Generation> = (0..8).map(|_| submit(&engine, 50)).collect();
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let draining = {
+            let engine = engine.clone();
+            tokio::spawn(async move { engine.drain(Duration::from_secs(60)).await })
+        };
+        for generation in &mut accepted {
+            assert_eq!(all(generation).await.unwrap().1, FinishReason::Length);
+        }
+        draining.await.unwrap();
+        assert!(matches!(engine.submit(generate(&engine, vec![1], 1)), Err(SubmitError::ShuttingDown)));
+        assert!(!engine.is_ready() && !engine.is_dead());
+    }
+}
+
+#[tokio::test]
+async fn past_the_bound_draining_ends_what_runs() {
+    let (engine, _, _folder) = faulty();
+    let mut running = submit(&engine, 4000);
+    assert!(matches!(running.next().await, Some(GenerationEvent::Text { .. })));
+    engine.drain(Duration::ZERO).await;
+    assert!(!matches!(all(&mut running).await, Ok((_, FinishReason::Length | FinishReason::Stop))));
+}
+
+#[tokio::test]
+async fn what_cannot_run_is_refused_before_it_is_queued() {
+    let (engine, _, _folder) = faulty();
+    let model = engine.model("small").unwrap();
+    assert_eq!(model.name, "tiny");
+    let long = vec![1; model.prompt_tokens_max as usize + 1];
+    let refused = engine.submit(generate(&engine, long, 1));
+    assert!(matches!(refused, Err(SubmitError::PromptTooLong { .. })));
+    assert!(matches!(engine.submit(generate(&engine, Vec::new(), 1)), Err(SubmitError::Invalid(_))));
+    let longest = vec![1; model.prompt_tokens_max as usize];
+    let mut generation = engine.submit(generate(&engine, longest, 100)).unwrap();
+    assert_eq!(all(&mut generation).await.unwrap().1, FinishReason::Length);
+}
+
+/// Eight conversations that together need more KV than there is: some are swapped out and come back, or are
+/// recomputed, and none says anything else than it does alone.
+async fn crowded(swap_space_bytes: usize) -> quarry_runtime::Snapshot {
+    let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
+    let source = ModelSource { name: "small".into(), aliases: Vec::new(), path };
+    let mut options =
+        EngineOptions { kv_bytes: 64 << 20, swap_space_bytes, ..EngineOptions::new(vec![source]) };
+    options.scheduler.swap_space_bytes = swap_space_bytes as u64;
+    let engine = start(Box::new(backend()), options);
+    let prompt = |n: u32| (0..340).map(|i| 1000 + n * 7 + i * 13 % 997).collect::<Vec<u32>>();
+    let mut together: Vec<Generation> =
+        (0..8).map(|n| engine.submit(generate(&engine, prompt(n), 30)).unwrap()).collect();
+    let mut answers = Vec::new();
+    for generation in &mut together {
+        answers.push(all(generation).await.unwrap());
+    }
+    let crowd = engine.snapshot();
+    // The first, and some of those that had to leave.
+    for (n, answer) in answers.into_iter().enumerate().filter(|(n, _)| [0, 5, 7].contains(n)) {
+        let mut alone = engine.submit(generate(&engine, prompt(n as u32), 30)).unwrap();
+        assert_eq!(all(&mut alone).await.unwrap(), answer, "conversation {n}");
+    }
+    until("idle", || engine.snapshot().running + engine.snapshot().swapped == 0).await;
+    assert_eq!(engine.snapshot().host_pool_bytes, 0);
+    crowd
+}
+
+#[tokio::test]
+async fn swapping_changes_no_answer() {
+    let crowd = crowded(1 << 30).await;
+    assert!(crowd.preemptions > 0 && crowd.swap_out_bytes > 0, "{crowd:?}");
+    assert_eq!(crowd.swap_in_bytes, crowd.swap_out_bytes);
+}
+
+#[tokio::test]
+async fn recomputing_changes_no_answer() {
+    let crowd = crowded(0).await;
+    assert!(crowd.preemptions > 0 && crowd.swap_out_bytes == 0, "{crowd:?}");
+}
