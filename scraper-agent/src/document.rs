@@ -7,6 +7,8 @@ use ego_tree::{NodeId, NodeRef};
 use scraper::{Html, Node, Selector};
 use url::Url;
 
+use crate::nesting;
+
 /// Bytes of HTML that are parsed at most; what is past them is cut off with a warning.
 pub const HTML_BYTES_MAX: usize = 8 << 20;
 
@@ -16,7 +18,7 @@ pub struct Document {
     pub html: Html,
     /// Against which relative links are resolved.
     pub base: Url,
-    /// The page was longer than [`HTML_BYTES_MAX`].
+    /// The page was longer than [`HTML_BYTES_MAX`], or nested deeper than [`nesting::DEPTH_MAX`].
     pub truncated: bool,
 }
 
@@ -27,6 +29,7 @@ impl Document {
         while !html.is_char_boundary(end) {
             end -= 1;
         }
+        end = nesting::bounded(&html[..end]);
         let truncated = end < html.len();
         let parsed = Html::parse_document(&html[..end]);
         let declared = first_attr(&parsed, "base[href]", "href").and_then(|href| base.join(&href).ok());

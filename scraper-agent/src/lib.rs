@@ -20,6 +20,7 @@ pub mod frontier;
 pub mod gate;
 pub mod listing;
 pub mod merge;
+pub mod nesting;
 pub mod normalize;
 pub mod output;
 pub mod pipeline;

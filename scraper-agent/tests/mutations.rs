@@ -103,7 +103,7 @@ fn mutated_pages_are_read_and_evidence_stays_inside() {
 #[test]
 fn depth_and_breadth_are_bounded() {
     for unit in ["<div>", "<ul><li><a href=x>", "<table><tr><td>", "<script>", "<!--", "&amp;", "<b><p>"] {
-        let page = unit.repeat((3 << 20) / unit.len() / 8);
+        let page = unit.repeat((5 << 20) / unit.len());
         let reading = read(page.into_bytes());
         assert!(reading.markdown().len() <= 8 << 20);
     }
