@@ -183,7 +183,9 @@ pub fn verify(raw: &ExtractedFields, page: &PageView<'_>) -> Verified {
     out.posting.title = grounded(&mut out, "title", &raw.title);
     out.posting.company = grounded(&mut out, "company", &raw.company);
     out.posting.seniority = grounded(&mut out, "seniority", &raw.seniority);
-    for place in &raw.locations {
+    let mut places = raw.locations.clone();
+    places.dedup();
+    for place in &places {
         if is_amount(page, place) {
             let why = "stands only where the page speaks of pay";
             out.problems.push(Problem { field: "locations", value: place.clone(), why });

@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn unknown_key_names_line_and_nearest() {
         let error = parse(Path::new("q.yaml"), "server:\n  prot: 9000\n").unwrap_err().to_string();
-        assert!(error.contains("prot") && error.contains("port"), "{error}");
+        assert!(error.contains("`prot`") && error.contains("did you mean `port`"), "{error}");
         assert!(error.contains('2'), "names the line: {error}");
     }
 
