@@ -287,6 +287,15 @@ impl Run<'_> {
         let Some(lease) = leases.remove(&done.found.source) else { return Ok(()) };
         let pages_max = self.agent.config.scraping.pages_max;
         if self.agent.store.finish(self.run, &lease, &done.report, &done.links, pages_max, now())? {
+            let page = &done.report.page;
+            tracing::info!(
+                page = %page.source,
+                kind = ?page.kind,
+                route = ?page.route,
+                postings = page.postings.len(),
+                seconds = page.seconds,
+                "page finished"
+            );
             let state = self.agent.store.run_state(self.run)?;
             self.progress.finished(&done.report, state.done, state.done + state.leased + state.queued);
         }

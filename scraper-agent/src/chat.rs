@@ -1,5 +1,8 @@
 //! Asking a model, as a seam: the real client, and what tests put in its place.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use quarry_client::{Client, ClientError};
@@ -23,8 +26,31 @@ pub trait Chat: Send + Sync {
 
 impl Chat for Client {
     fn chat<'a>(&'a self, request: &'a ChatRequest) -> BoxFuture<'a, Result<ChatResponse, ChatError>> {
-        async move { Client::chat(self, request).await.map_err(ChatError::from) }.boxed()
+        async move {
+            let id = request_id();
+            let started = Instant::now();
+            let answer = self.with_request_id(&id).chat(request).await;
+            // The same field names as in the server's line of the same request.
+            let seconds = started.elapsed().as_secs_f64();
+            let usage = answer.as_ref().map(|answer| answer.usage.clone()).unwrap_or_default();
+            tracing::info!(
+                request_id = %id,
+                model = %request.model,
+                prompt_tokens = usage.prompt_tokens,
+                completion_tokens = usage.completion_tokens,
+                seconds,
+                "model asked"
+            );
+            answer.map_err(ChatError::from)
+        }
+        .boxed()
     }
+}
+
+/// Names a request in both programs' logs.
+fn request_id() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    format!("agent-{:x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl From<ClientError> for ChatError {
