@@ -9,6 +9,8 @@ pub mod backend;
 mod executor;
 mod forward;
 pub mod isa;
+#[cfg(test)]
+mod kernel_tests;
 pub mod kernels;
 mod kv;
 pub mod packed;
