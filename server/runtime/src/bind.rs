@@ -80,10 +80,10 @@ impl Job {
         }
         let mut complete = false;
         if let Some(constraint) = &mut self.constraint {
-            match constraint.commit(token) {
-                Ok(()) => {
+            match constraint.commit(token).and_then(|()| constraint.forced()) {
+                Ok(forced) => {
                     let room = self.tokens_max.saturating_sub(self.output_tokens + 1) as usize;
-                    outcome.forced = constraint.forced();
+                    outcome.forced = forced;
                     complete = constraint.is_complete();
                     if outcome.forced.len() > room {
                         outcome.forced.truncate(room);
@@ -91,7 +91,7 @@ impl Job {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(request_id = %self.request_id, %error, "constraint refused a drawn token");
+                    tracing::error!(request_id = %self.request_id, %error, "the constraint cannot go on");
                     outcome.finish = Some(FinishReason::Failed);
                     return outcome;
                 }

@@ -4,9 +4,10 @@
 //! those the model would have produced, and forcing changes only how many steps an answer takes. A compiled
 //! constraint is cached by its source; whitespace between JSON tokens is fixed, so it cannot run away.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{StopReason, TopLevelGrammar};
 use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
 use llguidance::{Matcher, ParserFactory};
 use quarry_core::ids::TokenId;
@@ -64,7 +65,12 @@ impl TokenizerEnv for Environment {
     }
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
-        let literal = |text: &str| self.tokenizer.encode(text, Specials::Literal);
+        let literal = |text: &str| {
+            let tokens = self.tokenizer.encode(text, Specials::Literal);
+            let written = tokens.iter().flat_map(|&token| self.tokenizer.token_bytes(token));
+            // Tokenizers that compose characters write something else than was asked for; the schema's spelling counts.
+            if written.eq(text.as_bytes()) { tokens } else { self.trie.greedy_tokenize(text.as_bytes()) }
+        };
         self.trie.tokenize_with_greedy_fallback(bytes, literal)
     }
 
@@ -160,16 +166,18 @@ impl ConstraintFactory {
             ConstraintSpec::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
         };
         let parser = self.factory.create_parser(grammar);
-        let parser = parser.map_err(|error| ConstraintError::Unsupported(format!("{error:#}")))?;
-        let matcher = Matcher::new(Ok(parser));
-        if let Some(error) = matcher.get_error() {
-            return Err(ConstraintError::Unsupported(error));
-        }
-        // What nothing satisfies (a schema that is only itself) shows at its first token.
-        let first = matcher.deep_clone().compute_mask_or_eos();
-        let first = first.map_err(|error| ConstraintError::Unsupported(format!("{error:#}")))?;
-        if first.is_zero() {
-            return Err(ConstraintError::Unsupported("nothing satisfies it".into()));
+        let unsupported = |error| ConstraintError::Unsupported(words_of(&error));
+        let matcher = Matcher::new(Ok(parser.map_err(unsupported)?));
+        // What nothing satisfies (a schema that is only itself), and what takes more than the engine's limits, shows
+        // at the beginning.
+        let mut probe = Constraint { matcher: matcher.deep_clone(), words };
+        let mut mask = Vec::new();
+        let tried = probe.mask(&mut mask).and_then(|()| probe.forced());
+        match tried {
+            Ok(_) if mask.iter().any(|&word| word != 0) => {}
+            Ok(_) => return Err(ConstraintError::Unsupported("nothing satisfies it".into())),
+            Err(ConstraintError::Broken(why)) => return Err(ConstraintError::Unsupported(why)),
+            Err(error) => return Err(error),
         }
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHE_MAX {
@@ -178,6 +186,16 @@ impl ConstraintFactory {
         cache.push((key, matcher.deep_clone()));
         Ok(CompiledConstraint { matcher, words })
     }
+}
+
+/// The engine's words in one line, without the dump of its state that may follow them.
+fn words_of(error: &impl Display) -> String {
+    /// Characters at most.
+    const CHARS_MAX: usize = 600;
+    let text = format!("{error:#}");
+    let words = text.split("<state>").next().unwrap_or_default();
+    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(CHARS_MAX).collect()
 }
 
 /// Whether objects and lists are nested more than so many levels deep. Ends there.
@@ -215,8 +233,9 @@ impl Constraint {
     /// # Errors
     /// [`ConstraintError::Broken`] when a limit of the constraint engine is met.
     pub fn mask(&mut self, out: &mut Vec<u32>) -> Result<(), ConstraintError> {
-        let broken = |error| ConstraintError::Broken(format!("{error:#}"));
+        let broken = |error| ConstraintError::Broken(words_of(&error));
         let mask = self.matcher.compute_mask_or_eos().map_err(broken)?;
+        self.check()?;
         out.clear();
         out.extend_from_slice(mask.as_slice());
         out.resize(self.words, 0);
@@ -228,16 +247,38 @@ impl Constraint {
     /// # Errors
     /// [`ConstraintError::Broken`] for another one.
     pub fn commit(&mut self, token: TokenId) -> Result<(), ConstraintError> {
-        self.matcher.consume_token(token).map_err(|error| ConstraintError::Broken(error.to_string()))
+        let broken = |error| ConstraintError::Broken(words_of(&error));
+        self.matcher.consume_token(token).map_err(broken)
     }
 
     /// Tokens that must come now, already committed; empty where there is a choice.
-    pub fn forced(&mut self) -> Vec<TokenId> {
-        if self.matcher.is_stopped() { Vec::new() } else { self.matcher.consume_ff_tokens() }
+    ///
+    /// # Errors
+    /// [`ConstraintError::Broken`] when a limit of the constraint engine is met.
+    pub fn forced(&mut self) -> Result<Vec<TokenId>, ConstraintError> {
+        if self.is_complete() {
+            return Ok(Vec::new());
+        }
+        let tokens = self.matcher.consume_ff_tokens();
+        self.check()?;
+        Ok(tokens)
     }
 
     /// Whether the answer is complete and nothing may follow.
     pub fn is_complete(&self) -> bool {
-        self.matcher.is_stopped()
+        use StopReason::{EndOfSentence, NoExtension, NoExtensionBias};
+        matches!(self.matcher.stop_reason(), NoExtension | NoExtensionBias | EndOfSentence)
+    }
+
+    /// That the constraint engine has not given up, which it may do silently: it then says that it has stopped.
+    fn check(&self) -> Result<(), ConstraintError> {
+        if let Some(error) = self.matcher.get_error() {
+            return Err(ConstraintError::Broken(words_of(&error)));
+        }
+        match self.matcher.stop_reason() {
+            StopReason::NotStopped => Ok(()),
+            _ if self.is_complete() => Ok(()),
+            reason => Err(ConstraintError::Broken(reason.to_string())),
+        }
     }
 }

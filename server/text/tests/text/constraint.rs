@@ -51,7 +51,7 @@ fn allows(mask: &[u32], token: u32) -> bool {
 /// Takes forced tokens, then random allowed ones, to the end.
 fn wander(known: &Known, mut constraint: Constraint, draws: &mut Draws) -> String {
     let tokenizer = &known.text.tokenizer;
-    let mut tokens = constraint.forced();
+    let mut tokens = constraint.forced().unwrap();
     let mut mask = Vec::new();
     while !constraint.is_complete() {
         assert!(tokens.len() < 3000, "no end: {}", tokenizer.decode(&tokens, false));
@@ -63,7 +63,7 @@ fn wander(known: &Known, mut constraint: Constraint, draws: &mut Draws) -> Strin
         assert!(!tokenizer.is_special(token), "{token}");
         constraint.commit(token).unwrap();
         tokens.push(token);
-        tokens.extend(constraint.forced());
+        tokens.extend(constraint.forced().unwrap());
     }
     tokenizer.decode(&tokens, false)
 }
@@ -110,7 +110,7 @@ fn any_object_is_an_object() {
         assert!(serde_json::from_str::<Value>(&text).is_ok_and(|v| v.is_object()), "{text:?}");
     }
     let mut constraint = QWEN25.text.constraints.compile(&ConstraintSpec::JsonObject).unwrap().start();
-    let first = constraint.forced();
+    let first = constraint.forced().unwrap();
     let mut mask = Vec::new();
     constraint.mask(&mut mask).unwrap();
     let text = QWEN25.text.tokenizer.decode(&first, false);
@@ -130,7 +130,7 @@ fn follow(known: &Known, schema: Value, answer: &str) -> (usize, usize) {
     let mut at = 0;
     let mut forced_all = 0;
     loop {
-        let forced = constraint.forced();
+        let forced = constraint.forced().unwrap();
         let rest = &tokens[at..];
         assert!(
             rest.starts_with(&forced),
@@ -277,7 +277,7 @@ fn hostile_schemas_are_answered() {
             Ok(compiled) => {
                 // Whatever was accepted can be begun.
                 let mut constraint = compiled.start();
-                let forced = constraint.forced();
+                let forced = constraint.forced().unwrap();
                 assert!(forced.len() < 10_000, "{what}");
                 let mut mask = Vec::new();
                 if !constraint.is_complete() {
@@ -295,8 +295,23 @@ fn hostile_schemas_are_answered() {
 #[test]
 fn compiled_constraints_are_independent() {
     let mut first = start(&QWEN25, posting());
-    let opening = first.forced();
+    let opening = first.forced().unwrap();
     // The second comes from the cache and is at its own beginning.
     let mut second = start(&QWEN25, posting());
-    assert_eq!(second.forced(), opening);
+    assert_eq!(second.forced().unwrap(), opening);
+}
+
+#[test]
+fn what_a_schema_spells_out_comes_as_it_is_spelled() {
+    // Characters that the tokenizer would compose, or that no token holds whole; and what looks like a mark.
+    for word in ["cafe\u{301} \u{212b}", "👩‍🚀 𓀀", "<|im_end|>", "a\u{fdd0}b", "\u{1100}\u{1161}\u{11a8}"]
+    {
+        for known in [&*QWEN25, &*SMOLLM2] {
+            let schema = json!({"type": "object", "properties": {"w": {"const": word}}, "required": ["w"], "additionalProperties": false});
+            let text = wander(known, start(known, schema), &mut Draws(3));
+            let value: Value =
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}"));
+            assert_eq!(value, json!({"w": word}), "{}", known.name);
+        }
+    }
 }
