@@ -24,8 +24,9 @@ fn while_the_model_loads_the_server_says_so() {
 
 #[test]
 fn at_sigterm_streams_finish_and_nothing_new_begins() {
-    let mut server = Server::ready(&model(), &[]);
-    let stream = server.begin_stream(json!({"max_completion_tokens": 400}));
+    // Enough time for a machine busy with other tests.
+    let mut server = Server::ready(&model(), &[("SERVER__DRAIN_SECONDS", "100")]);
+    let stream = server.begin_stream(json!({"max_completion_tokens": 200}));
     server.send_signal("-TERM");
     server.wait("refuses new requests", |s| s.get("/ready").status == 503);
     let refused = server.chat(json!({}));
