@@ -19,6 +19,9 @@ use crate::options::ClientOptions;
 use crate::retry::{RetryPolicy, is_retryable, retry_after};
 use crate::stream::ChatStream;
 
+/// Connections are not used again after this: servers close idle ones, ours after 30 s, and a request on its way to a
+/// closing one would have to be sent twice.
+const POOL_IDLE: Duration = Duration::from_secs(20);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A client of one endpoint. Cheap to clone; clones share connections.
@@ -52,6 +55,7 @@ impl Client {
             .user_agent(concat!("quarry/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .connect_timeout(options.connect_timeout)
+            .pool_idle_timeout(POOL_IDLE)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
         if let Some(proxy) = &options.proxy {
