@@ -290,7 +290,10 @@ fn threads_all_run_meet_again_and_survive_a_panic() {
         let mut threads = Threads::new(count);
         for _ in 0..100 {
             let ran = AtomicUsize::new(0);
-            threads.run(&|_| drop(ran.fetch_add(1, Ordering::Relaxed))).unwrap();
+            let region = |_: usize| {
+                ran.fetch_add(1, Ordering::Relaxed);
+            };
+            threads.run(&region).unwrap();
             assert_eq!(ran.into_inner(), threads.count());
         }
         if threads.count() > 1 {
