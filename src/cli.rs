@@ -107,7 +107,7 @@ pub struct DemoArgs {
 pub struct EvalArgs {
     /// The folder.
     pub corpus: PathBuf,
-    /// Which pages: all, singles, listings, gate (no model is asked), or the first so many.
+    /// Which pages: all, singles, singles-with-text, listings, gate (no model is asked), or the first so many.
     #[arg(long, default_value = "all")]
     pub subset: Subset,
     /// Go on with the finished pages that stand beside the report.

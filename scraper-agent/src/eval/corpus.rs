@@ -91,6 +91,8 @@ pub struct CorpusPage {
     pub site: String,
     /// Where it came from, where the index says so.
     pub url: Option<Url>,
+    /// It has next to no visible text.
+    pub is_shell: bool,
     /// What it is.
     pub expected: ExpectedKind,
     /// Its labels, if it has any.
@@ -131,6 +133,10 @@ impl Corpus {
         match subset {
             Subset::All | Subset::Gate => self.pages.iter().collect(),
             Subset::Singles => self.pages.iter().filter(|page| is(page, PageKind::Posting)).collect(),
+            Subset::SinglesWithText => {
+                let has_text = |page: &&CorpusPage| is(page, PageKind::Posting) && !page.is_shell;
+                self.pages.iter().filter(has_text).collect()
+            }
             Subset::Listings => self.pages.iter().filter(|page| is(page, PageKind::Listing)).collect(),
             Subset::First(count) => self.pages.iter().take(count).collect(),
         }
@@ -151,6 +157,7 @@ fn parse_index(
         heads.iter().position(|head| head == name).ok_or_else(|| bad(format!("has no column {name}")))
     };
     let (file, kind, site, note) = (column("file")?, column("kind")?, column("site")?, column("note")?);
+    let shell = column("js_shell")?;
     let mut pages = Vec::new();
     for line in lines.filter(|line| !line.trim().is_empty()) {
         let row = cells(line);
@@ -173,6 +180,7 @@ fn parse_index(
             file: cell(file).to_owned(),
             site: cell(site).to_owned(),
             url,
+            is_shell: cell(shell) == "y",
             expected,
             truth,
         });
@@ -201,9 +209,10 @@ mod tests {
     #[test]
     fn kinds_follow_from_index_and_truth() {
         let folder = tempfile::tempdir().unwrap();
-        let index = "file\tkind\tsite\tnote\nhtml/1.html\tlisting\tA\t\"url=https://a.example/x; \"\"q\"\"\"\n\
-            html/2.html\tlisting\tA\t\nhtml/3.html\tlisting\tA\t\nhtml/4.html\tsingle\tB\t\nhtml/5.html\tsingle\tB\t\n\
-            html/6.html\tnot-a-posting\tB\t\njson/7.json\tapi\tB\t\n";
+        let index = "file\tkind\tsite\tjs_shell\tnote\nhtml/1.html\tlisting\tA\tn\t\"url=https://a.example/x; \"\"q\"\"\"\n\
+            html/2.html\tlisting\tA\tn\t\nhtml/3.html\tlisting\tA\tn\t\nhtml/4.html\tsingle\tB\tn\t\n\
+            html/5.html\tsingle\tB\ty\t\nhtml/6.html\tnot-a-posting\tB\tn\t\njson/7.json\tapi\tB\t\t\n\
+            html/8.html\tsingle\tB\ty\t\n";
         let truth = r#"{"file": "html/1.html", "jobs": []}
 {"file": "html/2.html", "jobs": [{"title": "X", "url": "u"}]}
 {"file": "html/4.html", "title": "T", "employment_type": "full_time", "salary_period": "year"}
@@ -213,9 +222,10 @@ mod tests {
         std::fs::write(folder.path().join("truth.jsonl"), truth).unwrap();
         let corpus = Corpus::read(folder.path()).unwrap();
         let names: Vec<&str> = corpus.pages.iter().map(|page| page.expected.name()).collect();
-        assert_eq!(names, ["hub", "listing", "listing or hub", "posting", "none", "none"]);
+        assert_eq!(names, ["hub", "listing", "listing or hub", "posting", "none", "none", "posting"]);
         assert_eq!(corpus.pages[0].url.as_ref().unwrap().as_str(), "https://a.example/x");
-        assert_eq!(corpus.select(Subset::Singles).len(), 1);
+        assert_eq!(corpus.select(Subset::Singles).len(), 2);
+        assert_eq!(corpus.select(Subset::SinglesWithText).len(), 1);
         assert_eq!(corpus.select(Subset::First(2)).len(), 2);
     }
 }

@@ -38,6 +38,8 @@ pub enum Subset {
     All,
     /// Single postings.
     Singles,
+    /// Single postings whose pages have visible text.
+    SinglesWithText,
     /// Listings with a truth that holds jobs.
     Listings,
     /// All, but no model is asked: only what pages are.
@@ -53,11 +55,14 @@ impl std::str::FromStr for Subset {
         match text {
             "all" => Ok(Self::All),
             "singles" => Ok(Self::Singles),
+            "singles-with-text" => Ok(Self::SinglesWithText),
             "listings" => Ok(Self::Listings),
             "gate" => Ok(Self::Gate),
             other => match other.parse() {
                 Ok(count) if count > 0 => Ok(Self::First(count)),
-                _ => Err(format!("{other:?} is none of all, singles, listings, gate, or a number of pages")),
+                _ => Err(format!(
+                    "{other:?} is none of all, singles, singles-with-text, listings, gate, or a number of pages"
+                )),
             },
         }
     }

@@ -376,7 +376,14 @@ mod tests {
     use crate::eval::corpus::TruthJob;
 
     fn page(expected: ExpectedKind, truth: TruthPage) -> CorpusPage {
-        CorpusPage { file: "html/1.html".into(), site: "A".into(), url: None, expected, truth: Some(truth) }
+        CorpusPage {
+            file: "html/1.html".into(),
+            site: "A".into(),
+            url: None,
+            is_shell: false,
+            expected,
+            truth: Some(truth),
+        }
     }
 
     #[test]
