@@ -1,0 +1,285 @@
+//! Single behaviours of the scheduler, each shown by the smallest schedule that needs it.
+
+use quarry_core::ids::{ModelId, RequestId, SequenceId, StepId, SwapId, Tick, TokenId};
+use quarry_core::limits::SchedulerLimits;
+use quarry_core::plan::{
+    Direction, Event, FinishReason, ModelSetup, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan,
+};
+use quarry_core::request::{Request, RequestParts, SamplingParams};
+use quarry_core::scheduler::Scheduler;
+
+const MODEL: ModelId = ModelId(0);
+
+/// A scheduler, its clock and a runtime that draws token 9 for every row.
+struct Engine {
+    scheduler: Scheduler,
+    plan: StepPlan,
+    /// The last plan with rows: what a later outcome is of.
+    flight: (StepId, Vec<SequenceId>),
+    now: u64,
+    draw: TokenId,
+    forced: Vec<TokenId>,
+}
+
+impl Engine {
+    fn new(limits: SchedulerLimits, setups: &[ModelSetup]) -> Self {
+        let scheduler = Scheduler::new(limits);
+        let mut engine = Self {
+            scheduler,
+            plan: StepPlan::default(),
+            flight: (StepId::default(), Vec::new()),
+            now: 0,
+            draw: 9,
+            forced: Vec::new(),
+        };
+        engine.send(setups.iter().map(|setup| Event::Load(*setup)).collect());
+        engine
+    }
+
+    fn one(setup: ModelSetup) -> Self {
+        let mut engine = Self::new(SchedulerLimits::default(), &[setup]);
+        engine.send(vec![Event::SwitchRequested(setup.model)]);
+        engine.send(vec![Event::SwitchDone(setup.model, Ok(()))]);
+        engine
+    }
+
+    fn send(&mut self, mut events: Vec<Event>) -> &StepPlan {
+        self.now += 1;
+        self.scheduler.step(Tick(self.now), &mut events, &mut self.plan);
+        self.scheduler.check_invariants();
+        if !self.plan.rows.is_empty() {
+            let sampling = self.plan.rows.iter().filter(|row| row.samples);
+            self.flight = (self.plan.id, sampling.map(|row| row.sequence).collect());
+        }
+        &self.plan
+    }
+
+    fn submit(&mut self, parts: RequestParts) -> &StepPlan {
+        self.send(vec![Event::Submit(Request::new(parts).unwrap())])
+    }
+
+    /// The outcome of the plan in flight.
+    fn outcome(&self) -> Event {
+        let rows = self.flight.1.iter().map(|&sequence| RowOutcome {
+            sequence,
+            token: self.draw,
+            forced: self.forced.clone(),
+            finish: None,
+        });
+        Event::StepDone(StepOutcome { id: self.flight.0, rows: rows.collect() })
+    }
+
+    fn done(&mut self) -> &StepPlan {
+        let outcome = self.outcome();
+        self.send(vec![outcome])
+    }
+
+    /// Rows of the plan as (request, start, end).
+    fn rows(&self) -> Vec<(u64, u32, u32)> {
+        self.plan.rows.iter().map(|row| (row.request.0, row.start, row.end)).collect()
+    }
+}
+
+fn setup() -> ModelSetup {
+    ModelSetup {
+        model: MODEL,
+        block_tokens: 4,
+        blocks: 64,
+        block_bytes: 10,
+        context_tokens_max: 200,
+        step_tokens_max: 16,
+        step_rows_max: 8,
+        pool_stays: true,
+    }
+}
+
+fn request(id: u64, prompt: std::ops::Range<TokenId>) -> RequestParts {
+    RequestParts {
+        id: RequestId(id),
+        model: MODEL,
+        prompt: prompt.collect(),
+        sampling: SamplingParams::default(),
+        tokens_max: 100,
+        tokens_min: 0,
+        stop_tokens: Vec::new(),
+        priority: 0,
+        cache_salt: 0,
+    }
+}
+
+#[test]
+fn a_long_prompt_does_not_hold_up_decodes() {
+    let mut engine = Engine::one(setup());
+    engine.submit(request(1, 0..3));
+    engine.done();
+    assert_eq!(engine.rows(), [(1, 3, 4)]);
+    engine.submit(request(2, 100..150));
+    for step in 0..3 {
+        engine.done();
+        let decode = 4 + step;
+        assert_eq!(engine.rows(), [(1, decode, decode + 1), (2, step * 15, (step + 1) * 15)]);
+        assert!(!engine.plan.rows[1].samples);
+    }
+    engine.done();
+    assert_eq!(engine.rows(), [(1, 7, 8), (2, 45, 50)]);
+    assert!(engine.plan.rows[1].samples, "the last chunk is drawn from");
+}
+
+#[test]
+fn several_prompts_share_a_step_in_order_of_priority() {
+    let mut engine = Engine::one(setup());
+    let urgent = RequestParts { priority: -1, ..request(3, 40..45) };
+    let submits = [request(1, 0..5), request(2, 20..30), urgent];
+    engine.send(submits.into_iter().map(|parts| Event::Submit(Request::new(parts).unwrap())).collect());
+    assert_eq!(engine.rows(), [(3, 0, 5), (1, 0, 5), (2, 0, 6)]);
+}
+
+#[test]
+fn a_prompt_seen_before_is_computed_from_its_last_full_block() {
+    let mut engine = Engine::one(setup());
+    engine.submit(RequestParts { tokens_max: 1, ..request(1, 0..8) });
+    engine.done();
+    // All eight tokens are cached, but the last must be run for its logits.
+    engine.submit(RequestParts { tokens_max: 1, ..request(2, 0..8) });
+    assert_eq!(engine.rows(), [(2, 4, 8)]);
+    assert_eq!(engine.done().finished[0].cached_tokens, 4);
+    engine.submit(RequestParts { tokens_max: 1, cache_salt: 1, ..request(3, 0..8) });
+    assert_eq!(engine.rows(), [(3, 0, 8)], "another salt shares nothing");
+    let counts = engine.scheduler.counts();
+    assert_eq!((counts.prefix_query_tokens, counts.prefix_hit_tokens), (24, 4));
+}
+
+#[test]
+fn forced_tokens_run_in_one_row() {
+    let mut engine = Engine::one(setup());
+    engine.submit(RequestParts { tokens_max: 6, ..request(1, 0..3) });
+    engine.forced = vec![20, 21, 22];
+    engine.done();
+    assert_eq!(engine.rows(), [(1, 3, 7)]);
+    assert!(engine.plan.rows[0].samples);
+    let sequence = engine.scheduler.sequence(engine.plan.rows[0].sequence).unwrap();
+    assert_eq!(sequence.tokens(), [0, 1, 2, 9, 20, 21, 22]);
+    let finished = engine.done().finished[0];
+    assert_eq!((finished.reason, finished.output_tokens), (FinishReason::Length, 6), "two of four fit");
+}
+
+#[test]
+fn stop_tokens_end_the_output_and_are_not_part_of_it() {
+    for (tokens_min, draws, output_tokens) in [(0, 1, 0), (3, 4, 3)] {
+        let mut engine = Engine::one(setup());
+        engine.submit(RequestParts { stop_tokens: vec![9], tokens_min, ..request(1, 0..3) });
+        for _ in 1..draws {
+            assert!(engine.done().finished.is_empty());
+        }
+        let finished = engine.done().finished[0];
+        assert_eq!((finished.reason, finished.output_tokens), (FinishReason::Stop, output_tokens));
+    }
+    let mut engine = Engine::one(setup());
+    engine.submit(RequestParts { stop_tokens: vec![21], ..request(1, 0..3) });
+    engine.forced = vec![20, 21, 22];
+    let finished = engine.done().finished[0];
+    assert_eq!((finished.reason, finished.output_tokens), (FinishReason::Stop, 2), "also a forced one");
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_with_the_reason() {
+    let limits = SchedulerLimits { queue_max: 1, ..SchedulerLimits::default() };
+    let mut engine = Engine::new(limits, &[setup()]);
+    let refused = |engine: &mut Engine, parts: RequestParts| {
+        engine.submit(parts).refused.first().map(|Refused { reason, .. }| *reason)
+    };
+    let long = RefusedReason::PromptTooLong { prompt_tokens: 200, prompt_tokens_max: 199 };
+    assert_eq!(refused(&mut engine, request(1, 0..200)), Some(long));
+    let elsewhere = RequestParts { model: ModelId(7), ..request(1, 0..2) };
+    assert_eq!(refused(&mut engine, elsewhere), Some(RefusedReason::UnknownModel));
+    assert_eq!(refused(&mut engine, request(1, 0..2)), None);
+    assert_eq!(refused(&mut engine, request(1, 0..2)), Some(RefusedReason::DuplicateId));
+    assert_eq!(refused(&mut engine, request(2, 0..2)), Some(RefusedReason::QueueFull));
+    engine.send(vec![Event::Shutdown]);
+    assert_eq!(refused(&mut engine, request(3, 0..2)), Some(RefusedReason::ShuttingDown));
+}
+
+#[test]
+fn a_small_pool_bounds_prompt_and_output() {
+    let mut engine = Engine::one(ModelSetup { blocks: 2, ..setup() });
+    let long = RefusedReason::PromptTooLong { prompt_tokens: 8, prompt_tokens_max: 7 };
+    assert_eq!(engine.submit(request(1, 0..8)).refused[0].reason, long);
+    engine.submit(request(2, 0..6));
+    engine.done();
+    let finished = engine.done().finished[0];
+    assert_eq!((finished.reason, finished.output_tokens), (FinishReason::Length, 2));
+}
+
+#[test]
+fn a_cancel_in_flight_pins_blocks_until_the_outcome() {
+    let mut engine = Engine::one(setup());
+    engine.submit(request(1, 0..3));
+    let outcome = engine.outcome();
+    engine.send(vec![Event::Cancel(RequestId(1))]);
+    assert!(engine.plan.finished.is_empty());
+    assert_eq!(engine.scheduler.counts().blocks_held, 1);
+    assert_eq!(engine.send(vec![outcome]).finished[0].reason, FinishReason::Cancelled);
+    assert_eq!(engine.scheduler.counts().blocks_held, 0);
+}
+
+#[test]
+fn a_failed_step_fails_its_sequences_alone() {
+    let mut engine = Engine::one(ModelSetup { step_rows_max: 1, ..setup() });
+    engine.submit(request(1, 0..3));
+    let step = engine.plan.id;
+    engine.submit(request(2, 0..3));
+    engine.send(vec![Event::StepFailed(step)]);
+    assert_eq!(engine.plan.finished[0].reason, FinishReason::Failed);
+    assert_eq!(engine.rows(), [(2, 0, 3)]);
+}
+
+#[test]
+fn sequences_leave_a_pool_that_does_not_stay_and_return() {
+    let other = ModelSetup { model: ModelId(1), ..setup() };
+    let mut engine =
+        Engine::new(SchedulerLimits::default(), &[ModelSetup { pool_stays: false, ..setup() }, other]);
+    engine.send(vec![Event::SwitchRequested(MODEL)]);
+    engine.send(vec![Event::SwitchDone(MODEL, Ok(()))]);
+    engine.submit(request(1, 0..7));
+    let outcome = engine.outcome();
+    engine.send(vec![outcome, Event::SwitchRequested(ModelId(1))]);
+    assert!(engine.plan.rows.is_empty() && engine.plan.switch_to.is_none(), "first all must leave");
+    let out = engine.plan.swaps[0].id;
+    assert_eq!(engine.send(vec![Event::SwapDone(out, Ok(()))]).switch_to, Some(ModelId(1)));
+    // A failed switch rolls back: the sequence goes on where it was.
+    let failed = Event::SwitchDone(ModelId(1), Err(quarry_core::plan::SwitchFailed));
+    let back = engine.send(vec![failed]).swaps[0].id;
+    engine.send(vec![Event::SwapDone(back, Ok(()))]);
+    assert_eq!(engine.rows(), [(1, 7, 8)]);
+}
+
+#[test]
+fn an_unloaded_model_is_reported_once_nothing_uses_it() {
+    let mut engine = Engine::one(setup());
+    engine.submit(request(1, 0..3));
+    let outcome = engine.outcome();
+    engine.send(vec![Event::Unload(MODEL)]);
+    assert!(engine.plan.unloaded.is_empty(), "a step is in flight");
+    assert_eq!(engine.submit(request(2, 0..3)).refused[0].reason, RefusedReason::UnknownModel);
+    engine.send(vec![outcome]);
+    assert_eq!(engine.plan.finished[0].reason, FinishReason::Failed);
+    assert_eq!(engine.plan.unloaded, [MODEL]);
+}
+
+#[test]
+fn strays_are_counted_and_change_nothing() {
+    let mut engine = Engine::one(setup());
+    engine.submit(request(1, 0..3));
+    let outcome = engine.outcome();
+    engine.send(vec![
+        Event::Cancel(RequestId(5)),
+        Event::SwapDone(SwapId(1), Ok(())),
+        Event::SwitchDone(MODEL, Ok(())),
+        Event::Unload(ModelId(5)),
+        Event::Load(setup()),
+    ]);
+    assert_eq!(engine.scheduler.counts().stray_events, 5);
+    assert!(engine.scheduler.sequence(SequenceId(77)).is_none());
+    engine.send(vec![outcome]);
+    assert_eq!(engine.rows(), [(1, 3, 4)]);
+}
