@@ -3,7 +3,7 @@
 use quarry_core::ids::{ModelId, RequestId, SequenceId, StepId, SwapId, Tick, TokenId};
 use quarry_core::limits::SchedulerLimits;
 use quarry_core::plan::{
-    Direction, Event, FinishReason, ModelSetup, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan,
+    Event, FinishReason, ModelSetup, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan,
 };
 use quarry_core::request::{Request, RequestParts, SamplingParams};
 use quarry_core::scheduler::Scheduler;

@@ -29,6 +29,9 @@ const IDLE_WAIT: Duration = Duration::from_millis(500);
 /// How long it waits when only swaps are in flight.
 const SWAP_WAIT: Duration = Duration::from_micros(200);
 
+/// How long it waits when requests are there and none can run.
+const STALLED_WAIT: Duration = Duration::from_millis(1);
+
 /// What the handle shares with the thread.
 pub struct Shared {
     pub inbox: Arc<Inbox>,
@@ -132,8 +135,7 @@ impl EngineLoop {
     }
 
     fn turn(&mut self) -> Turn {
-        let idle = self.jobs.is_empty() && self.swaps_in_flight == 0 && self.events.is_empty();
-        let mail = self.shared.inbox.take(idle.then_some(IDLE_WAIT));
+        let mail = self.shared.inbox.take(self.wait());
         if self.accept(mail) == Turn::Stop {
             return Turn::Stop;
         }
@@ -153,13 +155,25 @@ impl EngineLoop {
                 }
             };
             self.events.push(event);
-        } else if self.swaps_in_flight > 0 && self.events.is_empty() {
-            std::thread::sleep(SWAP_WAIT);
         }
         self.plan = plan;
         self.publish();
         let is_done = self.jobs.is_empty() && self.swaps_in_flight == 0;
         if self.draining && is_done { Turn::Stop } else { Turn::Again }
+    }
+
+    /// How long the next look into the mailbox may take. A step leaves an event behind, so without events nothing
+    /// ran: what is waited for comes by mail, by a swap's end, or with time (another model's turn).
+    fn wait(&self) -> Option<Duration> {
+        if !self.events.is_empty() {
+            None
+        } else if self.swaps_in_flight > 0 {
+            Some(SWAP_WAIT)
+        } else if self.jobs.is_empty() {
+            Some(IDLE_WAIT)
+        } else {
+            Some(STALLED_WAIT)
+        }
     }
 
     /// Turns mail into events.
