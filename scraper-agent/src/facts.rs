@@ -411,8 +411,13 @@ fn date(posting: &mut Posting, page: &PageView<'_>, fact: Fact<'_>, posted: bool
 /// The employer: a name with its legal form beside the title or in the page's title, the link that stands both
 /// before and after the title, or the head's "X hiring Y in Z".
 fn employer(posting: &mut Posting, page: &PageView<'_>, lines: &[Line<'_>], at: usize) {
-    if posting.company.is_some() {
+    let declared = |e: &Evidence| !matches!(e.source, EvidenceSource::Text | EvidenceSource::Meta);
+    if posting.evidence.get("company").is_some_and(|all| all.iter().any(declared)) {
         return;
+    }
+    if posting.company.as_ref().is_some_and(|name| is_domain(name) || posting.locations.contains(name)) {
+        posting.company = None;
+        posting.evidence.remove("company");
     }
     let near = &lines[at.saturating_sub(5)..(at + 6).min(lines.len())];
     let is_name =
@@ -427,7 +432,14 @@ fn employer(posting: &mut Posting, page: &PageView<'_>, lines: &[Line<'_>], at: 
     });
     let beside = legal.or_else(|| twice.map(|line| Fact { text: line.text, start: line.start }));
     if let Some(fact) = beside {
+        let (said, here) = (posting.company.as_deref().map(fold).unwrap_or_default(), fold(fact.text));
+        if !said.is_empty() && (here.contains(&said) || said.contains(&here)) {
+            return;
+        }
         return set(posting, "company", fact, |p| p.company = Some(fact.text.to_owned()));
+    }
+    if posting.company.is_some() {
+        return;
     }
     if let Some(name) = in_head(posting.title.as_deref().unwrap_or(""), page)
         && let Some(evidence) = page.prove(&name)
@@ -435,6 +447,15 @@ fn employer(posting: &mut Posting, page: &PageView<'_>, lines: &[Line<'_>], at: 
         posting.evidence.insert("company".to_owned(), vec![evidence]);
         posting.company = Some(name);
     }
+}
+
+/// "example.jobs" is where the page is, not who hires.
+fn is_domain(name: &str) -> bool {
+    let labels: Vec<&str> = name.split('.').collect();
+    labels.len() > 1
+        && labels.iter().all(|l| {
+            !l.is_empty() && l.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        })
 }
 
 /// An employer that the page's own title names.
