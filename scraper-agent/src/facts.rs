@@ -441,7 +441,8 @@ fn employer(posting: &mut Posting, page: &PageView<'_>, lines: &[Line<'_>], at: 
     if posting.company.is_some() {
         return;
     }
-    if let Some(name) = in_head(posting.title.as_deref().unwrap_or(""), page)
+    let heading = lines.get(at).map_or("", |line| line.text);
+    if let Some(name) = in_head(heading, page)
         && let Some(evidence) = page.prove(&name)
     {
         posting.evidence.insert("company".to_owned(), vec![evidence]);
