@@ -258,6 +258,10 @@ pub fn fill(posting: &mut Posting, page: &PageView<'_>) {
         beside_title(posting, page, &near);
         employer(posting, page, &lines, at);
     }
+    // Small models put the employer among the places.
+    if let Some(company) = posting.company.as_deref().map(fold) {
+        posting.locations.retain(|place| fold(place) != company);
+    }
     in_prose(posting, &lines);
     if posting.employment_type.is_none_or(|kind| kind == EmploymentType::FullTime)
         && let Some(found) = TERM.as_ref().and_then(|p| p.find(markdown))

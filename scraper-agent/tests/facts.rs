@@ -73,6 +73,8 @@ fn the_employer_stands_beside_the_title_and_a_board_is_none() {
         let answer = format!(r#"{{"title": "Instrument Designer", "company": "{said}"}}"#);
         assert_eq!(read("", &body, &answer).company.as_deref(), Some("Tidewater"), "{said}");
     }
+    let mixed = r#"{"title": "Instrument Designer", "company": "Tidewater", "locations": ["Tidewater"]}"#;
+    assert_eq!(read("", &body, mixed).locations.len(), 0, "an employer is no place");
     let legal = format!("<h1>Instrument Designer</h1><p>Ref 7 | Tidewater Instruments GmbH</p>{PROSE}");
     let posting = read("", &legal, r#"{"title": "Instrument Designer"}"#);
     assert_eq!(posting.company.as_deref(), Some("Tidewater Instruments GmbH"));
