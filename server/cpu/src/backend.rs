@@ -2,22 +2,26 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use quarry_formats::gguf::TensorInfo;
 use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelCost, ModelFiles, WarmModel};
 use quarry_model::executor::Executor;
 use quarry_model::kv::KvArena;
 use quarry_model::spec::DecoderSpec;
 
 use crate::executor::CpuExecutor;
+use crate::forward;
 use crate::isa::{Isa, Kernels};
+use crate::kernels::vector::LANES;
 use crate::kv::KvShape;
-use crate::packed::GROUP;
+use crate::packing::{Form, GROUP, Planes, TILE};
 use crate::threads::Threads;
+use crate::topology;
 use crate::weights::Weights;
 
 /// How the CPU is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuOptions {
-    /// Threads; 0 takes one per core.
+    /// Threads; 0 takes one per physical core within the process's affinity and quota.
     pub threads: usize,
     /// Instruction set; `None` takes the best there is.
     pub isa: Option<Isa>,
@@ -38,8 +42,7 @@ impl CpuBackend {
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let kernels = Kernels::new(isa)
             .ok_or_else(|| BackendError::Options(format!("this machine has no {}", isa.name())))?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if options.threads == 0 { cores } else { options.threads };
+        let count = if options.threads == 0 { topology::threads() } else { options.threads };
         Ok(Self { kernels, threads: Arc::new(Mutex::new(Threads::new(count))) })
     }
 }
@@ -50,14 +53,20 @@ impl Backend for CpuBackend {
     }
 
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {
-        let elements: usize = files.weights.tensors().iter().map(|t| t.shape.iter().product::<usize>()).sum();
-        let row =
-            spec.hidden * 2 + spec.mlp_hidden * 2 + (spec.heads + 2 * spec.kv_heads) * spec.head_dim * 2;
+        let packed = |shape: &[usize], kind| match *shape {
+            [rows, columns] => {
+                rows.div_ceil(TILE) * Planes::new(Form::of(kind), columns.div_ceil(GROUP)).bytes
+            }
+            _ => 4 * shape.iter().product::<usize>(),
+        };
+        let weight = |t: &TensorInfo| match t.name.as_str() {
+            "token_embd.weight" if !spec.tied_head => t.bytes,
+            _ => packed(&t.shape, t.kind),
+        };
         ModelCost {
-            // A byte per weight and one or two f32 per group.
-            weight_bytes: elements + elements / GROUP * 6,
+            weight_bytes: files.weights.tensors().iter().map(weight).sum(),
             block_bytes: KvShape::new(spec, options.block_tokens).block_bytes(),
-            scratch_bytes: options.batch_tokens_max * row * 4 + options.batch_rows_max * spec.vocab * 4,
+            scratch_bytes: forward::scratch_bytes(spec, options),
         }
     }
 
@@ -78,6 +87,12 @@ impl Backend for CpuBackend {
             return Err(BackendError::Options(
                 "block tokens, batch tokens and batch rows must be above 0".into(),
             ));
+        }
+        if !options.block_tokens.is_multiple_of(LANES) {
+            let found = options.block_tokens;
+            return Err(BackendError::Options(format!(
+                "blocks of {found} positions: the CPU's kernels read {LANES} keys at a time, so a multiple of {LANES} is needed"
+            )));
         }
         let shape = KvShape::new(&model.spec, options.block_tokens);
         let lease = kv.lease(options.blocks, shape.block_bytes()).map_err(|full| BackendError::Memory {

@@ -14,7 +14,7 @@ use quarry_model::spec::DecoderSpec;
 use crate::forward::{Buffers, Pass};
 use crate::isa::Kernels;
 use crate::kv::{KvCache, KvShape};
-use crate::packed::TILE;
+use crate::packing::TILE;
 use crate::threads::{Threads, WorkerPanicked};
 use crate::weights::Weights;
 

@@ -1,14 +1,20 @@
 //! Which instructions this machine has, and the kernels made of them: chosen once, then called through a table.
 
-use crate::kernels::{attention, gemm};
-use crate::quantize;
+use crate::kernels::attention::{self, AttentionFn, SpanFn};
+use crate::kernels::elementwise::{self, AddFn, HalvesFn, NormFn, QuantizeFn, RotateFn, SiluFn};
+use crate::kernels::product::ProductFn;
+use crate::kernels::vector::Vector;
 
 /// An instruction set with its own kernels, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
     /// AVX-512 F/BW/VL/DQ with VNNI.
     Avx512Vnni,
-    /// AVX2 with FMA: the portable kernels, compiled for it.
+    /// AVX2 with FMA, F16C and AVX-VNNI.
+    AvxVnni,
+    /// AVX-VNNI's kernels in the encoding that AVX-512 VNNI machines have. Never chosen; proves AVX-VNNI's results.
+    AvxVnniEvex,
+    /// AVX2 with FMA and F16C.
     Avx2,
     /// Whatever the target guarantees.
     Portable,
@@ -16,44 +22,55 @@ pub enum Isa {
 
 impl Isa {
     /// Best first.
-    pub const ALL: [Self; 3] = [Self::Avx512Vnni, Self::Avx2, Self::Portable];
+    pub const ALL: [Self; 5] =
+        [Self::Avx512Vnni, Self::AvxVnni, Self::AvxVnniEvex, Self::Avx2, Self::Portable];
 
     /// Whether this machine has it.
     pub fn is_available(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => {
-                is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vnni")
-                    && is_x86_feature_detected!("f16c")
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vnni");
+            match self {
+                Self::Avx512Vnni | Self::AvxVnniEvex => avx512,
+                Self::AvxVnni => avx2 && is_x86_feature_detected!("avxvnni"),
+                Self::Avx2 => avx2,
+                Self::Portable => true,
             }
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => {
-                is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("fma")
-                    && is_x86_feature_detected!("f16c")
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512Vnni | Self::Avx2 => false,
-            Self::Portable => true,
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Self::Portable
         }
     }
 
     /// The best this machine has.
     pub fn detect() -> Self {
-        Self::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Self::Portable)
+        let chosen = |isa: &Self| *isa != Self::AvxVnniEvex && isa.is_available();
+        Self::ALL.into_iter().find(chosen).unwrap_or(Self::Portable)
     }
 
-    /// As in logs.
+    /// As in logs and in `server.isa`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512Vnni => "avx512-vnni",
+            Self::AvxVnni => "avx-vnni",
+            Self::AvxVnniEvex => "avx-vnni-evex",
             Self::Avx2 => "avx2",
             Self::Portable => "portable",
         }
+    }
+
+    /// The set of a name, as [`Isa::name`] spells it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|isa| isa.name() == name)
     }
 }
 
@@ -62,9 +79,36 @@ impl Isa {
 #[derive(Clone, Copy)]
 pub struct Kernels {
     isa: Isa,
-    pub(crate) gemm: gemm::GemmFn,
-    pub(crate) attention: attention::AttentionFn,
-    pub(crate) quantize: quantize::QuantizeFn,
+    pub(crate) product: ProductFn,
+    pub(crate) attention: AttentionFn,
+    pub(crate) span: SpanFn,
+    pub(crate) merge: MergeFn,
+    pub(crate) norm: NormFn,
+    pub(crate) quantize: QuantizeFn,
+    pub(crate) silu: SiluFn,
+    pub(crate) rotate: RotateFn,
+    pub(crate) halves: HalvesFn,
+    pub(crate) add: AddFn,
+}
+
+/// Merges spans, in order, and divides into `out`.
+///
+/// # Safety
+/// The instruction set exists; spans are of one query set of rows `width` wide.
+pub type MergeFn = unsafe fn(spans: &[attention::Partial], width: usize, out: &mut [f32]);
+
+unsafe fn merge_spans<V: Vector>(spans: &[attention::Partial], width: usize, out: &mut [f32]) {
+    let mut total = attention::Partial::default();
+    total.reset(out.len() / width, width);
+    // SAFETY: the caller's promise.
+    unsafe {
+        V::call(|| {
+            for span in spans {
+                attention::merge::<V>(&mut total, span, width, 0);
+            }
+            attention::divide::<V>(&total, width, out);
+        });
+    }
 }
 
 impl Kernels {
@@ -73,20 +117,35 @@ impl Kernels {
         if !isa.is_available() {
             return None;
         }
+        #[cfg(target_arch = "x86_64")]
+        use crate::{avx_vnni, avx2, avx512};
         Some(match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => {
-                Self { isa, gemm: gemm::avx512, attention: attention::avx512, quantize: quantize::avx512 }
-            }
+            Isa::Avx512Vnni => Self::over::<avx512::vector::V>(isa, avx512::product::product),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Self { isa, gemm: gemm::avx2, attention: attention::avx2, quantize: quantize::avx2 },
-            _ => Self {
-                isa,
-                gemm: gemm::portable,
-                attention: attention::portable,
-                quantize: quantize::portable,
-            },
+            Isa::AvxVnni => Self::over::<avx2::vector::V>(isa, avx_vnni::product),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnniEvex => Self::over::<avx2::vector::V>(isa, avx_vnni::product_evex),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Self::over::<avx2::vector::V>(isa, avx2::product::product),
+            _ => Self::over::<crate::portable::vector::V>(isa, crate::portable::product),
         })
+    }
+
+    fn over<V: Vector>(isa: Isa, product: ProductFn) -> Self {
+        Self {
+            isa,
+            product,
+            attention: attention::attend::<V>,
+            span: attention::attend_span::<V>,
+            merge: merge_spans::<V>,
+            norm: elementwise::norm::<V>,
+            quantize: elementwise::quantize::<V>,
+            silu: elementwise::silu::<V>,
+            rotate: elementwise::rotate::<V>,
+            halves: elementwise::halves::<V>,
+            add: elementwise::add::<V>,
+        }
     }
 
     /// Which set.

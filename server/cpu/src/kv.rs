@@ -1,16 +1,17 @@
 //! The paged KV cache of one executor, in slabs leased from the arena.
 //!
 //! ```text
-//! block → layer → kv head → K [head_dim][block_tokens] f16, then V [block_tokens][head_dim] f16
+//! block → layer → kv head → K [head_dim][block_tokens] f16, then V [block_tokens][width] f16
 //! ```
 //! K lies transposed so that a register holds one dimension of 16 keys; V lies by position so that it holds 16
-//! dimensions of one. Values are clamped to what f16 holds, so no block ever has an infinity or NaN that a masked
-//! weight of 0 would turn into one for another sequence.
+//! dimensions of one; `width` is `head_dim` up to whole sixteens. All values are finite (see
+//! [`halves`](crate::kernels::elementwise::halves)).
 
-use half::f16;
 use quarry_model::ids::BlockId;
 use quarry_model::kv::SlabLease;
 use quarry_model::spec::DecoderSpec;
+
+use crate::kernels::vector::LANES;
 
 /// Shape of a block.
 #[derive(Clone, Copy, Debug)]
@@ -26,18 +27,23 @@ impl KvShape {
         Self { layers: spec.layers, kv_heads: spec.kv_heads, head_dim: spec.head_dim, block_tokens }
     }
 
-    /// Elements of K, or of V, of one head in a block.
+    /// Elements of a row of V: `head_dim` up to whole sixteens.
+    pub fn width(&self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+
+    /// Elements of K and V of one head in a block.
     fn head_elements(&self) -> usize {
-        self.head_dim * self.block_tokens
+        (self.head_dim + self.width()) * self.block_tokens
     }
 
     pub fn block_bytes(&self) -> usize {
-        2 * 2 * self.layers * self.kv_heads * self.head_elements()
+        2 * self.layers * self.kv_heads * self.head_elements()
     }
 
     /// Offset in elements of a head's K; its V follows.
     pub fn head_offset(&self, layer: usize, head: usize) -> usize {
-        (layer * self.kv_heads + head) * 2 * self.head_elements()
+        (layer * self.kv_heads + head) * self.head_elements()
     }
 }
 
@@ -74,29 +80,30 @@ impl KvCache {
         self.blocks.len()
     }
 
-    /// Writes one position's key and value of one head.
+    /// Writes one position's key (`head_dim` halves) and value (`width` halves) of one head.
     ///
     /// # Safety
     /// No other thread reads or writes this position of this head meanwhile.
-    pub unsafe fn write(&self, block: BlockId, slot: usize, offset: usize, key: &[f32], value: &[f32]) {
+    pub unsafe fn write(&self, block: BlockId, slot: usize, offset: usize, key: &[u16], value: &[u16]) {
         let KvShape { head_dim, block_tokens, .. } = self.shape;
-        assert!(slot < block_tokens && key.len() == head_dim && value.len() == head_dim);
-        assert!((offset + 2 * self.shape.head_elements()) * 2 <= self.shape.block_bytes());
+        let width = self.shape.width();
+        assert!(slot < block_tokens && key.len() >= head_dim && value.len() == width);
+        assert!((offset + self.shape.head_elements()) * 2 <= self.shape.block_bytes());
         let start = self.blocks[block.0 as usize];
         // SAFETY: the assertions keep every element within the head's part of the block.
         unsafe {
             let keys = start.add(offset);
-            let values = keys.add(self.shape.head_elements() + slot * head_dim);
-            for (d, (&k, &v)) in key.iter().zip(value).enumerate() {
-                keys.add(d * block_tokens + slot).write(to_half(k));
-                values.add(d).write(to_half(v));
+            for (d, &k) in key.iter().enumerate().take(head_dim) {
+                keys.add(d * block_tokens + slot).write(k);
             }
+            let values = keys.add(head_dim * block_tokens + slot * width);
+            std::ptr::copy_nonoverlapping(value.as_ptr(), values, width);
         }
     }
 
     /// A head's K in a block; its V follows at once.
     pub fn head(&self, block: BlockId, offset: usize) -> *const u16 {
-        assert!((offset + 2 * self.shape.head_elements()) * 2 <= self.shape.block_bytes());
+        assert!((offset + self.shape.head_elements()) * 2 <= self.shape.block_bytes());
         // SAFETY: within the block by the assertion.
         unsafe { self.blocks[block.0 as usize].add(offset) }
     }
@@ -122,10 +129,4 @@ impl KvCache {
             std::ptr::copy_nonoverlapping(from.as_ptr(), self.blocks[block.0 as usize].cast(), from.len());
         }
     }
-}
-
-fn to_half(value: f32) -> u16 {
-    let max = f16::MAX.to_f32();
-    let finite = if value.is_nan() { 0.0 } else { value.clamp(-max, max) };
-    f16::from_f32(finite).to_bits()
 }

@@ -1,16 +1,18 @@
-//! A small pool of threads that all run the same closure and meet again.
+//! A small pool of threads that share the work of a region and meet again.
 //!
 //! Why our own: a forward pass is some hundreds of short parallel regions; waking through a general pool costs
-//! more than many of them take. How: workers spin briefly on a generation counter, then park. Work inside a region
-//! is taken from a shared counter ([`Tiles`]), so that a core slowed by another process takes less of it.
+//! more than many of them take. How: a region's work is handed out by a shared counter ([`Tiles`]); threads join a
+//! region that is open and nobody waits for one that has not joined, so a core that another process holds takes
+//! part when it comes, or not at all. Whoever waits spins briefly and then sleeps, which hands its core to whom it
+//! waits for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
 
-/// Looks at the counter before a thread parks; about 20 µs on a current core.
-const SPINS: usize = 20_000;
+/// Looks at a flag before a thread sleeps: 30 to 100 µs by the processor's pause.
+const SPINS: usize = 2_000;
 
 /// A region's closure with its lifetime erased; see the safety note in [`Threads::run`].
 #[derive(Clone, Copy)]
@@ -20,10 +22,17 @@ struct Region(*const (dyn Fn(usize) + Sync));
 unsafe impl Send for Region {}
 
 struct Shared {
-    generation: AtomicUsize,
+    /// Odd while a region is open; rises by one at each opening and closing.
+    state: AtomicUsize,
+    /// Workers within the open region, or about to find that it closed.
+    active: AtomicUsize,
+    /// Workers asleep.
+    sleepers: AtomicUsize,
+    /// The caller, if it sleeps until `active` is 0.
+    waiting: AtomicBool,
+    caller: Mutex<Option<Thread>>,
     region: Mutex<Option<Region>>,
     wake: Condvar,
-    working: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
 }
@@ -43,10 +52,13 @@ impl Threads {
     /// `threads` in all, the caller of [`Threads::run`] being one of them.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            generation: AtomicUsize::new(0),
+            state: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
+            sleepers: AtomicUsize::new(0),
+            waiting: AtomicBool::new(false),
+            caller: Mutex::new(None),
             region: Mutex::new(None),
             wake: Condvar::new(),
-            working: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -65,80 +77,107 @@ impl Threads {
         self.workers.len() + 1
     }
 
-    /// Runs `region(thread index)` on every thread and returns when all are done.
+    /// Runs `region(thread index)` on the caller (index 0) and on every thread that comes before the caller is done;
+    /// returns when nobody is in it any more. So a region takes its work from shared counters and relies on no
+    /// thread but the caller. No two threads have the same index.
     ///
     /// # Errors
     /// [`WorkerPanicked`]; a panic of the caller's own part goes on as a panic after the others are done.
     pub fn run(&mut self, region: &(dyn Fn(usize) + Sync)) -> Result<(), WorkerPanicked> {
         let shared = &*self.shared;
-        if !self.workers.is_empty() {
-            // SAFETY: only the lifetime is erased. Workers use the pointer between the generation's rise and
-            // their decrement of `working`, and this function does not return (or unwind) before `working` is 0.
-            let erased: Region = Region(unsafe {
-                std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync)>(
-                    region,
-                )
-            });
-            shared.working.store(self.workers.len(), Ordering::Relaxed);
-            *shared.region.lock().unwrap_or_else(PoisonError::into_inner) = Some(erased);
-            shared.generation.fetch_add(1, Ordering::Release);
+        if self.workers.is_empty() {
+            region(0);
+            return Ok(());
+        }
+        // SAFETY: only the lifetime is erased. Workers use the pointer only after they have counted themselves into
+        // `active` and then seen the region open; this function closes it and does not return (or unwind) before
+        // `active` is 0.
+        let erased: Region = Region(unsafe {
+            std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync)>(region)
+        });
+        *lock(&shared.region) = Some(erased);
+        shared.state.fetch_add(1, SeqCst);
+        if shared.sleepers.load(SeqCst) > 0 {
+            let _guard = lock(&shared.region); // so that nobody is between its look and its sleep
             shared.wake.notify_all();
         }
         let own = catch_unwind(AssertUnwindSafe(|| region(0)));
-        let mut spins = 0;
-        while shared.working.load(Ordering::Acquire) > 0 {
-            spins += 1;
-            if spins < SPINS {
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
+        shared.state.fetch_add(1, SeqCst);
+        if !spin(|| shared.active.load(SeqCst) == 0) {
+            *lock(&shared.caller) = Some(std::thread::current());
+            shared.waiting.store(true, SeqCst);
+            while shared.active.load(SeqCst) > 0 {
+                std::thread::park();
             }
+            shared.waiting.store(false, SeqCst);
         }
         if let Err(panic) = own {
             std::panic::resume_unwind(panic);
         }
-        if shared.panicked.swap(false, Ordering::AcqRel) { Err(WorkerPanicked) } else { Ok(()) }
+        if shared.panicked.swap(false, SeqCst) { Err(WorkerPanicked) } else { Ok(()) }
     }
+}
+
+/// Whether `done` came true while spinning.
+fn spin(done: impl Fn() -> bool) -> bool {
+    for _ in 0..SPINS {
+        if done() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    done()
 }
 
 fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
-        let mut spins = 0;
-        while shared.generation.load(Ordering::Acquire) == seen && !shared.stop.load(Ordering::Relaxed) {
-            spins += 1;
-            if spins < SPINS {
-                std::hint::spin_loop();
-                continue;
-            }
-            let guard = shared.region.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle = |_: &mut Option<Region>| {
-                shared.generation.load(Ordering::Acquire) == seen && !shared.stop.load(Ordering::Relaxed)
-            };
-            drop(shared.wake.wait_while(guard, idle));
+        let called = || {
+            let state = shared.state.load(SeqCst);
+            (state % 2 == 1 && state != seen) || shared.stop.load(SeqCst)
+        };
+        if !spin(called) {
+            let guard = lock(&shared.region);
+            shared.sleepers.fetch_add(1, SeqCst);
+            drop(shared.wake.wait_while(guard, |_| !called()));
+            shared.sleepers.fetch_sub(1, SeqCst);
         }
-        if shared.stop.load(Ordering::Relaxed) {
+        if shared.stop.load(SeqCst) {
             return;
         }
-        seen = shared.generation.load(Ordering::Acquire);
-        let region = *shared.region.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Region(region)) = region {
-            // SAFETY: `run` set the region before it raised the generation and waits for the decrement below.
-            let region = unsafe { &*region };
-            if catch_unwind(AssertUnwindSafe(|| region(index))).is_err() {
-                shared.panicked.store(true, Ordering::Release);
+        shared.active.fetch_add(1, SeqCst);
+        let state = shared.state.load(SeqCst);
+        if state % 2 == 1 && state != seen {
+            seen = state;
+            let region = *lock(&shared.region);
+            if let Some(Region(region)) = region {
+                // SAFETY: `run` set the region before it opened it, and it was open after this thread was counted
+                // into `active`, so `run` waits for the decrement below.
+                let region = unsafe { &*region };
+                if catch_unwind(AssertUnwindSafe(|| region(index))).is_err() {
+                    shared.panicked.store(true, SeqCst);
+                }
             }
         }
-        shared.working.fetch_sub(1, Ordering::Release);
+        if shared.active.fetch_sub(1, SeqCst) == 1 && shared.waiting.load(SeqCst) {
+            if let Some(caller) = &*lock(&shared.caller) {
+                caller.unpark();
+            }
+        }
     }
+}
+
+/// A poisoned lock only means that a panic was answered elsewhere; the data here is valid after every statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, SeqCst);
         {
-            // Taken so that no worker is between its check and its wait.
-            let _guard = self.shared.region.lock().unwrap_or_else(PoisonError::into_inner);
+            // Taken so that no worker is between its look and its sleep.
+            let _guard = lock(&self.shared.region);
             self.shared.wake.notify_all();
         }
         for worker in self.workers.drain(..) {
@@ -162,7 +201,7 @@ impl Tiles {
 
     /// The next run of tiles.
     pub fn take(&self) -> Option<std::ops::Range<usize>> {
-        let start = self.next.fetch_add(self.grain, Ordering::Relaxed);
+        let start = self.next.fetch_add(self.grain, std::sync::atomic::Ordering::Relaxed);
         (start < self.total).then(|| start..(start + self.grain).min(self.total))
     }
 }

@@ -1,13 +1,11 @@
-//! A model's weights in packed form.
-
-use std::sync::Arc;
+//! A model's weights in packed form: all that is kept of the file once they are packed.
 
 use quarry_formats::gguf::GgufFile;
 use quarry_formats::quant::{TensorType, decode};
 use quarry_model::backend::{BackendError, ModelFiles};
 use quarry_model::spec::DecoderSpec;
 
-use crate::packed::PackedMatrix;
+use crate::packing::{PackedMatrix, Storage};
 use crate::threads::Threads;
 
 /// One decoder layer.
@@ -30,13 +28,21 @@ pub struct Layer {
 
 /// All of a model.
 pub struct Weights {
-    pub file: Arc<GgufFile>,
+    embedding: Embedding,
     pub layers: Vec<Layer>,
     pub output_norm: Vec<f32>,
     pub head: PackedMatrix,
     /// RoPE: angle per position of each pair, and the factor on cos and sin.
     pub frequencies: Vec<f32>,
     pub rope_factor: f32,
+}
+
+/// Where a token's first hidden state comes from.
+enum Embedding {
+    /// Rows as in the file.
+    Rows { kind: TensorType, bytes: Storage },
+    /// The head's rows.
+    Tied,
 }
 
 struct Loader<'a> {
@@ -67,7 +73,8 @@ impl Loader<'_> {
             let what = format!("has {} dimensions, a matrix has 2", info.shape.len());
             return Err(BackendError::Tensor { tensor: name.to_owned(), what });
         };
-        Ok(PackedMatrix::pack(info.kind, rows, columns, bytes, self.threads))
+        PackedMatrix::pack(info.kind, rows, columns, bytes, self.threads)
+            .map_err(|error| memory(name, &error))
     }
 }
 
@@ -109,14 +116,23 @@ impl Weights {
             });
             progress((index + 1) as f32 / (spec.layers + 2) as f32);
         }
+        let embedding = if spec.tied_head {
+            Embedding::Tied
+        } else {
+            let name = "token_embd.weight";
+            let (kind, _, bytes) = load.tensor(name)?;
+            let mut copy = Storage::zeroed(bytes.len()).map_err(|error| memory(name, &error))?;
+            copy.as_mut_slice().copy_from_slice(bytes);
+            Embedding::Rows { kind, bytes: copy }
+        };
         let head = load.matrix(if spec.tied_head { "token_embd.weight" } else { "output.weight" })?;
         let output_norm = load.vector("output_norm.weight")?;
         progress(1.0);
         let (frequencies, rope_factor) = quarry_model::rope::frequencies(&spec.rope);
-        Ok(Self { file: files.weights.clone(), layers, output_norm, head, frequencies, rope_factor })
+        Ok(Self { embedding, layers, output_norm, head, frequencies, rope_factor })
     }
 
-    /// Bytes of the packed form.
+    /// Bytes held: packed matrices and the embedding.
     pub fn bytes(&self) -> usize {
         let layer = |l: &Layer| {
             [&l.query, &l.key, &l.value, &l.output, &l.gate, &l.up, &l.down]
@@ -124,14 +140,25 @@ impl Weights {
                 .map(|m| m.bytes())
                 .sum::<usize>()
         };
-        self.head.bytes() + self.layers.iter().map(layer).sum::<usize>()
+        let embedding = match &self.embedding {
+            Embedding::Rows { bytes, .. } => bytes.as_slice().len(),
+            Embedding::Tied => 0,
+        };
+        embedding + self.head.bytes() + self.layers.iter().map(layer).sum::<usize>()
     }
 
-    /// A token's embedding, decoded from the file's own format.
+    /// A token's embedding.
     pub fn embed(&self, token: u32, out: &mut [f32]) {
-        if let Some((info, bytes)) = self.file.tensor("token_embd.weight") {
-            let row = info.kind.row_bytes(out.len());
-            decode(info.kind, &bytes[token as usize * row..(token as usize + 1) * row], out);
+        match &self.embedding {
+            Embedding::Rows { kind, bytes } => {
+                let row = kind.row_bytes(out.len());
+                decode(*kind, &bytes.as_slice()[token as usize * row..(token as usize + 1) * row], out);
+            }
+            Embedding::Tied => self.head.row(token as usize, out),
         }
     }
+}
+
+fn memory(tensor: &str, error: &std::io::Error) -> BackendError {
+    BackendError::Tensor { tensor: tensor.to_owned(), what: format!("cannot be packed: {error}") }
 }

@@ -1,4 +1,7 @@
-//! The two kernels that take nearly all the time. Each file: pseudo code, the portable form, then the fast one.
+//! What every instruction set computes: one algorithm over [`vector::Vector`] where the sets agree, and the matrix
+//! product's pseudo code with its naive twin where they do not.
 
 pub mod attention;
-pub mod gemm;
+pub mod elementwise;
+pub mod product;
+pub mod vector;

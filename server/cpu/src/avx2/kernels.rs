@@ -1,0 +1,324 @@
+//! The inner loops of the 256-bit products; see [`super::product`]. All are inlined into functions compiled for the
+//! instructions of their [`Dot`].
+
+use std::arch::x86_64::*;
+
+use super::product::Dot;
+use crate::kernels::product::{BLOCK_GROUPS, PANEL_ROWS, Panel, Rows};
+use crate::packing::{GROUP, SUPER as SUPER_GROUPS, TILE, Tile};
+
+/// Rows of a register.
+const HALF: usize = TILE / 2;
+
+/// Pointers to a tile's planes.
+struct Planes {
+    low: *const u8,
+    high: *const u8,
+    scale: *const u8,
+    sub: *const u8,
+    min: *const u8,
+    sub_min: *const u8,
+}
+
+impl Planes {
+    #[inline(always)]
+    fn of(tile: &Tile<'_>) -> Self {
+        let (base, planes) = (tile.bytes().as_ptr(), tile.planes());
+        // SAFETY: each plane begins within the tile's bytes or at their end, as `Planes::new` counted them.
+        unsafe {
+            Self {
+                low: base,
+                high: base.add(planes.high),
+                scale: base.add(planes.scale),
+                sub: base.add(planes.sub),
+                min: base.add(planes.min),
+                sub_min: base.add(planes.sub_min),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn load(from: *const u8) -> __m256i {
+    // SAFETY: the caller's promise: 32 bytes lie there.
+    unsafe { _mm256_loadu_si256(from.cast()) }
+}
+
+/// Weights of step `step` of group `g`, both halves of the tile, as unsigned bytes.
+#[inline(always)]
+unsafe fn weights<const BITS: usize>(p: &Planes, g: usize, step: usize) -> [__m256i; 2] {
+    // SAFETY: the caller's promise: a group's bytes lie where `Form` draws them, and step < 8.
+    unsafe {
+        std::array::from_fn(|n| {
+            if BITS == 8 {
+                return load(p.low.add(g * 512 + step * 64 + n * 32));
+            }
+            let packed = load(p.low.add(g * 256 + step % 4 * 64 + n * 32));
+            let shifted = if step < 4 { packed } else { _mm256_srli_epi16::<4>(packed) };
+            let nibble = _mm256_and_si256(shifted, _mm256_set1_epi8(15));
+            match BITS {
+                4 => nibble,
+                5 => {
+                    let high = load(p.high.add(g * 64 + n * 32));
+                    let moved = match step {
+                        0 => _mm256_slli_epi16::<4>(high),
+                        1 => _mm256_slli_epi16::<3>(high),
+                        2 => _mm256_slli_epi16::<2>(high),
+                        3 => _mm256_slli_epi16::<1>(high),
+                        4 => high,
+                        5 => _mm256_srli_epi16::<1>(high),
+                        6 => _mm256_srli_epi16::<2>(high),
+                        _ => _mm256_srli_epi16::<3>(high),
+                    };
+                    _mm256_or_si256(nibble, _mm256_and_si256(moved, _mm256_set1_epi8(16)))
+                }
+                _ => {
+                    let high = load(p.high.add(g * 128 + step / 4 * 64 + n * 32));
+                    let moved = match step % 4 {
+                        0 => _mm256_slli_epi16::<4>(high),
+                        1 => _mm256_slli_epi16::<2>(high),
+                        2 => high,
+                        _ => _mm256_srli_epi16::<2>(high),
+                    };
+                    _mm256_or_si256(nibble, _mm256_and_si256(moved, _mm256_set1_epi8(48)))
+                }
+            }
+        })
+    }
+}
+
+#[inline(always)]
+unsafe fn halves(plane: *const u8, index: usize) -> [__m256; 2] {
+    // SAFETY: the caller's promise: sixteen f16 lie there.
+    unsafe {
+        std::array::from_fn(|n| {
+            _mm256_cvtph_ps(_mm_loadu_si128(plane.add((index * TILE + n * HALF) * 2).cast()))
+        })
+    }
+}
+
+/// `super · sub` for eight rows each.
+#[inline(always)]
+unsafe fn scaled(halves: [__m256; 2], sub: *const u8, signed: bool) -> [__m256; 2] {
+    // SAFETY: the caller's promise: sixteen bytes lie at `sub`.
+    unsafe {
+        std::array::from_fn(|n| {
+            let bytes = _mm_loadl_epi64(sub.add(n * HALF).cast());
+            let wide = if signed { _mm256_cvtepi8_epi32(bytes) } else { _mm256_cvtepu8_epi32(bytes) };
+            _mm256_mul_ps(halves[n], _mm256_cvtepi32_ps(wide))
+        })
+    }
+}
+
+#[inline(always)]
+unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &Planes, g: usize, half: usize) -> [__m256; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (SUPER, BITS) {
+            (false, _) => halves(p.scale, g),
+            (true, 6) => scaled(halves(p.scale, g / SUPER_GROUPS), p.sub.add((2 * g + half) * TILE), true),
+            (true, _) => scaled(halves(p.scale, g / SUPER_GROUPS), p.sub.add(g * TILE), false),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn min<const SUPER: bool>(p: &Planes, g: usize) -> [__m256; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if SUPER {
+            scaled(halves(p.min, g / SUPER_GROUPS), p.sub_min.add(g * TILE), false)
+        } else {
+            halves(p.min, g)
+        }
+    }
+}
+
+/// What is left to subtract for the weights' offset, as the dot products' start.
+#[inline(always)]
+unsafe fn start<D: Dot, const BITS: usize, const MIN: bool>(minus_sum: i32) -> __m256i {
+    // SAFETY: the caller runs on AVX2.
+    unsafe {
+        if MIN || (BITS == 8 && D::SIGNED_EIGHT) {
+            _mm256_setzero_si256()
+        } else {
+            _mm256_set1_epi32(minus_sum << (BITS - 1))
+        }
+    }
+}
+
+/// `M` rows against one tile, weights straight from the packed bits; returns `M`.
+///
+/// # Safety
+/// The instructions of `D` exist; [`check`](crate::kernels::product::check) held for the whole call and `x` has at
+/// least `M` rows.
+#[inline(always)]
+pub unsafe fn direct<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bool, const M: usize>(
+    tile: &Tile<'_>,
+    x: &Rows<'_>,
+    out: *mut f32,
+) -> usize {
+    let planes = Planes::of(tile);
+    let (groups, blocks) = (x.groups, x.blocks());
+    // SAFETY: the caller's promise; every index below is within its row, group or block.
+    unsafe {
+        let mut acc = [[_mm256_setzero_ps(); 2]; M];
+        for b in 0..blocks {
+            let mut part = [[_mm256_setzero_ps(); 2]; M];
+            for g in b * BLOCK_GROUPS..groups.min((b + 1) * BLOCK_GROUPS) {
+                let xq = x.q.as_ptr().add(g * GROUP).cast::<i32>();
+                let four =
+                    |m: usize, step: usize| _mm256_set1_epi32(xq.add(m * groups * 8 + step).read_unaligned());
+                let sums = x.minus_sums.as_ptr().add(g);
+                for half in 0..if BITS == 6 { 2 } else { 1 } {
+                    let mut d: [[__m256i; 2]; M] = std::array::from_fn(|m| {
+                        let minus_sum = if BITS == 6 {
+                            *x.minus_half_sums.as_ptr().add((m * groups + g) * 2 + half)
+                        } else {
+                            *sums.add(m * groups)
+                        };
+                        [start::<D, BITS, MIN>(minus_sum); 2]
+                    });
+                    let steps = if BITS == 6 { 4 * half..4 * half + 4 } else { 0..8 };
+                    D::dot::<BITS, M>(&mut d, steps, |step| weights::<BITS>(&planes, g, step), four);
+                    let s = scale::<BITS, SUPER>(&planes, g, half);
+                    for m in 0..M {
+                        for n in 0..2 {
+                            part[m][n] = _mm256_fmadd_ps(s[n], _mm256_cvtepi32_ps(d[m][n]), part[m][n]);
+                        }
+                    }
+                }
+                if MIN {
+                    let low = min::<SUPER>(&planes, g);
+                    for m in 0..M {
+                        let sum = _mm256_set1_ps(*sums.add(m * groups) as f32);
+                        for n in 0..2 {
+                            part[m][n] = _mm256_fmadd_ps(low[n], sum, part[m][n]);
+                        }
+                    }
+                }
+            }
+            for m in 0..M {
+                let xscale = _mm256_set1_ps(*x.scales.as_ptr().add(m * blocks + b));
+                for n in 0..2 {
+                    acc[m][n] = _mm256_fmadd_ps(xscale, part[m][n], acc[m][n]);
+                }
+            }
+        }
+        for m in 0..M {
+            for n in 0..2 {
+                _mm256_storeu_ps(out.add(m * PANEL_ROWS + n * HALF), acc[m][n]);
+            }
+        }
+    }
+    M
+}
+
+/// Groups `first..first + count` of a tile into slot `t` of the panel.
+///
+/// # Safety
+/// AVX2 and F16C exist; the tile has those groups, at most as many as a panel holds.
+#[inline(always)]
+pub unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
+    tile: &Tile<'_>,
+    (first, count): (usize, usize),
+    panel: &mut Panel,
+    t: usize,
+) {
+    let planes = Planes::of(tile);
+    let store = |to: &mut [f32; TILE], v: [__m256; 2]| {
+        // SAFETY: sixteen floats are two registers.
+        unsafe {
+            _mm256_storeu_ps(to.as_mut_ptr(), v[0]);
+            _mm256_storeu_ps(to.as_mut_ptr().add(HALF), v[1]);
+        }
+    };
+    for i in 0..count {
+        let g = first + i;
+        // SAFETY: the caller's promise; the panel's arrays are as long as written.
+        unsafe {
+            let to = panel.q[t][i].as_mut_ptr();
+            for step in 0..8 {
+                for (n, w) in weights::<BITS>(&planes, g, step).into_iter().enumerate() {
+                    _mm256_storeu_si256(to.add(64 * step + 32 * n).cast(), w);
+                }
+            }
+            for half in 0..if BITS == 6 { 2 } else { 1 } {
+                store(&mut panel.scales[t][i][half], scale::<BITS, SUPER>(&planes, g, half));
+            }
+            if MIN {
+                store(&mut panel.mins[t][i], min::<SUPER>(&planes, g));
+            }
+        }
+    }
+}
+
+/// `M` rows from `m0` over slot `t` of the panel, added to `out`.
+///
+/// # Safety
+/// The instructions of `D` exist; [`check`](crate::kernels::product::check) held for the whole call, the panel holds
+/// groups `first..first + count`, and `x` has at least `m0 + M` rows.
+#[inline(always)]
+pub unsafe fn strip<D: Dot, const BITS: usize, const MIN: bool, const M: usize>(
+    panel: &Panel,
+    t: usize,
+    x: &Rows<'_>,
+    m0: usize,
+    (first, count): (usize, usize),
+    out: *mut f32,
+) {
+    let (groups, blocks) = (x.groups, x.blocks());
+    // SAFETY: the caller's promise.
+    unsafe {
+        let xq = x.q.as_ptr().add((m0 * groups + first) * GROUP).cast::<i32>();
+        let sums = x.minus_sums.as_ptr().add(m0 * groups + first);
+        let half_sums = x.minus_half_sums.as_ptr().add((m0 * groups + first) * 2);
+        for begin in (0..count).step_by(BLOCK_GROUPS) {
+            let mut part = [[_mm256_setzero_ps(); 2]; M];
+            for i in begin..count.min(begin + BLOCK_GROUPS) {
+                let q = panel.q[t][i].as_ptr();
+                let w = |step: usize| std::array::from_fn(|n| load(q.add(64 * step + 32 * n)));
+                let four = |m: usize, step: usize| {
+                    _mm256_set1_epi32(xq.add((m * groups + i) * 8 + step).read_unaligned())
+                };
+                for half in 0..if BITS == 6 { 2 } else { 1 } {
+                    let mut d: [[__m256i; 2]; M] = std::array::from_fn(|m| {
+                        let minus_sum = if BITS == 6 {
+                            *half_sums.add((m * groups + i) * 2 + half)
+                        } else {
+                            *sums.add(m * groups + i)
+                        };
+                        [start::<D, BITS, MIN>(minus_sum); 2]
+                    });
+                    let steps = if BITS == 6 { 4 * half..4 * half + 4 } else { 0..8 };
+                    D::dot::<BITS, M>(&mut d, steps, w, four);
+                    let s = panel.scales[t][i][half].as_ptr();
+                    for n in 0..2 {
+                        let s = _mm256_loadu_ps(s.add(n * HALF));
+                        for m in 0..M {
+                            part[m][n] = _mm256_fmadd_ps(s, _mm256_cvtepi32_ps(d[m][n]), part[m][n]);
+                        }
+                    }
+                }
+                if MIN {
+                    let low = panel.mins[t][i].as_ptr();
+                    for m in 0..M {
+                        let sum = _mm256_set1_ps(*sums.add(m * groups + i) as f32);
+                        for n in 0..2 {
+                            let low = _mm256_loadu_ps(low.add(n * HALF));
+                            part[m][n] = _mm256_fmadd_ps(low, sum, part[m][n]);
+                        }
+                    }
+                }
+            }
+            let b = (first + begin) / BLOCK_GROUPS;
+            for m in 0..M {
+                let xscale = _mm256_set1_ps(*x.scales.as_ptr().add((m0 + m) * blocks + b));
+                for n in 0..2 {
+                    let to = out.add(m * PANEL_ROWS + n * HALF);
+                    _mm256_storeu_ps(to, _mm256_fmadd_ps(xscale, part[m][n], _mm256_loadu_ps(to)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Products on 256-bit registers: one source for AVX2 (`VPMADDUBSW`) and AVX-VNNI (`VPDPBUSD`), by [`Dot`].
+//!
+//! Departures from the pseudo code: (1) a tile's 16 output rows are two registers of eight int32 lanes, 4 columns a
+//! lane; (2) few rows: weights are unpacked step by step, for sixteen registers do not hold a group; (3) many
+//! rows: a panel is unpacked once and strips of some rows run over it, so that a weight register is loaded once for
+//! all of them. Bound on AVX2: `VPMADDUBSW`, which one port of older cores executes; up to 5 bits sums of several
+//! steps stay in 16 bits ([`Maddubs`]), which leaves it one widening multiplication in five or nine.
+
+use std::arch::x86_64::*;
+
+use super::kernels::{direct, strip, unpack};
+use crate::kernels::product::{DIRECT_ROWS_MAX, PANEL_GROUPS, PANEL_ROWS, Panel, Rows, check};
+use crate::packing::{Form, TILE, Tile};
+
+/// A way to multiply unsigned with signed bytes and add fours into int32 lanes. All methods are inlined into
+/// functions compiled for its instructions.
+pub trait Dot {
+    /// Whether 8-bit weights are taken as signed numbers, so that no offset is left to subtract.
+    const SIGNED_EIGHT: bool;
+    /// Activation rows of a strip, by what sixteen registers hold.
+    const STRIP: usize;
+
+    /// `d[m] += Σ over steps of w(step) · x(m, step)`, exact.
+    ///
+    /// # Safety
+    /// Runs within a function compiled for the instructions; weights are unsigned numbers of `BITS` bits and
+    /// activations within -127 to 127.
+    unsafe fn dot<const BITS: usize, const M: usize>(
+        d: &mut [[__m256i; 2]; M],
+        steps: std::ops::Range<usize>,
+        w: impl Fn(usize) -> [__m256i; 2],
+        x: impl Fn(usize, usize) -> __m256i,
+    );
+
+    /// The kernels below, compiled for the instructions.
+    ///
+    /// # Safety
+    /// As the functions of the same names.
+    unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M: usize>(
+        tile: &Tile<'_>,
+        x: &Rows<'_>,
+        out: *mut f32,
+    ) -> usize;
+    /// See [`unpack`].
+    ///
+    /// # Safety
+    /// As [`unpack`].
+    unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
+        tile: &Tile<'_>,
+        run: (usize, usize),
+        panel: &mut Panel,
+        t: usize,
+    );
+    /// See [`strip`].
+    ///
+    /// # Safety
+    /// As [`strip`].
+    unsafe fn strip<const BITS: usize, const MIN: bool, const M: usize>(
+        panel: &Panel,
+        t: usize,
+        x: &Rows<'_>,
+        m0: usize,
+        run: (usize, usize),
+        out: *mut f32,
+    );
+}
+
+/// `VPMADDUBSW` and `VPMADDWD`.
+pub struct Maddubs;
+
+/// Steps whose sums fit 16 bits: `2 · 127 · (2^bits − 1)` each. 8-bit weights are halved by taking their sign.
+pub const fn steps_in_16_bits(bits: usize) -> usize {
+    match bits {
+        4 => 8,
+        5 => 4,
+        6 => 2,
+        _ => 1,
+    }
+}
+const _: () = assert!(2 * 127 * 15 * 8 < 1 << 15 && 2 * 127 * 31 * 4 < 1 << 15);
+const _: () = assert!(2 * 127 * 63 * 2 < 1 << 15 && 2 * 127 * 128 < 1 << 15);
+
+impl Dot for Maddubs {
+    const SIGNED_EIGHT: bool = true;
+    const STRIP: usize = 2;
+
+    #[inline(always)]
+    unsafe fn dot<const BITS: usize, const M: usize>(
+        d: &mut [[__m256i; 2]; M],
+        steps: std::ops::Range<usize>,
+        w: impl Fn(usize) -> [__m256i; 2],
+        x: impl Fn(usize, usize) -> __m256i,
+    ) {
+        // SAFETY: the caller runs on AVX2.
+        unsafe {
+            let ones = _mm256_set1_epi16(1);
+            let span = steps_in_16_bits(BITS);
+            for first in steps.clone().step_by(span) {
+                let mut h = [[_mm256_setzero_si256(); 2]; M];
+                for step in first..first + span {
+                    let mut w = w(step);
+                    let mut signed = w;
+                    if BITS == 8 {
+                        let flip = _mm256_set1_epi8(-128);
+                        signed = w.map(|w| _mm256_xor_si256(w, flip));
+                        w = signed.map(|s| _mm256_abs_epi8(s));
+                    }
+                    for m in 0..M {
+                        let x = x(m, step);
+                        for n in 0..2 {
+                            let x = if BITS == 8 { _mm256_sign_epi8(x, signed[n]) } else { x };
+                            let product = _mm256_maddubs_epi16(w[n], x);
+                            h[m][n] =
+                                if step == first { product } else { _mm256_add_epi16(h[m][n], product) };
+                        }
+                    }
+                }
+                for m in 0..M {
+                    for n in 0..2 {
+                        d[m][n] = _mm256_add_epi32(d[m][n], _mm256_madd_epi16(h[m][n], ones));
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M: usize>(
+        tile: &Tile<'_>,
+        x: &Rows<'_>,
+        out: *mut f32,
+    ) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { direct::<Self, BITS, SUPER, MIN, M>(tile, x, out) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
+        tile: &Tile<'_>,
+        run: (usize, usize),
+        panel: &mut Panel,
+        t: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { unpack::<BITS, SUPER, MIN>(tile, run, panel, t) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn strip<const BITS: usize, const MIN: bool, const M: usize>(
+        panel: &Panel,
+        t: usize,
+        x: &Rows<'_>,
+        m0: usize,
+        run: (usize, usize),
+        out: *mut f32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { strip::<Self, BITS, MIN, M>(panel, t, x, m0, run, out) }
+    }
+}
+
+/// See [`ProductFn`](crate::kernels::product::ProductFn).
+///
+/// # Safety
+/// AVX2, FMA and F16C exist.
+pub unsafe fn product(tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut Panel, out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe { product_by::<Maddubs>(tiles, x, panel, out) }
+}
+
+/// [`product`] by any [`Dot`].
+///
+/// # Safety
+/// The instructions of `D` exist.
+pub unsafe fn product_by<D: Dot>(tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut Panel, out: &mut [f32]) {
+    check(tiles, x, out);
+    let form = tiles[0].form();
+    // SAFETY: `check` proved every slice as long as tiles and rows say; the instructions are the caller's promise.
+    unsafe {
+        if x.rows <= DIRECT_ROWS_MAX {
+            for (t, tile) in tiles.iter().enumerate() {
+                let out = out.as_mut_ptr().add(t * TILE);
+                direct_form::<D>(tile, x, out);
+            }
+            return;
+        }
+        out.fill(0.0);
+        for first in (0..x.groups).step_by(PANEL_GROUPS) {
+            let run = (first, PANEL_GROUPS.min(x.groups - first));
+            for (t, tile) in tiles.iter().enumerate() {
+                unpack_form::<D>(tile, run, panel, t);
+                let out = out.as_mut_ptr().add(t * TILE);
+                match (form.bits(), form.has_min()) {
+                    (4, false) => strips::<D, 4, false>(panel, t, x, run, out),
+                    (4, true) => strips::<D, 4, true>(panel, t, x, run, out),
+                    (5, false) => strips::<D, 5, false>(panel, t, x, run, out),
+                    (5, true) => strips::<D, 5, true>(panel, t, x, run, out),
+                    (6, _) => strips::<D, 6, false>(panel, t, x, run, out),
+                    _ => strips::<D, 8, false>(panel, t, x, run, out),
+                }
+            }
+        }
+    }
+}
+
+unsafe fn direct_form<D: Dot>(tile: &Tile<'_>, x: &Rows<'_>, out: *mut f32) {
+    unsafe fn rows<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bool>(
+        tile: &Tile<'_>,
+        x: &Rows<'_>,
+        out: *mut f32,
+    ) {
+        let mut done = 0;
+        while done < x.rows {
+            let rest = x.part(done, x.rows - done);
+            // SAFETY: the caller's promise; row `done` of the output exists.
+            done += unsafe {
+                let out = out.add(done * PANEL_ROWS);
+                match rest.rows {
+                    4.. => D::direct::<BITS, SUPER, MIN, 4>(tile, &rest, out),
+                    2.. => D::direct::<BITS, SUPER, MIN, 2>(tile, &rest, out),
+                    _ => D::direct::<BITS, SUPER, MIN, 1>(tile, &rest, out),
+                }
+            };
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        match tile.form() {
+            Form::Q4 => rows::<D, 4, false, false>(tile, x, out),
+            Form::Q4Min => rows::<D, 4, false, true>(tile, x, out),
+            Form::Q5 => rows::<D, 5, false, false>(tile, x, out),
+            Form::Q5Min => rows::<D, 5, false, true>(tile, x, out),
+            Form::Q8 => rows::<D, 8, false, false>(tile, x, out),
+            Form::K4 => rows::<D, 4, true, true>(tile, x, out),
+            Form::K5 => rows::<D, 5, true, true>(tile, x, out),
+            Form::K6 => rows::<D, 6, true, false>(tile, x, out),
+        }
+    }
+}
+
+unsafe fn unpack_form<D: Dot>(tile: &Tile<'_>, run: (usize, usize), panel: &mut Panel, t: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match tile.form() {
+            Form::Q4 => D::unpack::<4, false, false>(tile, run, panel, t),
+            Form::Q4Min => D::unpack::<4, false, true>(tile, run, panel, t),
+            Form::Q5 => D::unpack::<5, false, false>(tile, run, panel, t),
+            Form::Q5Min => D::unpack::<5, false, true>(tile, run, panel, t),
+            Form::Q8 => D::unpack::<8, false, false>(tile, run, panel, t),
+            Form::K4 => D::unpack::<4, true, true>(tile, run, panel, t),
+            Form::K5 => D::unpack::<5, true, true>(tile, run, panel, t),
+            Form::K6 => D::unpack::<6, true, false>(tile, run, panel, t),
+        }
+    }
+}
+
+/// All rows over slot `t` of the panel, added to `out`.
+unsafe fn strips<D: Dot, const BITS: usize, const MIN: bool>(
+    panel: &Panel,
+    t: usize,
+    x: &Rows<'_>,
+    run: (usize, usize),
+    out: *mut f32,
+) {
+    let mut m = 0;
+    while m < x.rows {
+        // SAFETY: the caller's promise; row m of the output exists.
+        unsafe {
+            let out = out.add(m * PANEL_ROWS);
+            match D::STRIP.min(x.rows - m) {
+                3 => D::strip::<BITS, MIN, 3>(panel, t, x, m, run, out),
+                2 => D::strip::<BITS, MIN, 2>(panel, t, x, m, run, out),
+                _ => D::strip::<BITS, MIN, 1>(panel, t, x, m, run, out),
+            }
+        }
+        m += D::STRIP.min(x.rows - m);
+    }
+}

@@ -1,0 +1,98 @@
+//! `VPDPBUSD` on 256-bit registers: Intel's consumer processors from the 12th generation, AMD from Zen 5.
+//!
+//! The same source as AVX2 ([`crate::avx2::product`]), compiled twice: with the VEX encoding, which those processors
+//! have, and with the EVEX encoding, which every AVX-512 VNNI machine has; the second proves the results of the
+//! first where there is no such processor to test on. Attention and the rest are AVX2's.
+
+use std::arch::x86_64::*;
+
+use crate::avx2::kernels::{direct, strip, unpack};
+use crate::avx2::product::{Dot, product_by};
+use crate::kernels::product::{Panel, Rows};
+use crate::packing::Tile;
+
+macro_rules! encoding {
+    ($name:ident, $product:ident, $features:literal, $dot:ident, $what:literal) => {
+        #[doc = $what]
+        pub struct $name;
+
+        impl Dot for $name {
+            const SIGNED_EIGHT: bool = false;
+            const STRIP: usize = 3;
+
+            #[inline(always)]
+            unsafe fn dot<const BITS: usize, const M: usize>(
+                d: &mut [[__m256i; 2]; M],
+                steps: std::ops::Range<usize>,
+                w: impl Fn(usize) -> [__m256i; 2],
+                x: impl Fn(usize, usize) -> __m256i,
+            ) {
+                for step in steps {
+                    let w = w(step);
+                    for m in 0..M {
+                        let x = x(m, step);
+                        for n in 0..2 {
+                            // SAFETY: the caller runs on a processor with the instruction.
+                            d[m][n] = unsafe { $dot(d[m][n], w[n], x) };
+                        }
+                    }
+                }
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M: usize>(
+                tile: &Tile<'_>,
+                x: &Rows<'_>,
+                out: *mut f32,
+            ) -> usize {
+                // SAFETY: the caller's promise.
+                unsafe { direct::<Self, BITS, SUPER, MIN, M>(tile, x, out) }
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
+                tile: &Tile<'_>,
+                run: (usize, usize),
+                panel: &mut Panel,
+                t: usize,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { unpack::<BITS, SUPER, MIN>(tile, run, panel, t) }
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn strip<const BITS: usize, const MIN: bool, const M: usize>(
+                panel: &Panel,
+                t: usize,
+                x: &Rows<'_>,
+                m0: usize,
+                run: (usize, usize),
+                out: *mut f32,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { strip::<Self, BITS, MIN, M>(panel, t, x, m0, run, out) }
+            }
+        }
+
+        /// See [`ProductFn`](crate::kernels::product::ProductFn).
+        ///
+        /// # Safety
+        /// The instructions of the encoding exist.
+        pub unsafe fn $product(tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut Panel, out: &mut [f32]) {
+            // SAFETY: the caller's promise.
+            unsafe { product_by::<$name>(tiles, x, panel, out) }
+        }
+    };
+}
+
+encoding!(Vex, product, "avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32, "AVX-VNNI.");
+encoding!(
+    Evex,
+    product_evex,
+    "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
+    _mm256_dpbusd_epi32,
+    "AVX-512 VNNI on 256-bit registers."
+);

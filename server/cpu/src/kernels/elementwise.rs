@@ -1,0 +1,206 @@
+//! Everything of a step that is neither a product nor attention: norms, rotary embedding, SiLU, quantization.
+//!
+//! Written once over [`Vector`]. Buffers are whole vectors: their owners pad rows to sixteens with zeros
+//! ([`padded`]), which change neither a sum of squares nor a maximum. Bound: memory; a row of these is read and
+//! written once.
+
+use super::vector::{LANES, Vector, exp};
+use crate::activations::RowMut;
+use crate::kernels::product::BLOCK;
+use crate::packing::GROUP;
+
+/// Elements that hold `count` in whole groups of 32.
+pub fn padded(count: usize) -> usize {
+    count.next_multiple_of(GROUP)
+}
+
+/// Writes `x · weight / rms(x)` to `out`, zeros behind it. The sum of squares has sixteen parts in a fixed order.
+///
+/// # Safety
+/// The instruction set exists.
+pub type NormFn = unsafe fn(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]);
+/// See [`NormFn`].
+///
+/// # Safety
+/// As [`NormFn`].
+pub unsafe fn norm<V: Vector>(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    assert!(weight.len() == x.len() && out.len() >= x.len(), "norm of {} elements", x.len());
+    let whole = x.len() / LANES * LANES;
+    // SAFETY: the caller's promise; all reads are below `whole`, tails go through arrays.
+    unsafe {
+        V::call(|| {
+            let mut squares = V::splat(0.0);
+            for i in (0..whole).step_by(LANES) {
+                let v = V::load(x.as_ptr().add(i));
+                squares = v.fma(v, squares);
+            }
+            let tail = tail::<V>(&x[whole..]);
+            squares = tail.fma(tail, squares);
+            let mean = squares.sum() / x.len() as f32;
+            let scale = V::splat(1.0 / (mean + epsilon).sqrt());
+            for i in (0..whole).step_by(LANES) {
+                let v = V::load(x.as_ptr().add(i)).mul(scale).mul(V::load(weight.as_ptr().add(i)));
+                v.store(out.as_mut_ptr().add(i));
+            }
+            let lanes = tail.mul(scale).mul(self::tail::<V>(&weight[whole..])).lanes();
+            out[whole..x.len()].copy_from_slice(&lanes[..x.len() - whole]);
+            out[x.len()..].fill(0.0);
+        });
+    }
+}
+
+/// Up to sixteen elements, zeros behind them.
+#[inline(always)]
+unsafe fn tail<V: Vector>(x: &[f32]) -> V {
+    let mut lanes = [0f32; LANES];
+    lanes[..x.len()].copy_from_slice(x);
+    // SAFETY: the caller runs on the instruction set; the array has sixteen lanes.
+    unsafe { V::load(lanes.as_ptr()) }
+}
+
+/// Quantizes a row; `x` has whole groups of 32.
+///
+/// # Safety
+/// The instruction set exists.
+pub type QuantizeFn = unsafe fn(x: &[f32], out: RowMut<'_>);
+/// See [`QuantizeFn`].
+///
+/// # Safety
+/// As [`QuantizeFn`].
+pub unsafe fn quantize<V: Vector>(x: &[f32], out: RowMut<'_>) {
+    let RowMut { q, scales, minus_sums, minus_half_sums } = out;
+    assert!(x.len().is_multiple_of(GROUP) && q.len() == x.len(), "{} activations", x.len());
+    assert!(scales.len() == x.len().div_ceil(BLOCK), "scales");
+    assert!(minus_half_sums.len() == x.len() / LANES && minus_sums.len() == x.len() / GROUP, "sums");
+    // SAFETY: the caller's promise; blocks are whole sixteens.
+    unsafe {
+        V::call(|| {
+            for (b, (x, q)) in x.chunks(BLOCK).zip(q.chunks_mut(BLOCK)).enumerate() {
+                let mut largest = V::splat(0.0);
+                for i in (0..x.len()).step_by(LANES) {
+                    largest = V::load(x.as_ptr().add(i)).abs().max(largest);
+                }
+                let max = largest.largest();
+                scales[b] = max / 127.0;
+                let inverse = V::splat(if max > 0.0 { 127.0 / max } else { 0.0 });
+                for i in (0..x.len()).step_by(LANES) {
+                    let sum = V::load(x.as_ptr().add(i)).mul(inverse).store_i8(q.as_mut_ptr().add(i));
+                    minus_half_sums[b * (BLOCK / LANES) + i / LANES] = -sum;
+                }
+            }
+            for (sum, halves) in minus_sums.iter_mut().zip(minus_half_sums.as_chunks::<2>().0) {
+                *sum = halves[0] + halves[1];
+            }
+        });
+    }
+}
+
+/// `out = silu(gate) · up`.
+///
+/// # Safety
+/// The instruction set exists.
+pub type SiluFn = unsafe fn(gate: &[f32], up: &[f32], out: &mut [f32]);
+/// See [`SiluFn`]; all are whole sixteens, equally long.
+///
+/// # Safety
+/// As [`SiluFn`].
+pub unsafe fn silu<V: Vector>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    assert!(gate.len().is_multiple_of(LANES) && up.len() == gate.len() && out.len() == gate.len(), "silu");
+    // SAFETY: the caller's promise and the lengths above.
+    unsafe {
+        V::call(|| {
+            for i in (0..gate.len()).step_by(LANES) {
+                let g = V::load(gate.as_ptr().add(i));
+                let e = exp(V::splat(0.0).sub(g));
+                let v = g.div(V::splat(1.0).add(e)).mul(V::load(up.as_ptr().add(i)));
+                v.store(out.as_mut_ptr().add(i));
+            }
+        });
+    }
+}
+
+/// Rotates pairs `(i, i + half)` of a head by angles whose cosines and sines are given, then multiplies by `scale`.
+///
+/// # Safety
+/// The instruction set exists.
+pub type RotateFn = unsafe fn(head: &mut [f32], cosines: &[f32], sines: &[f32], scale: f32);
+/// See [`RotateFn`]; `head` is twice as long as the others.
+///
+/// # Safety
+/// As [`RotateFn`].
+pub unsafe fn rotate<V: Vector>(head: &mut [f32], cosines: &[f32], sines: &[f32], scale: f32) {
+    let half = head.len() / 2;
+    assert!(
+        cosines.len() == half && sines.len() == half && head.len() == 2 * half,
+        "a head of {}",
+        head.len()
+    );
+    // SAFETY: the caller's promise; parts shorter than sixteen go through arrays.
+    unsafe {
+        V::call(|| {
+            let factor = V::splat(scale);
+            let (low, high) = head.split_at_mut(half);
+            for i in (0..half).step_by(LANES) {
+                let n = LANES.min(half - i);
+                let get = |x: &[f32]| {
+                    if n == LANES { V::load(x.as_ptr().add(i)) } else { tail::<V>(&x[i..]) }
+                };
+                let (a, b, c, s) = (get(low), get(high), get(cosines), get(sines));
+                let minus_b = V::splat(0.0).sub(b);
+                let turned = [minus_b.fma(s, a.mul(c)).mul(factor), b.fma(c, a.mul(s)).mul(factor)];
+                for (to, v) in [&mut *low, &mut *high].into_iter().zip(turned) {
+                    if n == LANES {
+                        v.store(to.as_mut_ptr().add(i));
+                    } else {
+                        to[i..].copy_from_slice(&v.lanes()[..n]);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Sixteen-wise f32 to f16, clamped to what f16 holds (a NaN becomes the smallest), so that no block ever has an
+/// infinity or NaN that a masked weight of 0 would turn into one for another sequence.
+///
+/// # Safety
+/// The instruction set exists.
+pub type HalvesFn = unsafe fn(x: &[f32], out: &mut [u16]);
+/// See [`HalvesFn`]; `out` is `x.len()` up to whole sixteens, zeros behind it.
+///
+/// # Safety
+/// As [`HalvesFn`].
+pub unsafe fn halves<V: Vector>(x: &[f32], out: &mut [u16]) {
+    assert_eq!(out.len(), x.len().next_multiple_of(LANES), "halves");
+    const MAX: f32 = 65504.0;
+    // SAFETY: the caller's promise and the length above; a short end goes through an array.
+    unsafe {
+        V::call(|| {
+            for (x, out) in x.chunks(LANES).zip(out.as_chunks_mut::<LANES>().0) {
+                let v = if x.len() == LANES { V::load(x.as_ptr()) } else { tail::<V>(x) };
+                v.max(V::splat(-MAX)).min(V::splat(MAX)).store_half(out.as_mut_ptr());
+            }
+        });
+    }
+}
+
+/// `x += y`.
+///
+/// # Safety
+/// The instruction set exists.
+pub type AddFn = unsafe fn(x: &mut [f32], y: &[f32]);
+/// See [`AddFn`]; equally long.
+///
+/// # Safety
+/// As [`AddFn`].
+pub unsafe fn add<V: Vector>(x: &mut [f32], y: &[f32]) {
+    assert_eq!(x.len(), y.len(), "sum of rows");
+    // SAFETY: the caller's promise.
+    unsafe {
+        V::call(|| {
+            for (x, y) in x.iter_mut().zip(y) {
+                *x += y;
+            }
+        });
+    }
+}

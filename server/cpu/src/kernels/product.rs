@@ -1,0 +1,161 @@
+//! Matrix product of weight tiles with rows of activations: what every instruction set computes, bit for bit.
+//!
+//! ```text
+//! for each activation row m, each of a tile's 16 output rows r:
+//!   acc = 0
+//!   for each block b of 128 columns:
+//!     part = 0
+//!     for each fold f of the block (the columns under one weight scale: 32, or 16 in 6-bit forms):
+//!       d    = Σ q[r][k] · x[m][k]  −  offset · Σ x[m][k]                       (exact, int32)
+//!       part = fma(scale[r][f], d, part)
+//!       part = fma(min[r][f], −Σ x[m][k], part)                                  (forms with minimums)
+//!     acc = fma(xscale[m][b], part, acc)
+//!   out[m][r] = acc
+//! ```
+//! Few rows take weights straight from the packed bits, many unpack a panel of two tiles × 512 columns once and run
+//! all rows over it: integers are exact and the folds have one order, so both give these bits. A tile of K columns
+//! costs 16 K multiply-adds a row; bytes: the tile once for up to [`DIRECT_ROWS_MAX`] rows, else once per call.
+
+use crate::packing::{GROUP, TILE, Tile};
+
+/// Columns under one activation scale.
+pub const BLOCK: usize = 128;
+/// Groups of a block.
+pub const BLOCK_GROUPS: usize = BLOCK / GROUP;
+/// Tiles of one call at most.
+pub const PANEL_TILES: usize = 2;
+/// Output rows of one call at most; the stride of its output.
+pub const PANEL_ROWS: usize = PANEL_TILES * TILE;
+/// Activation rows that read packed bits directly.
+pub const DIRECT_ROWS_MAX: usize = 8;
+/// Groups that are unpacked at a time: two tiles of them fit the first-level cache beside some activations.
+pub const PANEL_GROUPS: usize = 16;
+const _: () = assert!(PANEL_GROUPS.is_multiple_of(BLOCK_GROUPS), "a panel ends where a block ends");
+
+/// Rows of quantized activations; see [`crate::quantize::Activations`].
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// How many.
+    pub rows: usize,
+    /// Groups of a row.
+    pub groups: usize,
+    /// `rows × groups × 32`.
+    pub q: &'a [i8],
+    /// `rows × blocks`.
+    pub scales: &'a [f32],
+    /// `rows × groups`: minus the sum of each 32.
+    pub minus_sums: &'a [i32],
+    /// `rows × groups × 2`: minus the sum of each 16.
+    pub minus_half_sums: &'a [i32],
+}
+
+impl<'a> Rows<'a> {
+    /// Blocks of a row.
+    pub fn blocks(&self) -> usize {
+        self.groups.div_ceil(BLOCK_GROUPS)
+    }
+
+    /// `count` rows from `first`.
+    pub fn part(&self, first: usize, count: usize) -> Self {
+        let of = |each: usize| first * each..(first + count) * each;
+        Self {
+            rows: count,
+            groups: self.groups,
+            q: &self.q[of(self.groups * GROUP)],
+            scales: &self.scales[of(self.blocks())],
+            minus_sums: &self.minus_sums[of(self.groups)],
+            minus_half_sums: &self.minus_half_sums[of(2 * self.groups)],
+        }
+    }
+}
+
+/// Unpacked weights of a panel: one a thread, reused.
+#[repr(C, align(64))]
+pub struct Panel {
+    /// Per tile and group, as in an 8-bit low plane.
+    pub q: [[[u8; TILE * GROUP]; PANEL_GROUPS]; PANEL_TILES],
+    /// Per tile, group and half of it.
+    pub scales: [[[[f32; TILE]; 2]; PANEL_GROUPS]; PANEL_TILES],
+    /// Per tile and group.
+    pub mins: [[[f32; TILE]; PANEL_GROUPS]; PANEL_TILES],
+}
+
+impl Panel {
+    /// Zeros.
+    pub fn new() -> Box<Self> {
+        Box::new(Self {
+            q: [[[0; TILE * GROUP]; PANEL_GROUPS]; PANEL_TILES],
+            scales: [[[[0.0; TILE]; 2]; PANEL_GROUPS]; PANEL_TILES],
+            mins: [[[0.0; TILE]; PANEL_GROUPS]; PANEL_TILES],
+        })
+    }
+}
+
+/// Writes `out[m · 32 + 16 t + r]` for each row m of `x`, each tile t and its row r. One or two tiles of one matrix.
+///
+/// # Safety
+/// The instruction set the function was compiled for exists (it comes from [`crate::isa::Kernels`]).
+pub type ProductFn = unsafe fn(tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut Panel, out: &mut [f32]);
+
+/// What every form relies on: slices as long as tiles and rows say. One check a call.
+#[inline(always)]
+pub fn check(tiles: &[Tile<'_>], x: &Rows<'_>, out: &[f32]) {
+    assert!((1..=PANEL_TILES).contains(&tiles.len()), "{} tiles", tiles.len());
+    for tile in tiles {
+        assert_eq!(tile.groups(), x.groups, "columns of weights and activations");
+        assert!(tile.form() == tiles[0].form() && tile.bytes().len() == tile.planes().bytes, "a tile");
+    }
+    assert_eq!(x.q.len(), x.rows * x.groups * GROUP, "activations");
+    assert_eq!(x.scales.len(), x.rows * x.blocks(), "activation scales");
+    assert_eq!(x.minus_sums.len(), x.rows * x.groups, "activation sums");
+    assert_eq!(x.minus_half_sums.len(), x.rows * x.groups * 2, "activation half sums");
+    assert_eq!(out.len(), x.rows * PANEL_ROWS, "output");
+}
+
+/// The naive twin: the pseudo code, one multiplication at a time. Fused, so it is the oracle of the vector forms.
+pub fn naive(tiles: &[Tile<'_>], x: &Rows<'_>, out: &mut [f32], fma: impl Fn(f32, f32, f32) -> f32) {
+    check(tiles, x, out);
+    let columns = x.groups * GROUP;
+    for (t, tile) in tiles.iter().enumerate() {
+        let fold = tile.form().fold_columns();
+        for m in 0..x.rows {
+            for r in 0..TILE {
+                let mut acc = 0f32;
+                for (b, scale) in x.scales[m * x.blocks()..(m + 1) * x.blocks()].iter().enumerate() {
+                    let mut part = 0f32;
+                    for start in (b * BLOCK..columns.min((b + 1) * BLOCK)).step_by(fold) {
+                        let (mut d, mut minus_sum) = (0i32, 0i32);
+                        for k in start..start + fold {
+                            let x = i32::from(x.q[m * columns + k]);
+                            d += (tile.integer(r, k) - tile.form().offset()) * x;
+                            minus_sum -= x;
+                        }
+                        part = fma(tile.scale(r, start), d as f32, part);
+                        if tile.form().has_min() {
+                            part = fma(tile.min(r, start), minus_sum as f32, part);
+                        }
+                    }
+                    acc = fma(*scale, part, acc);
+                }
+                out[m * PANEL_ROWS + t * TILE + r] = acc;
+            }
+        }
+    }
+}
+
+/// Calls `$f::<BITS, SUPER, MIN>($args)` for a form.
+macro_rules! for_form {
+    ($form:expr, $f:ident($($args:expr),*)) => {
+        match $form {
+            $crate::packing::Form::Q4 => $f::<4, false, false>($($args),*),
+            $crate::packing::Form::Q4Min => $f::<4, false, true>($($args),*),
+            $crate::packing::Form::Q5 => $f::<5, false, false>($($args),*),
+            $crate::packing::Form::Q5Min => $f::<5, false, true>($($args),*),
+            $crate::packing::Form::Q8 => $f::<8, false, false>($($args),*),
+            $crate::packing::Form::K4 => $f::<4, true, true>($($args),*),
+            $crate::packing::Form::K5 => $f::<5, true, true>($($args),*),
+            $crate::packing::Form::K6 => $f::<6, true, false>($($args),*),
+        }
+    };
+}
+pub(crate) use for_form;

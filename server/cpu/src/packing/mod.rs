@@ -1,0 +1,199 @@
+//! Weights as the kernels want them, packed once at load and then the only copy.
+//!
+//! A matrix `[rows, columns]` is cut into tiles of 16 rows ([`Form`] draws a tile). An int32 lane is an output row,
+//! so no sum crosses lanes; the file's own bits are kept, so decode reads what the file weighs; and a tile is one
+//! run of memory, so a thread that takes tiles in order streams. Formats without a form of their own (F32, F16, BF16
+//! and the small K and IQ quants) are rounded to 8 bits per 32, which loses half a step of 127 of a group's largest.
+
+mod form;
+mod split;
+mod storage;
+
+use half::f16;
+use quarry_formats::quant::TensorType;
+
+pub use form::{Form, Planes, SUPER};
+pub use storage::Storage;
+
+use crate::threads::{Shares, Threads, Tiles};
+
+/// Rows of a tile.
+pub const TILE: usize = 16;
+/// Columns of a group.
+pub const GROUP: usize = 32;
+
+/// A packed matrix.
+pub struct PackedMatrix {
+    form: Form,
+    rows: usize,
+    columns: usize,
+    groups: usize,
+    planes: Planes,
+    storage: Storage,
+}
+
+/// One tile, borrowed. Made only by [`PackedMatrix::tile`], so its bytes are as long as its planes say.
+#[derive(Clone, Copy)]
+pub struct Tile<'a> {
+    form: Form,
+    groups: usize,
+    planes: Planes,
+    bytes: &'a [u8],
+}
+
+impl<'a> Tile<'a> {
+    /// How it is laid out.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Groups of 32 columns.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// Where its planes begin.
+    pub fn planes(&self) -> Planes {
+        self.planes
+    }
+
+    /// All of it: [`Planes::bytes`] bytes, aligned to a cache line.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The integer of (row of the tile, column), before the offset.
+    pub fn integer(&self, row: usize, column: usize) -> i32 {
+        let (group, k) = (column / GROUP, column % GROUP);
+        let low = &self.bytes[group * self.form.low_bytes()..];
+        let place = row * 4 + k % 4;
+        let nibble = || i32::from(low[k % 16 / 4 * 64 + place] >> (4 * (k / 16)) & 15);
+        let high = &self.bytes[self.planes.high + group * self.form.high_bytes()..];
+        match self.form.bits() {
+            4 => nibble(),
+            5 => nibble() | i32::from(high[place] >> (k / 4) & 1) << 4,
+            6 => nibble() | i32::from(high[k / 16 * 64 + place] >> (2 * (k % 16 / 4)) & 3) << 4,
+            _ => i32::from(low[k / 4 * 64 + place]),
+        }
+    }
+
+    /// The scale of (row of the tile, column); a product of an 11-bit and an 8-bit number, so exact.
+    pub fn scale(&self, row: usize, column: usize) -> f32 {
+        let group = column / GROUP;
+        let sub = |at: usize| self.bytes[self.planes.sub + at];
+        match self.form {
+            Form::K4 | Form::K5 => {
+                self.half(self.planes.scale, group / SUPER, row) * f32::from(sub(group * TILE + row))
+            }
+            Form::K6 => {
+                let sub = sub(column / 16 * TILE + row) as i8;
+                self.half(self.planes.scale, group / SUPER, row) * f32::from(sub)
+            }
+            _ => self.half(self.planes.scale, group, row),
+        }
+    }
+
+    /// What is subtracted at (row of the tile, column).
+    pub fn min(&self, row: usize, column: usize) -> f32 {
+        let group = column / GROUP;
+        match (self.form.has_min(), self.form.is_super()) {
+            (false, _) => 0.0,
+            (true, false) => self.half(self.planes.min, group, row),
+            (true, true) => {
+                let sub = self.bytes[self.planes.sub_min + group * TILE + row];
+                self.half(self.planes.min, group / SUPER, row) * f32::from(sub)
+            }
+        }
+    }
+
+    fn half(&self, plane: usize, index: usize, row: usize) -> f32 {
+        let at = plane + (index * TILE + row) * 2;
+        f16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]).to_f32()
+    }
+}
+
+impl PackedMatrix {
+    /// Packs `[rows, columns]` of `kind` from `bytes`, whole rows one after another.
+    ///
+    /// # Errors
+    /// The operating system's, when it gives no memory.
+    pub fn pack(
+        kind: TensorType,
+        rows: usize,
+        columns: usize,
+        bytes: &[u8],
+        threads: &mut Threads,
+    ) -> std::io::Result<Self> {
+        let form = Form::of(kind);
+        let groups = columns.div_ceil(GROUP);
+        let planes = Planes::new(form, groups);
+        let tiles = rows.div_ceil(TILE);
+        let mut storage = Storage::zeroed(tiles * planes.bytes)?;
+        let row_bytes = kind.row_bytes(columns);
+        let out = Shares::new(storage.as_mut_slice());
+        let work = Tiles::new(tiles, 4);
+        let region = |_: usize| {
+            while let Some(run) = work.take() {
+                for tile in run {
+                    // SAFETY: `work` hands each tile to one thread, and the storage outlives the region.
+                    let part = unsafe { out.slice(tile * planes.bytes, planes.bytes) };
+                    let mut writer = split::TileWriter::new(form, planes, part);
+                    for lane in 0..TILE.min(rows - tile * TILE) {
+                        let row = tile * TILE + lane;
+                        let bytes = &bytes[row * row_bytes..(row + 1) * row_bytes];
+                        writer.row(lane, kind, columns, bytes);
+                    }
+                }
+            }
+        };
+        if threads.run(&region).is_err() {
+            return Err(std::io::Error::other("a thread failed while weights were packed"));
+        }
+        Ok(Self { form, rows, columns, groups, planes, storage })
+    }
+
+    /// How tiles are laid out.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Output rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Groups of a row.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// Tiles of 16 rows.
+    pub fn tiles(&self) -> usize {
+        self.rows.div_ceil(TILE)
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.tiles() * self.planes.bytes
+    }
+
+    /// A tile.
+    pub fn tile(&self, index: usize) -> Tile<'_> {
+        let bytes = &self.storage.as_slice()[index * self.planes.bytes..(index + 1) * self.planes.bytes];
+        Tile { form: self.form, groups: self.groups, planes: self.planes, bytes }
+    }
+
+    /// One row's weights, for embeddings; `out` has [`PackedMatrix::columns`] elements.
+    pub fn row(&self, index: usize, out: &mut [f32]) {
+        let (tile, row) = (self.tile(index / TILE), index % TILE);
+        for (column, out) in out.iter_mut().enumerate() {
+            let q = tile.integer(row, column) - self.form.offset();
+            *out = tile.scale(row, column) * q as f32 - tile.min(row, column);
+        }
+    }
+}
