@@ -1,9 +1,11 @@
 //! Which instructions this machine has, and the kernels made of them: chosen once, then called through a table.
 
+use crate::activations::RowMut;
 use crate::kernels::attention::{self, AttentionFn, SpanFn};
 use crate::kernels::elementwise::{self, AddFn, HalvesFn, NormFn, QuantizeFn, RotateFn, SiluFn};
-use crate::kernels::product::ProductFn;
+use crate::kernels::product::{Panel, ProductFn, Rows};
 use crate::kernels::vector::Vector;
+use crate::packing::Tile;
 
 /// An instruction set with its own kernels, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,5 +153,17 @@ impl Kernels {
     /// Which set.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// One or two tiles times some rows of activations; see [`crate::kernels::product`].
+    pub fn product(&self, tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut Panel, out: &mut [f32]) {
+        // SAFETY: owning the table proves the instruction set; the kernel checks all lengths.
+        unsafe { (self.product)(tiles, x, panel, out) }
+    }
+
+    /// Quantizes a row of whole groups.
+    pub fn quantize(&self, x: &[f32], out: RowMut<'_>) {
+        // SAFETY: as above.
+        unsafe { (self.quantize)(x, out) }
     }
 }

@@ -1,13 +1,16 @@
 //! A small pool of threads that share the work of a region and meet again.
 //!
 //! Why our own: a forward pass is some hundreds of short parallel regions; waking through a general pool costs
-//! more than many of them take. How: a region's work is handed out by a shared counter ([`Tiles`]); threads join a
+//! more than many of them take. How: a region's work is handed out in tiles ([`Tiles`]); threads join a
 //! region that is open and nobody waits for one that has not joined, so a core that another process holds takes
 //! part when it comes, or not at all. Whoever waits spins briefly and then sleeps, which hands its core to whom it
 //! waits for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
@@ -187,23 +190,81 @@ impl Drop for Threads {
 }
 
 /// Pieces of a region, handed out once each.
+///
+/// Each thread has a run of its own, so that it reads memory in order, and takes from the others' ends when its own
+/// is done; or all share one run, for pieces that are best begun in order.
 pub struct Tiles {
-    next: AtomicUsize,
-    total: usize,
-    grain: usize,
+    runs: Vec<Run>,
+    grain: u32,
 }
 
+/// Tiles `first..end` that are left, as `first << 32 | end`; a cache line of its own.
+#[repr(align(64))]
+struct Run(AtomicU64);
+
 impl Tiles {
-    /// `total` tiles, `grain` at a time.
-    pub fn new(total: usize, grain: usize) -> Self {
-        Self { next: AtomicUsize::new(0), total, grain: grain.max(1) }
+    /// `total` tiles in order, `grain` at a time.
+    pub fn shared(total: usize, grain: usize) -> Self {
+        Self::split(total, grain, 1)
     }
 
-    /// The next run of tiles.
-    pub fn take(&self) -> Option<std::ops::Range<usize>> {
-        let start = self.next.fetch_add(self.grain, std::sync::atomic::Ordering::Relaxed);
-        (start < self.total).then(|| start..(start + self.grain).min(self.total))
+    /// `total` tiles in a run for each of `threads`, `grain` at a time.
+    ///
+    /// # Panics
+    /// For four thousand million tiles and more; a matrix has millions.
+    pub fn split(total: usize, grain: usize, threads: usize) -> Self {
+        assert!(u32::try_from(total).is_ok(), "{total} tiles");
+        let run = |thread: usize| {
+            let (first, end) = (total * thread / threads, total * (thread + 1) / threads);
+            Run(AtomicU64::new((first as u64) << 32 | end as u64))
+        };
+        Self { runs: (0..threads.max(1)).map(run).collect(), grain: grain.clamp(1, 1 << 20) as u32 }
     }
+
+    /// The next tiles for a thread.
+    pub fn take(&self, thread: usize) -> Option<std::ops::Range<usize>> {
+        let own = thread % self.runs.len();
+        if let Some(taken) = self.from_run(own, false) {
+            return Some(taken);
+        }
+        loop {
+            let left = |run: &Run| {
+                let (first, end) = unpack(run.0.load(Relaxed));
+                end.saturating_sub(first)
+            };
+            let richest = (0..self.runs.len()).max_by_key(|&run| left(&self.runs[run]))?;
+            if left(&self.runs[richest]) == 0 {
+                return None;
+            }
+            if let Some(taken) = self.from_run(richest, true) {
+                return Some(taken);
+            }
+        }
+    }
+
+    fn from_run(&self, run: usize, back: bool) -> Option<std::ops::Range<usize>> {
+        let mut taken = 0..0;
+        let take = |word: u64| {
+            let (first, end) = unpack(word);
+            let n = self.grain.min(end.saturating_sub(first));
+            if n == 0 {
+                return None;
+            }
+            let (first, end) = if back {
+                taken = (end - n) as usize..end as usize;
+                (first, end - n)
+            } else {
+                taken = first as usize..(first + n) as usize;
+                (first + n, end)
+            };
+            Some(u64::from(first) << 32 | u64::from(end))
+        };
+        self.runs[run].0.fetch_update(Relaxed, Relaxed, take).ok().map(|_| taken)
+    }
+}
+
+fn unpack(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
 }
 
 /// A buffer that threads of a region write disjoint parts of.

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::product::Dot;
+use super::product::{Dot, Fours, Weights};
 use crate::kernels::product::{BLOCK_GROUPS, PANEL_ROWS, Panel, Rows};
 use crate::packing::{GROUP, SUPER as SUPER_GROUPS, TILE, Tile};
 
@@ -44,23 +44,41 @@ unsafe fn load(from: *const u8) -> __m256i {
     unsafe { _mm256_loadu_si256(from.cast()) }
 }
 
-/// Weights of step `step` of group `g`, both halves of the tile, as unsigned bytes.
-#[inline(always)]
-unsafe fn weights<const BITS: usize>(p: &Planes, g: usize, step: usize) -> [__m256i; 2] {
-    // SAFETY: the caller's promise: a group's bytes lie where `Form` draws them, and step < 8.
-    unsafe {
-        std::array::from_fn(|n| {
+/// A group as packed.
+struct Packed<const BITS: usize> {
+    low: *const u8,
+    high: *const u8,
+}
+
+impl<const BITS: usize> Packed<BITS> {
+    /// Group `g` of a tile.
+    #[inline(always)]
+    unsafe fn new(p: &Planes, g: usize) -> Self {
+        let (low, high) = match BITS {
+            8 => (512, 0),
+            6 => (256, 128),
+            5 => (256, 64),
+            _ => (256, 0),
+        };
+        // SAFETY: the caller's promise: the group exists.
+        unsafe { Self { low: p.low.add(g * low), high: p.high.add(g * high) } }
+    }
+
+    #[inline(always)]
+    unsafe fn half<const STEP: usize>(&self, n: usize) -> __m256i {
+        // SAFETY: a group's bytes lie where `Form` draws them, and STEP < 8.
+        unsafe {
             if BITS == 8 {
-                return load(p.low.add(g * 512 + step * 64 + n * 32));
+                return load(self.low.add(STEP * 64 + n * 32));
             }
-            let packed = load(p.low.add(g * 256 + step % 4 * 64 + n * 32));
-            let shifted = if step < 4 { packed } else { _mm256_srli_epi16::<4>(packed) };
+            let packed = load(self.low.add(STEP % 4 * 64 + n * 32));
+            let shifted = if STEP < 4 { packed } else { _mm256_srli_epi16::<4>(packed) };
             let nibble = _mm256_and_si256(shifted, _mm256_set1_epi8(15));
             match BITS {
                 4 => nibble,
                 5 => {
-                    let high = load(p.high.add(g * 64 + n * 32));
-                    let moved = match step {
+                    let high = load(self.high.add(n * 32));
+                    let moved = match STEP {
                         0 => _mm256_slli_epi16::<4>(high),
                         1 => _mm256_slli_epi16::<3>(high),
                         2 => _mm256_slli_epi16::<2>(high),
@@ -73,8 +91,8 @@ unsafe fn weights<const BITS: usize>(p: &Planes, g: usize, step: usize) -> [__m2
                     _mm256_or_si256(nibble, _mm256_and_si256(moved, _mm256_set1_epi8(16)))
                 }
                 _ => {
-                    let high = load(p.high.add(g * 128 + step / 4 * 64 + n * 32));
-                    let moved = match step % 4 {
+                    let high = load(self.high.add(STEP / 4 * 64 + n * 32));
+                    let moved = match STEP % 4 {
                         0 => _mm256_slli_epi16::<4>(high),
                         1 => _mm256_slli_epi16::<2>(high),
                         2 => high,
@@ -83,7 +101,26 @@ unsafe fn weights<const BITS: usize>(p: &Planes, g: usize, step: usize) -> [__m2
                     _mm256_or_si256(nibble, _mm256_and_si256(moved, _mm256_set1_epi8(48)))
                 }
             }
-        })
+        }
+    }
+}
+
+impl<const BITS: usize> Weights for Packed<BITS> {
+    #[inline(always)]
+    unsafe fn step<const STEP: usize>(&self) -> [__m256i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [self.half::<STEP>(0), self.half::<STEP>(1)] }
+    }
+}
+
+/// A group as unpacked in a panel.
+struct Unpacked(*const u8);
+
+impl Weights for Unpacked {
+    #[inline(always)]
+    unsafe fn step<const STEP: usize>(&self) -> [__m256i; 2] {
+        // SAFETY: a group of a panel is 512 bytes.
+        unsafe { [load(self.0.add(64 * STEP)), load(self.0.add(64 * STEP + 32))] }
     }
 }
 
@@ -91,9 +128,11 @@ unsafe fn weights<const BITS: usize>(p: &Planes, g: usize, step: usize) -> [__m2
 unsafe fn halves(plane: *const u8, index: usize) -> [__m256; 2] {
     // SAFETY: the caller's promise: sixteen f16 lie there.
     unsafe {
-        std::array::from_fn(|n| {
-            _mm256_cvtph_ps(_mm_loadu_si128(plane.add((index * TILE + n * HALF) * 2).cast()))
-        })
+        let from = plane.add(index * TILE * 2);
+        [
+            _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+            _mm256_cvtph_ps(_mm_loadu_si128(from.add(2 * HALF).cast())),
+        ]
     }
 }
 
@@ -102,11 +141,16 @@ unsafe fn halves(plane: *const u8, index: usize) -> [__m256; 2] {
 unsafe fn scaled(halves: [__m256; 2], sub: *const u8, signed: bool) -> [__m256; 2] {
     // SAFETY: the caller's promise: sixteen bytes lie at `sub`.
     unsafe {
-        std::array::from_fn(|n| {
-            let bytes = _mm_loadl_epi64(sub.add(n * HALF).cast());
-            let wide = if signed { _mm256_cvtepi8_epi32(bytes) } else { _mm256_cvtepu8_epi32(bytes) };
-            _mm256_mul_ps(halves[n], _mm256_cvtepi32_ps(wide))
-        })
+        let (low, high) = (_mm_loadl_epi64(sub.cast()), _mm_loadl_epi64(sub.add(HALF).cast()));
+        let (low, high) = if signed {
+            (_mm256_cvtepi8_epi32(low), _mm256_cvtepi8_epi32(high))
+        } else {
+            (_mm256_cvtepu8_epi32(low), _mm256_cvtepu8_epi32(high))
+        };
+        [
+            _mm256_mul_ps(halves[0], _mm256_cvtepi32_ps(low)),
+            _mm256_mul_ps(halves[1], _mm256_cvtepi32_ps(high)),
+        ]
     }
 }
 
@@ -147,6 +191,30 @@ unsafe fn start<D: Dot, const BITS: usize, const MIN: bool>(minus_sum: i32) -> _
     }
 }
 
+/// One fold of the pseudo code: `part = fma(scale, dot products, part)`.
+#[inline(always)]
+unsafe fn fold<D: Dot, const BITS: usize, const MIN: bool, const M: usize, const FIRST: usize, W: Weights>(
+    part: &mut [[__m256; 2]; M],
+    w: &W,
+    x: Fours,
+    scale: [__m256; 2],
+    minus_sum: impl Fn(usize) -> i32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut d = [[_mm256_setzero_si256(); 2]; M];
+        for m in 0..M {
+            d[m] = [start::<D, BITS, MIN>(minus_sum(m)); 2];
+        }
+        D::dot::<BITS, M, FIRST, W>(&mut d, w, x);
+        for m in 0..M {
+            for n in 0..2 {
+                part[m][n] = _mm256_fmadd_ps(scale[n], _mm256_cvtepi32_ps(d[m][n]), part[m][n]);
+            }
+        }
+    }
+}
+
 /// `M` rows against one tile, weights straight from the packed bits; returns `M`.
 ///
 /// # Safety
@@ -166,27 +234,18 @@ pub unsafe fn direct<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bo
         for b in 0..blocks {
             let mut part = [[_mm256_setzero_ps(); 2]; M];
             for g in b * BLOCK_GROUPS..groups.min((b + 1) * BLOCK_GROUPS) {
-                let xq = x.q.as_ptr().add(g * GROUP).cast::<i32>();
-                let four =
-                    |m: usize, step: usize| _mm256_set1_epi32(xq.add(m * groups * 8 + step).read_unaligned());
+                let fours = Fours { from: x.q.as_ptr().add(g * GROUP).cast::<i32>(), stride: groups * 8 };
                 let sums = x.minus_sums.as_ptr().add(g);
-                for half in 0..if BITS == 6 { 2 } else { 1 } {
-                    let mut d: [[__m256i; 2]; M] = std::array::from_fn(|m| {
-                        let minus_sum = if BITS == 6 {
-                            *x.minus_half_sums.as_ptr().add((m * groups + g) * 2 + half)
-                        } else {
-                            *sums.add(m * groups)
-                        };
-                        [start::<D, BITS, MIN>(minus_sum); 2]
-                    });
-                    let steps = if BITS == 6 { 4 * half..4 * half + 4 } else { 0..8 };
-                    D::dot::<BITS, M>(&mut d, steps, |step| weights::<BITS>(&planes, g, step), four);
-                    let s = scale::<BITS, SUPER>(&planes, g, half);
-                    for m in 0..M {
-                        for n in 0..2 {
-                            part[m][n] = _mm256_fmadd_ps(s[n], _mm256_cvtepi32_ps(d[m][n]), part[m][n]);
-                        }
-                    }
+                let w = Packed::<BITS>::new(&planes, g);
+                let minus_sum = |m: usize, half: usize| match BITS {
+                    6 => *x.minus_half_sums.as_ptr().add((m * groups + g) * 2 + half),
+                    _ => *sums.add(m * groups),
+                };
+                let s = scale::<BITS, SUPER>(&planes, g, 0);
+                fold::<D, BITS, MIN, M, 0, _>(&mut part, &w, fours, s, |m| minus_sum(m, 0));
+                if BITS == 6 {
+                    let s = scale::<BITS, SUPER>(&planes, g, 1);
+                    fold::<D, BITS, MIN, M, 4, _>(&mut part, &w, fours, s, |m| minus_sum(m, 1));
                 }
                 if MIN {
                     let low = min::<SUPER>(&planes, g);
@@ -238,11 +297,15 @@ pub unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
         // SAFETY: the caller's promise; the panel's arrays are as long as written.
         unsafe {
             let to = panel.q[t][i].as_mut_ptr();
-            for step in 0..8 {
-                for (n, w) in weights::<BITS>(&planes, g, step).into_iter().enumerate() {
-                    _mm256_storeu_si256(to.add(64 * step + 32 * n).cast(), w);
-                }
+            let w = Packed::<BITS>::new(&planes, g);
+            macro_rules! keep {
+                ($($step:literal)*) => {$(
+                    let [low, high] = w.step::<$step>();
+                    _mm256_storeu_si256(to.add(64 * $step).cast(), low);
+                    _mm256_storeu_si256(to.add(64 * $step + 32).cast(), high);
+                )*};
             }
+            keep!(0 1 2 3 4 5 6 7);
             for half in 0..if BITS == 6 { 2 } else { 1 } {
                 store(&mut panel.scales[t][i][half], scale::<BITS, SUPER>(&planes, g, half));
             }
@@ -276,29 +339,19 @@ pub unsafe fn strip<D: Dot, const BITS: usize, const MIN: bool, const M: usize>(
         for begin in (0..count).step_by(BLOCK_GROUPS) {
             let mut part = [[_mm256_setzero_ps(); 2]; M];
             for i in begin..count.min(begin + BLOCK_GROUPS) {
-                let q = panel.q[t][i].as_ptr();
-                let w = |step: usize| std::array::from_fn(|n| load(q.add(64 * step + 32 * n)));
-                let four = |m: usize, step: usize| {
-                    _mm256_set1_epi32(xq.add((m * groups + i) * 8 + step).read_unaligned())
+                let fours = Fours { from: xq.add(i * 8), stride: groups * 8 };
+                let w = Unpacked(panel.q[t][i].as_ptr());
+                let minus_sum = |m: usize, half: usize| match BITS {
+                    6 => *half_sums.add((m * groups + i) * 2 + half),
+                    _ => *sums.add(m * groups + i),
                 };
-                for half in 0..if BITS == 6 { 2 } else { 1 } {
-                    let mut d: [[__m256i; 2]; M] = std::array::from_fn(|m| {
-                        let minus_sum = if BITS == 6 {
-                            *half_sums.add((m * groups + i) * 2 + half)
-                        } else {
-                            *sums.add(m * groups + i)
-                        };
-                        [start::<D, BITS, MIN>(minus_sum); 2]
-                    });
-                    let steps = if BITS == 6 { 4 * half..4 * half + 4 } else { 0..8 };
-                    D::dot::<BITS, M>(&mut d, steps, w, four);
+                let scale = |half: usize| {
                     let s = panel.scales[t][i][half].as_ptr();
-                    for n in 0..2 {
-                        let s = _mm256_loadu_ps(s.add(n * HALF));
-                        for m in 0..M {
-                            part[m][n] = _mm256_fmadd_ps(s, _mm256_cvtepi32_ps(d[m][n]), part[m][n]);
-                        }
-                    }
+                    [_mm256_loadu_ps(s), _mm256_loadu_ps(s.add(HALF))]
+                };
+                fold::<D, BITS, MIN, M, 0, _>(&mut part, &w, fours, scale(0), |m| minus_sum(m, 0));
+                if BITS == 6 {
+                    fold::<D, BITS, MIN, M, 4, _>(&mut part, &w, fours, scale(1), |m| minus_sum(m, 1));
                 }
                 if MIN {
                     let low = panel.mins[t][i].as_ptr();

@@ -20,16 +20,15 @@ pub trait Dot {
     /// Activation rows of a strip, by what sixteen registers hold.
     const STRIP: usize;
 
-    /// `d[m] += Σ over steps of w(step) · x(m, step)`, exact.
+    /// `d[m] += Σ over steps of w[step] · x[m][step]`, exact; steps `FIRST..FIRST + 4` in 6-bit forms, else all eight.
     ///
     /// # Safety
-    /// Runs within a function compiled for the instructions; weights are unsigned numbers of `BITS` bits and
-    /// activations within -127 to 127.
-    unsafe fn dot<const BITS: usize, const M: usize>(
+    /// Runs within a function compiled for the instructions; weights are unsigned numbers of `BITS` bits, activations
+    /// within -127 to 127, and `x` has `M` rows.
+    unsafe fn dot<const BITS: usize, const M: usize, const FIRST: usize, W: Weights>(
         d: &mut [[__m256i; 2]; M],
-        steps: std::ops::Range<usize>,
-        w: impl Fn(usize) -> [__m256i; 2],
-        x: impl Fn(usize, usize) -> __m256i,
+        w: &W,
+        x: Fours,
     );
 
     /// The kernels below, compiled for the instructions.
@@ -65,6 +64,37 @@ pub trait Dot {
     );
 }
 
+/// A group's weights, step by step: a step is 4 columns of 16 rows. The step is a constant, so that no shift by a
+/// variable and no call is left once this is inlined.
+pub trait Weights {
+    /// Unsigned bytes of both halves of the tile.
+    ///
+    /// # Safety
+    /// Runs within a function compiled for AVX2; the group exists.
+    unsafe fn step<const STEP: usize>(&self) -> [__m256i; 2];
+}
+
+/// A group of some rows of activations: row m's step s is the four bytes at `from + m · stride + s`.
+#[derive(Clone, Copy)]
+pub struct Fours {
+    /// The first row's first step.
+    pub from: *const i32,
+    /// Fours from row to row.
+    pub stride: usize,
+}
+
+impl Fours {
+    /// Row `m`'s step `s` in every lane.
+    ///
+    /// # Safety
+    /// Runs within a function compiled for AVX2; the row and the step exist.
+    #[inline(always)]
+    pub unsafe fn at(self, m: usize, s: usize) -> __m256i {
+        // SAFETY: the caller's promise; reads are unaligned.
+        unsafe { _mm256_set1_epi32(self.from.add(m * self.stride + s).read_unaligned()) }
+    }
+}
+
 /// `VPMADDUBSW` and `VPMADDWD`.
 pub struct Maddubs;
 
@@ -85,42 +115,25 @@ impl Dot for Maddubs {
     const STRIP: usize = 2;
 
     #[inline(always)]
-    unsafe fn dot<const BITS: usize, const M: usize>(
+    unsafe fn dot<const BITS: usize, const M: usize, const FIRST: usize, W: Weights>(
         d: &mut [[__m256i; 2]; M],
-        steps: std::ops::Range<usize>,
-        w: impl Fn(usize) -> [__m256i; 2],
-        x: impl Fn(usize, usize) -> __m256i,
+        w: &W,
+        x: Fours,
     ) {
-        // SAFETY: the caller runs on AVX2.
+        // SAFETY: the caller's promise.
         unsafe {
-            let ones = _mm256_set1_epi16(1);
-            let span = steps_in_16_bits(BITS);
-            for first in steps.clone().step_by(span) {
-                let mut h = [[_mm256_setzero_si256(); 2]; M];
-                for step in first..first + span {
-                    let mut w = w(step);
-                    let mut signed = w;
-                    if BITS == 8 {
-                        let flip = _mm256_set1_epi8(-128);
-                        signed = w.map(|w| _mm256_xor_si256(w, flip));
-                        w = signed.map(|s| _mm256_abs_epi8(s));
-                    }
-                    for m in 0..M {
-                        let x = x(m, step);
-                        for n in 0..2 {
-                            let x = if BITS == 8 { _mm256_sign_epi8(x, signed[n]) } else { x };
-                            let product = _mm256_maddubs_epi16(w[n], x);
-                            h[m][n] =
-                                if step == first { product } else { _mm256_add_epi16(h[m][n], product) };
+            let mut h = [[_mm256_setzero_si256(); 2]; M];
+            macro_rules! step {
+                ($($step:literal)*) => {$(
+                    if $step >= FIRST && (BITS != 6 || $step < FIRST + 4) {
+                        maddubs::<BITS, M, $step, W>(&mut h, w, x);
+                        if ($step + 1) % steps_in_16_bits(BITS) == 0 {
+                            widen(d, &h);
                         }
                     }
-                }
-                for m in 0..M {
-                    for n in 0..2 {
-                        d[m][n] = _mm256_add_epi32(d[m][n], _mm256_madd_epi16(h[m][n], ones));
-                    }
-                }
+                )*};
             }
+            step!(0 1 2 3 4 5 6 7);
         }
     }
 
@@ -159,6 +172,48 @@ impl Dot for Maddubs {
     ) {
         // SAFETY: the caller's promise.
         unsafe { strip::<Self, BITS, MIN, M>(panel, t, x, m0, run, out) }
+    }
+}
+
+/// Products of one step, in 16 bits; the first of a run replaces what `h` holds.
+#[inline(always)]
+unsafe fn maddubs<const BITS: usize, const M: usize, const STEP: usize, W: Weights>(
+    h: &mut [[__m256i; 2]; M],
+    w: &W,
+    x: Fours,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut w = w.step::<STEP>();
+        let mut signed = w;
+        if BITS == 8 {
+            let flip = _mm256_set1_epi8(-128);
+            signed = [_mm256_xor_si256(w[0], flip), _mm256_xor_si256(w[1], flip)];
+            w = [_mm256_abs_epi8(signed[0]), _mm256_abs_epi8(signed[1])];
+        }
+        for m in 0..M {
+            let x = x.at(m, STEP);
+            for n in 0..2 {
+                let x = if BITS == 8 { _mm256_sign_epi8(x, signed[n]) } else { x };
+                let product = _mm256_maddubs_epi16(w[n], x);
+                let first = STEP % steps_in_16_bits(BITS) == 0;
+                h[m][n] = if first { product } else { _mm256_add_epi16(h[m][n], product) };
+            }
+        }
+    }
+}
+
+/// Adds pairs of 16-bit sums to `d`.
+#[inline(always)]
+unsafe fn widen<const M: usize>(d: &mut [[__m256i; 2]; M], h: &[[__m256i; 2]; M]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let ones = _mm256_set1_epi16(1);
+        for m in 0..M {
+            for n in 0..2 {
+                d[m][n] = _mm256_add_epi32(d[m][n], _mm256_madd_epi16(h[m][n], ones));
+            }
+        }
     }
 }
 

@@ -7,9 +7,29 @@
 use std::arch::x86_64::*;
 
 use crate::avx2::kernels::{direct, strip, unpack};
-use crate::avx2::product::{Dot, product_by};
+use crate::avx2::product::{Dot, Fours, Weights, product_by};
 use crate::kernels::product::{Panel, Rows};
 use crate::packing::Tile;
+
+/// All steps of a dot product, each with its number as a constant.
+macro_rules! steps {
+    ($dot:ident, $d:ident, $w:ident, $x:ident, $bits:ident, $m:ident, $first:ident, $weights:ident) => {
+        steps!(@ $dot, $d, $w, $x, $bits, $m, $first, 0 1 2 3 4 5 6 7)
+    };
+    (@ $dot:ident, $d:ident, $w:ident, $x:ident, $bits:ident, $m:ident, $first:ident, $($step:literal)*) => {
+        {$(
+            if $step >= $first && ($bits != 6 || $step < $first + 4) {
+                let w = $w.step::<$step>();
+                for m in 0..$m {
+                    let x = $x.at(m, $step);
+                    for n in 0..2 {
+                        $d[m][n] = $dot($d[m][n], w[n], x);
+                    }
+                }
+            }
+        )*}
+    };
+}
 
 macro_rules! encoding {
     ($name:ident, $product:ident, $features:literal, $dot:ident, $what:literal) => {
@@ -21,22 +41,13 @@ macro_rules! encoding {
             const STRIP: usize = 3;
 
             #[inline(always)]
-            unsafe fn dot<const BITS: usize, const M: usize>(
+            unsafe fn dot<const BITS: usize, const M: usize, const FIRST: usize, W: Weights>(
                 d: &mut [[__m256i; 2]; M],
-                steps: std::ops::Range<usize>,
-                w: impl Fn(usize) -> [__m256i; 2],
-                x: impl Fn(usize, usize) -> __m256i,
+                w: &W,
+                x: Fours,
             ) {
-                for step in steps {
-                    let w = w(step);
-                    for m in 0..M {
-                        let x = x(m, step);
-                        for n in 0..2 {
-                            // SAFETY: the caller runs on a processor with the instruction.
-                            d[m][n] = unsafe { $dot(d[m][n], w[n], x) };
-                        }
-                    }
-                }
+                // SAFETY: the caller runs on a processor with the instruction.
+                unsafe { steps!($dot, d, w, x, BITS, M, FIRST, W) };
             }
 
             #[inline]

@@ -41,12 +41,12 @@ impl Pass<'_> {
         let (kv, rope, kernels) = (self.kv, &self.buffers.rope, self.kernels);
         let scale = 1.0 / (head_dim as f32).sqrt();
         let out = Shares::new(&mut self.buffers.qkv);
-        let work = Tiles::new(places.len(), 4);
-        let region = |_: usize| {
+        let work = Tiles::split(places.len(), 4, self.threads.count());
+        let region = |thread: usize| {
             let mut normed = vec![0f32; head_dim];
             let mut key_halves = vec![0u16; kv.shape.width()];
             let mut value_halves = vec![0u16; kv.shape.width()];
-            while let Some(run) = work.take() {
+            while let Some(run) = work.take(thread) {
                 for token in run {
                     // SAFETY: each token is handed to one thread.
                     let row = unsafe { out.slice(token * width, width) };
@@ -132,11 +132,11 @@ impl Pass<'_> {
             }
             spans.resize_with(items.len(), Default::default);
             let (parts, locals) = (Shares::new(spans), Shares::new(locals));
-            let work = Tiles::new(items.len(), 1);
+            let work = Tiles::shared(items.len(), 1);
             self.threads.run(&|thread| {
                 // SAFETY: no two threads have the same index.
                 let local = unsafe { &mut locals.slice(thread, 1)[0] };
-                while let Some(run) = work.take() {
+                while let Some(run) = work.take(thread) {
                     for item in run {
                         let (tile, head, span) = items[item].clone();
                         // SAFETY: each item is handed to one thread.
@@ -159,12 +159,12 @@ impl Pass<'_> {
             return Ok(());
         }
         // Longest first, so that the threads end together: later positions see more keys.
-        let work = Tiles::new(tiles.len() * kv_heads, 1);
+        let work = Tiles::shared(tiles.len() * kv_heads, 1);
         let locals = Shares::new(locals);
         let region = |thread: usize| {
             // SAFETY: no two threads have the same index.
             let local = unsafe { &mut locals.slice(thread, 1)[0] };
-            while let Some(run) = work.take() {
+            while let Some(run) = work.take(thread) {
                 for item in run {
                     let tile = tiles[tiles.len() - 1 - item / kv_heads].clone();
                     attending.tile(tile, item % kv_heads, local);

@@ -100,11 +100,11 @@ pub fn quantize<'a>(
     let (q, scales) = (Shares::new(&mut shared.q), Shares::new(&mut shared.scales));
     let (sums, halves) = (Shares::new(&mut shared.minus_sums), Shares::new(&mut shared.minus_half_sums));
     let locals = Shares::new(locals);
-    let work = Tiles::new(count, 8);
+    let work = Tiles::split(count, 8, threads.count());
     threads.run(&|thread| {
         // SAFETY: no two threads have the same index.
         let buffer = unsafe { &mut locals.slice(thread, 1)[0].row };
-        while let Some(run) = work.take() {
+        while let Some(run) = work.take(thread) {
             for row in run {
                 // SAFETY: each row is handed to one thread; the table proves the instruction set.
                 unsafe {

@@ -47,8 +47,8 @@ impl Cut {
 
     fn work(&self, threads: usize) -> Tiles {
         let items = self.pairs * self.runs;
-        let grain = if self.count > DIRECT_ROWS_MAX { 1 } else { items / (threads * 16) };
-        Tiles::new(items, grain.clamp(1, 8))
+        let grain = if self.count > DIRECT_ROWS_MAX { 1 } else { items / (threads * 32) };
+        Tiles::split(items, grain.clamp(1, 8), threads)
     }
 
     /// Pair and tokens of an item.
@@ -76,9 +76,9 @@ pub fn matrices(
         // SAFETY: no two threads have the same index.
         let local = unsafe { &mut locals.slice(thread, 1)[0] };
         let Local { panel, out, row, activations, .. } = local;
-        let Some(first_run) = work.take() else { return };
+        let Some(first_run) = work.take(thread) else { return };
         let rows = &input.rows(count, kernels, activations, row);
-        for run in std::iter::once(first_run).chain(std::iter::from_fn(|| work.take())) {
+        for run in std::iter::once(first_run).chain(std::iter::from_fn(|| work.take(thread))) {
             for item in run {
                 let (mut pair, tokens) = cut.item(item);
                 for (matrix, epilogue) in parts {
@@ -158,9 +158,9 @@ pub fn gate_up(
         // SAFETY: no two threads have the same index.
         let local = unsafe { &mut locals.slice(thread, 1)[0] };
         let Local { panel, out, beside, row, activations, .. } = local;
-        let Some(first_run) = work.take() else { return };
+        let Some(first_run) = work.take(thread) else { return };
         let rows = &input.rows(count, kernels, activations, row);
-        for run in std::iter::once(first_run).chain(std::iter::from_fn(|| work.take())) {
+        for run in std::iter::once(first_run).chain(std::iter::from_fn(|| work.take(thread))) {
             for item in run {
                 let (pair, tokens) = cut.item(item);
                 let first = pair * PANEL_TILES;

@@ -10,9 +10,10 @@ fn every_tile_is_done_once_however_many_threads_come() {
         let mut threads = Threads::new(count);
         for round in 0..200 {
             let done: Vec<AtomicUsize> = (0..37).map(|_| AtomicUsize::new(0)).collect();
-            let work = Tiles::new(done.len(), 1 + round % 3);
-            let region = |_: usize| {
-                while let Some(run) = work.take() {
+            let parts = [1, count, 3][round % 3];
+            let work = Tiles::split(done.len(), 1 + round % 4, parts);
+            let region = |thread: usize| {
+                while let Some(run) = work.take(thread) {
                     for tile in run {
                         done[tile].fetch_add(1, Ordering::Relaxed);
                     }

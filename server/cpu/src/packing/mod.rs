@@ -131,9 +131,9 @@ impl PackedMatrix {
         let mut storage = Storage::zeroed(tiles * planes.bytes)?;
         let row_bytes = kind.row_bytes(columns);
         let out = Shares::new(storage.as_mut_slice());
-        let work = Tiles::new(tiles, 4);
-        let region = |_: usize| {
-            while let Some(run) = work.take() {
+        let work = Tiles::split(tiles, 4, threads.count());
+        let region = |thread: usize| {
+            while let Some(run) = work.take(thread) {
                 for tile in run {
                     // SAFETY: `work` hands each tile to one thread, and the storage outlives the region.
                     let part = unsafe { out.slice(tile * planes.bytes, planes.bytes) };
