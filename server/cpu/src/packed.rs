@@ -193,7 +193,15 @@ fn split_row(kind: TensorType, columns: usize, bytes: &[u8], out: &mut Vec<Group
                 split_super_block(b.d, b.dmin, &b.scales, &b.integers(), out);
             }
         }
-        TensorType::Q6K | TensorType::F32 | TensorType::F16 | TensorType::BF16 => {
+        TensorType::F32
+        | TensorType::F16
+        | TensorType::BF16
+        | TensorType::Q5_1
+        | TensorType::Q2K
+        | TensorType::Q3K
+        | TensorType::Q6K
+        | TensorType::IQ4NL
+        | TensorType::IQ4XS => {
             let mut values = vec![0f32; columns];
             decode(kind, bytes, &mut values);
             out.extend(values.chunks(GROUP).map(round_group));
