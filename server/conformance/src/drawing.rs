@@ -54,6 +54,7 @@ pub fn parameters(bench: &mut Bench<'_>) -> Outcome {
             output: &[200, 201, 200],
             mask: None,
             forbidden: &[77, 78],
+            logprobs: true,
         })
         .enumerate()
         .map(|(i, row)| if i < 7 { row } else { SampleRow { forbidden: &[], ..row } })
@@ -81,16 +82,17 @@ fn draws_largest(sampled: &Sampled, logits: &[f32]) -> Outcome {
         return Err(format!("greedy drew {}, the largest logit is {best}'s", sampled.token));
     }
     let sum: f64 = logits.iter().map(|&x| f64::from(x - logits[best]).exp()).sum();
-    if (f64::from(sampled.logprob) + sum.ln()).abs() > 1e-4 {
-        return Err(format!("log-probability {} of token {best}, expected {}", sampled.logprob, -sum.ln()));
+    match sampled.logprob {
+        Some(found) if (f64::from(found) + sum.ln()).abs() <= 1e-4 => Ok(()),
+        found => Err(format!("log-probability {found:?} of token {best}, expected {}", -sum.ln())),
     }
-    Ok(())
 }
 
 /// Greedy draws, one per position.
 pub fn greedy_is_argmax(bench: &mut Bench<'_>) -> Outcome {
     let params = greedy();
-    let row = SampleRow { params: &params, prompt: &[], output: &[], mask: None, forbidden: &[] };
+    let row =
+        SampleRow { params: &params, prompt: &[], output: &[], mask: None, forbidden: &[], logprobs: true };
     let mut rig = bench.rig()?;
     let (sampled, logits) = step(&mut rig, bench, &[row; 12], true)?;
     sampled.iter().zip(logits.chunks(rig.vocab)).try_for_each(|(s, l)| draws_largest(s, l))
@@ -113,7 +115,8 @@ pub fn masks(bench: &mut Bench<'_>) -> Outcome {
         mask(&(0..vocab).collect::<Vec<_>>()),
     ];
     let (cold, hot) = (greedy(), SamplingParams { seed: 5, ..SamplingParams::default() });
-    let free = SampleRow { params: &cold, prompt: &[], output: &[], mask: None, forbidden: &[] };
+    let free =
+        SampleRow { params: &cold, prompt: &[], output: &[], mask: None, forbidden: &[], logprobs: false };
     let masked: Vec<_> = masks
         .iter()
         .flat_map(|mask| [&cold, &hot].map(|params| SampleRow { params, mask: Some(mask), ..free }))
@@ -142,7 +145,14 @@ pub fn masks(bench: &mut Bench<'_>) -> Outcome {
 /// Logits are handed out where asked for, and draws do not depend on it.
 pub fn kept(bench: &mut Bench<'_>) -> Outcome {
     let params = SamplingParams { seed: 3, ..SamplingParams::default() };
-    let row = SampleRow { params: &params, prompt: &[], output: &[1, 2], mask: None, forbidden: &[] };
+    let row = SampleRow {
+        params: &params,
+        prompt: &[],
+        output: &[1, 2],
+        mask: None,
+        forbidden: &[],
+        logprobs: true,
+    };
     let mut rig = bench.rig()?;
     let (with, logits) = step(&mut rig, bench, &[row; 4], true)?;
     let (without, none) = step(&mut rig, bench, &[row; 4], false)?;

@@ -155,7 +155,14 @@ impl Rig {
     /// Runs rows, draws greedily, keeps the logits.
     pub fn step(&mut self, rows: &[TestRow]) -> Result<StepResult, ExecError> {
         let params = greedy();
-        let sample = SampleRow { params: &params, prompt: &[], output: &[], mask: None, forbidden: &[] };
+        let sample = SampleRow {
+            params: &params,
+            prompt: &[],
+            output: &[],
+            mask: None,
+            forbidden: &[],
+            logprobs: false,
+        };
         let wanted = rows.iter().map(|row| row.wanted.len()).sum();
         self.step_with(rows, &vec![sample; wanted], true)
     }

@@ -177,10 +177,11 @@ impl Executor for CpuExecutor {
         // A tile of the head is run when any row may draw from it.
         let needed = |tile: usize| {
             samples.iter().any(|row| {
-                row.mask.is_none_or(|mask| {
-                    let half = mask.get(tile / 2).copied().unwrap_or(0) >> (tile % 2 * TILE);
-                    half & 0xffff != 0
-                })
+                row.logprobs
+                    || row.mask.is_none_or(|mask| {
+                        let half = mask.get(tile / 2).copied().unwrap_or(0) >> (tile % 2 * TILE);
+                        half & 0xffff != 0
+                    })
             })
         };
         {

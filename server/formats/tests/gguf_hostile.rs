@@ -127,7 +127,11 @@ fn tensors() {
     has(&one().tensor("t", &[], F32, 0).data(4).message(), &["tensor t", "0 dimensions"]);
     has(&one().tensor("t", &[1; 5], F32, 0).data(4).message(), &["tensor t", "5 dimensions"]);
     has(&one().tensor("t", &[4, 0], F32, 0).data(4).message(), &["tensor t", "no elements"]);
-    has(&one().tensor("t", &[1], 10, 0).data(4).message(), &["tensor t", "Q2_K", "id 10", "Q4_K, Q5_K"]);
+    has(&one().tensor("t", &[1], 15, 0).data(4).message(), &["tensor t", "Q8_K", "id 15", "Q4_K, Q5_K"]);
+    has(
+        &one().tensor("t", &[1], 19, 0).data(4).message(),
+        &["tensor t", "IQ family", "id 19", "IQ4_NL, IQ4_XS"],
+    );
     has(&one().tensor("t", &[1], 4, 0).data(4).message(), &["id 4"]);
     has(&one().tensor("t", &[255, 256], Q4_K, 0).data(4).message(), &["tensor t", "Q4_K blocks of 256"]);
     let wraps = [1 << 32, 1 << 32, 2, 1];

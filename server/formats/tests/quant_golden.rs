@@ -37,8 +37,8 @@ fn formats_that_the_reference_encodes_are_encoded_bit_for_bit() {
     let bytes = fixture("encode.bin");
     let (values, mut encoded) = bytes.split_at(4 * ELEMENTS);
     let values = floats(values);
-    use TensorType::{BF16, F16, Q4_0, Q4_1, Q5_0, Q8_0};
-    for kind in [F16, BF16, Q4_0, Q4_1, Q5_0, Q8_0] {
+    use TensorType::{BF16, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+    for kind in [F16, BF16, Q4_0, Q4_1, Q5_0, Q8_0, Q5_1] {
         let (want, rest) = encoded.split_at(kind.row_bytes(ELEMENTS));
         encoded = rest;
         let got = quant::encode(kind, &values);
@@ -62,10 +62,17 @@ fn error_share_max(kind: TensorType) -> f32 {
         TensorType::Q5_0 => 1.1 / 16.0,
         TensorType::Q8_0 => 0.6 / 127.0,
         TensorType::Q4_1 => 1.1 / 15.0,
+        TensorType::Q5_1 => 1.1 / 31.0,
         // Scales and minimums are themselves in 63 steps.
         TensorType::Q4K => 1.1 / 15.0 + 1.0 / 63.0,
         TensorType::Q5K => 1.1 / 31.0 + 1.0 / 63.0,
+        // Or in 15: half of one times the three steps of an element, and half of one of the minimum's.
+        TensorType::Q2K => 1.1 / 3.0 + 1.5 / 15.0,
+        TensorType::Q3K => 1.1 / 4.0 + 1.0 / 32.0,
         TensorType::Q6K => 1.1 / 32.0 + 1.0 / 128.0,
+        // The table ends at 113 above and −127 below; its widest gap is 24.
+        TensorType::IQ4NL => 14.1 / 127.0,
+        TensorType::IQ4XS => 14.1 / 127.0 + 1.0 / 32.0,
     }
 }
 
@@ -102,10 +109,15 @@ fn ids_names_and_sizes_agree_with_the_format() {
         (2, "Q4_0", 32, 18),
         (3, "Q4_1", 32, 20),
         (6, "Q5_0", 32, 22),
+        (7, "Q5_1", 32, 24),
         (8, "Q8_0", 32, 34),
+        (10, "Q2_K", 256, 84),
+        (11, "Q3_K", 256, 110),
         (12, "Q4_K", 256, 144),
         (13, "Q5_K", 256, 176),
         (14, "Q6_K", 256, 210),
+        (20, "IQ4_NL", 32, 18),
+        (23, "IQ4_XS", 256, 136),
         (30, "BF16", 1, 2),
     ];
     assert_eq!(table.len(), TensorType::ALL.len());

@@ -338,6 +338,8 @@ impl EngineLoop {
                 output,
                 mask: masked.map(|job| job.mask.as_slice()),
                 forbidden: early.map_or(&[], |job| &job.stop_tokens),
+                // The edge refuses them by name.
+                logprobs: false,
             });
         }
         hosted.executor.finish(ticket, &samples, result)?;

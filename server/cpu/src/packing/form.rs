@@ -56,6 +56,7 @@ impl Form {
             TensorType::Q4_0 => Self::Q4,
             TensorType::Q4_1 => Self::Q4Min,
             TensorType::Q5_0 => Self::Q5,
+            TensorType::Q5_1 => Self::Q5Min,
             TensorType::Q4K => Self::K4,
             TensorType::Q5K => Self::K5,
             TensorType::Q6K => Self::K6,

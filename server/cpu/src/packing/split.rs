@@ -2,8 +2,8 @@
 
 use half::f16;
 use quarry_formats::quant::{
-    BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5K, BlockQ6K, BlockQ8_0, TensorType, blocks, decode,
-    unpack_scales,
+    BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, TensorType, blocks,
+    decode, unpack_scales,
 };
 
 use super::form::{Form, Planes, SUPER};
@@ -45,6 +45,13 @@ impl<'a> TileWriter<'a> {
             }
             TensorType::Q4_1 => {
                 for (g, b) in blocks::<BlockQ4_1>(bytes).iter().enumerate() {
+                    self.integers(lane, g, &b.integers());
+                    self.half(self.planes.scale, g, lane, b.d);
+                    self.half(self.planes.min, g, lane, negative(b.m));
+                }
+            }
+            TensorType::Q5_1 => {
+                for (g, b) in blocks::<BlockQ5_1>(bytes).iter().enumerate() {
                     self.integers(lane, g, &b.integers());
                     self.half(self.planes.scale, g, lane, b.d);
                     self.half(self.planes.min, g, lane, negative(b.m));

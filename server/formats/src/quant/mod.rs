@@ -8,11 +8,16 @@
 mod bf16;
 mod f16;
 mod f32;
+mod iq4_nl;
+mod iq4_xs;
 mod k_scales;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
 mod q4_k;
 mod q5_0;
+mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
@@ -22,11 +27,16 @@ use bytemuck::Pod;
 pub use bf16::BlockBF16;
 pub use f16::BlockF16;
 pub use f32::BlockF32;
+pub use iq4_nl::{BlockIQ4NL, IQ4_VALUES};
+pub use iq4_xs::BlockIQ4XS;
 pub use k_scales::unpack_scales;
+pub use q2_k::BlockQ2K;
+pub use q3_k::BlockQ3K;
 pub use q4_0::BlockQ4_0;
 pub use q4_1::BlockQ4_1;
 pub use q4_k::BlockQ4K;
 pub use q5_0::BlockQ5_0;
+pub use q5_1::BlockQ5_1;
 pub use q5_k::BlockQ5K;
 pub use q6_k::BlockQ6K;
 pub use q8_0::BlockQ8_0;
@@ -41,10 +51,15 @@ pub enum TensorType {
     Q4_0 = 2,
     Q4_1 = 3,
     Q5_0 = 6,
+    Q5_1 = 7,
     Q8_0 = 8,
+    Q2K = 10,
+    Q3K = 11,
     Q4K = 12,
     Q5K = 13,
     Q6K = 14,
+    IQ4NL = 20,
+    IQ4XS = 23,
     BF16 = 30,
 }
 
@@ -58,27 +73,37 @@ macro_rules! for_block {
             TensorType::Q4_0 => $call::<BlockQ4_0>($($args),*),
             TensorType::Q4_1 => $call::<BlockQ4_1>($($args),*),
             TensorType::Q5_0 => $call::<BlockQ5_0>($($args),*),
+            TensorType::Q5_1 => $call::<BlockQ5_1>($($args),*),
             TensorType::Q8_0 => $call::<BlockQ8_0>($($args),*),
+            TensorType::Q2K => $call::<BlockQ2K>($($args),*),
+            TensorType::Q3K => $call::<BlockQ3K>($($args),*),
             TensorType::Q4K => $call::<BlockQ4K>($($args),*),
             TensorType::Q5K => $call::<BlockQ5K>($($args),*),
             TensorType::Q6K => $call::<BlockQ6K>($($args),*),
+            TensorType::IQ4NL => $call::<BlockIQ4NL>($($args),*),
+            TensorType::IQ4XS => $call::<BlockIQ4XS>($($args),*),
         }
     };
 }
 
 impl TensorType {
     /// Every supported type.
-    pub const ALL: [TensorType; 10] = [
+    pub const ALL: [TensorType; 15] = [
         TensorType::F32,
         TensorType::F16,
         TensorType::BF16,
         TensorType::Q4_0,
         TensorType::Q4_1,
         TensorType::Q5_0,
+        TensorType::Q5_1,
         TensorType::Q8_0,
+        TensorType::Q2K,
+        TensorType::Q3K,
         TensorType::Q4K,
         TensorType::Q5K,
         TensorType::Q6K,
+        TensorType::IQ4NL,
+        TensorType::IQ4XS,
     ];
 
     /// The type with this id in GGUF files, where it is supported.
@@ -118,22 +143,24 @@ impl TensorType {
             TensorType::Q4_0 => "Q4_0",
             TensorType::Q4_1 => "Q4_1",
             TensorType::Q5_0 => "Q5_0",
+            TensorType::Q5_1 => "Q5_1",
             TensorType::Q8_0 => "Q8_0",
+            TensorType::Q2K => "Q2_K",
+            TensorType::Q3K => "Q3_K",
             TensorType::Q4K => "Q4_K",
             TensorType::Q5K => "Q5_K",
             TensorType::Q6K => "Q6_K",
+            TensorType::IQ4NL => "IQ4_NL",
+            TensorType::IQ4XS => "IQ4_XS",
         }
     }
 
     /// The name of a format that exists but is not supported here, for messages.
     pub(crate) fn name_of_unsupported(id: u32) -> &'static str {
         match id {
-            7 => "Q5_1",
             9 => "Q8_1",
-            10 => "Q2_K",
-            11 => "Q3_K",
             15 => "Q8_K",
-            16..=23 | 29 => "of the IQ family",
+            16..=19 | 21 | 22 | 29 => "of the IQ family",
             24..=27 => "of integers",
             28 => "F64",
             34 | 35 => "of the TQ family",

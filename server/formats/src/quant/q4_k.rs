@@ -49,11 +49,11 @@ impl Block for BlockQ4K {
     }
 
     fn encode(values: &[f32]) -> Self {
-        let k_scales::Quantized { d, dmin, scales, q } = k_scales::quantize(values, 15);
+        let k_scales::Quantized { d, dmin, scales, mins, q } = k_scales::quantize::<8>(values, 15, 63);
         let mut qs = [0; 128];
         for (i, &q) in q.iter().enumerate() {
             qs[i / 64 * 32 + i % 32] |= q << (4 * (i / 32 % 2));
         }
-        BlockQ4K { d, dmin, scales, qs }
+        BlockQ4K { d, dmin, scales: k_scales::pack_scales(scales, mins), qs }
     }
 }

@@ -56,12 +56,12 @@ impl Block for BlockQ5K {
     }
 
     fn encode(values: &[f32]) -> Self {
-        let k_scales::Quantized { d, dmin, scales, q } = k_scales::quantize(values, 31);
+        let k_scales::Quantized { d, dmin, scales, mins, q } = k_scales::quantize::<8>(values, 31, 63);
         let (mut qh, mut qs) = ([0; 32], [0; 128]);
         for (i, &q) in q.iter().enumerate() {
             qh[i % 32] |= (q >> 4) << (i / 32);
             qs[i / 64 * 32 + i % 32] |= (q & 15) << (4 * (i / 32 % 2));
         }
-        BlockQ5K { d, dmin, scales, qh, qs }
+        BlockQ5K { d, dmin, scales: k_scales::pack_scales(scales, mins), qh, qs }
     }
 }

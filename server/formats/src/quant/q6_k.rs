@@ -11,7 +11,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, TensorType, extreme, half, inverse, to_half};
+use super::{Block, TensorType, half, inverse, k_scales};
 
 /// 256 elements; see the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -60,17 +60,10 @@ impl Block for BlockQ6K {
 
     /// In each sub-block the element of largest magnitude becomes about −32.
     fn encode(values: &[f32]) -> Self {
-        let mut steps = [0.0_f32; 16];
-        for (step, values) in steps.iter_mut().zip(values.chunks_exact(16)) {
-            *step = extreme(values) / -32.0;
-        }
-        let d = to_half(extreme(&steps) / -128.0);
-        let d32 = half(d);
-        let scales = steps.map(|step| (step * inverse(d32)).round() as i8);
+        let k_scales::Signed { d, scales, steps } = k_scales::signed::<16>(values, -32.0, 128.0);
         let (mut ql, mut qh) = ([0; 128], [0; 64]);
         for (i, &x) in values.iter().enumerate() {
-            let step = d32 * f32::from(scales[i / 16]);
-            let q = (x * inverse(step)).round().clamp(-32.0, 31.0) as i8 + 32;
+            let q = (x * inverse(steps[i / 16])).round().clamp(-32.0, 31.0) as i8 + 32;
             let ((low_at, low_shift), (high_at, high_shift)) = place(i);
             ql[low_at] |= (q as u8 & 15) << low_shift;
             qh[high_at] |= (q as u8 >> 4) << high_shift;

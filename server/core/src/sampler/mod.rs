@@ -1,11 +1,16 @@
 //! Drawing a token from logits: one pure function that every executor calls and device sampling must equal.
 //!
-//! Order: log-sum-exp of the raw logits (for the log-probability) → logit bias → repetition, then presence and
-//! frequency penalties → forbidden tokens and mask → greedy (of equals the lowest id), or temperature → top-k →
-//! top-p (of what top-k left) → min-p → a draw by a counter-based generator: the same (seed, output position,
-//! logits) always give the same token, whatever ran beside it. Exponentials and the order of sums are our own, so
-//! that the draw is the same on every machine. Only what may be in the nucleus is sorted, never the vocabulary.
+//! Order: where it is asked for, log-sum-exp of the raw logits (for the log-probability) → logit bias → repetition,
+//! then presence and frequency penalties → forbidden tokens and mask → greedy (of equals the lowest id), or
+//! temperature → top-k → top-p (of what top-k left) → min-p → a draw by a counter-based generator: the same (seed,
+//! output position, logits) always give the same token, whatever ran beside it. Exponentials and the order of sums
+//! are our own, so that the draw is the same on every machine.
+//!
+//! Greedy is one reading pass over the vocabulary; only what may be in the nucleus is sorted.
 
+mod passes;
+
+use self::passes::{CHUNK, allowed, chunk_sum, finite, largest_allowed, log_sum_exp, weigh};
 use crate::ids::TokenId;
 use crate::request::SamplingParams;
 
@@ -22,6 +27,9 @@ pub struct SampleRow<'a> {
     pub mask: Option<&'a [u32]>,
     /// Tokens that may not be drawn now (stop tokens before `tokens_min`).
     pub forbidden: &'a [TokenId],
+    /// Whether the log-probability is wanted, which costs two more passes over the vocabulary. It is that of the
+    /// logits as given: with this set, an executor computes them all, also those that the mask forbids.
+    pub logprobs: bool,
 }
 
 /// A drawn token.
@@ -29,63 +37,58 @@ pub struct SampleRow<'a> {
 pub struct Sampled {
     /// The token.
     pub token: TokenId,
-    /// Its log-probability under the raw logits (natural log, before penalties and mask).
-    pub logprob: f32,
+    /// Its log-probability under the raw logits (natural log, before penalties and mask), where it was wanted.
+    pub logprob: Option<f32>,
 }
 
 /// Memory reused between draws.
 #[derive(Debug, Default)]
 pub struct Scratch {
     seen: Vec<TokenId>,
-    /// Raw logits of the tokens that bias, penalties or `forbidden` changed.
+    /// Raw logits of the tokens that bias, penalties or `forbidden` changed, where the log-probability is wanted.
     raw: Vec<(TokenId, f32)>,
     weights: Vec<f32>,
     candidates: Vec<(f32, TokenId)>,
 }
 
-/// Accumulators of a sum or maximum: enough for the widest vectors, and a fixed order on all.
-const LANES: usize = 16;
-/// Weights summed in f32 before f64 takes over.
-const CHUNK: usize = 256;
-const _: () = assert!(CHUNK.is_multiple_of(LANES), "a chunk is whole vectors");
-
-/// Draws one token. `logits` has one entry per vocabulary token and is overwritten.
+/// Draws one token. `logits` has one entry per vocabulary token; those of tokens with a bias, a penalty or a ban are
+/// overwritten.
 ///
 /// Never fails: NaN counts as minus infinity and plus infinity as the largest finite number. Where every allowed
 /// token has minus infinity or is forbidden, the answer is the lowest token of the mask: the constraint outlives
 /// the rest. An empty mask, which a caller never sends, gives token 0.
 pub fn sample(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) -> Sampled {
-    for logit in logits.iter_mut() {
-        *logit = if logit.is_nan() { f32::NEG_INFINITY } else { logit.min(f32::MAX) };
-    }
-    let normaliser = log_sum_exp(logits);
+    let normaliser = row.logprobs.then(|| log_sum_exp(logits));
     adjust(logits, row, scratch);
-    if let Some(mask) = row.mask {
-        apply_mask(logits, mask);
-    }
-    let max = largest(logits);
-    let token = if max == f32::NEG_INFINITY {
-        (0..logits.len()).find(|&t| row.mask.is_none_or(|mask| allowed(mask, t))).unwrap_or(0) as TokenId
-    } else if row.params.temperature == 0.0 {
-        logits.iter().position(|&logit| logit == max).unwrap_or(0) as TokenId
-    } else {
-        draw(logits, max, row, scratch)
+    let token = match largest_allowed(logits, row.mask) {
+        None => {
+            (0..logits.len()).find(|&t| row.mask.is_none_or(|mask| allowed(mask, t))).unwrap_or(0) as TokenId
+        }
+        Some((_, token)) if row.params.temperature == 0.0 => token,
+        Some((max, _)) => draw(logits, max, row, scratch),
     };
-    // An allowed token's logit is still the raw one unless it was touched.
-    let touched = scratch.raw.iter().find(|(t, _)| *t == token).map(|(_, raw)| *raw);
-    let raw = touched.or_else(|| logits.get(token as usize).copied()).unwrap_or(f32::NEG_INFINITY);
-    let logprob = raw - normaliser;
-    Sampled { token, logprob: if logprob.is_nan() { f32::NEG_INFINITY } else { logprob } }
+    let logprob = normaliser.map(|normaliser| {
+        // A token's logit is still the raw one unless it was touched.
+        let touched = scratch.raw.iter().find(|(t, _)| *t == token).map(|(_, raw)| *raw);
+        let untouched = || logits.get(token as usize).map(|&logit| finite(logit));
+        let logprob = touched.or_else(untouched).unwrap_or(f32::NEG_INFINITY) - normaliser;
+        if logprob.is_nan() { f32::NEG_INFINITY } else { logprob }
+    });
+    Sampled { token, logprob }
 }
 
-/// Applies bias, penalties and forbidden tokens; keeps the raw logits of the tokens it touches, first touch first.
+/// Applies bias, penalties and forbidden tokens; where the log-probability is wanted, keeps the raw logits of the
+/// tokens it touches, first touch first.
 fn adjust(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) {
     let Scratch { seen, raw, .. } = scratch;
     raw.clear();
     let mut touch = |token: TokenId, change: &dyn Fn(f32) -> f32| {
         if let Some(logit) = logits.get_mut(token as usize) {
-            raw.push((token, *logit));
-            *logit = change(*logit).min(f32::MAX);
+            let before = finite(*logit);
+            if row.logprobs {
+                raw.push((token, before));
+            }
+            *logit = change(before);
         }
     };
     let params = row.params;
@@ -117,38 +120,18 @@ fn adjust(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) {
     }
 }
 
-fn allowed(mask: &[u32], token: usize) -> bool {
-    mask.get(token / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
-}
-
-fn apply_mask(logits: &mut [f32], mask: &[u32]) {
-    let words = mask.iter().copied().chain(std::iter::repeat(0));
-    for (part, word) in logits.chunks_mut(32).zip(words) {
-        match word {
-            0 => part.fill(f32::NEG_INFINITY),
-            u32::MAX => {}
-            _ => {
-                for (bit, logit) in part.iter_mut().enumerate() {
-                    if word >> bit & 1 == 0 {
-                        *logit = f32::NEG_INFINITY;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `max` is the largest logit, finite: its weight is exactly 1 and all others are in 0..=1.
+/// `max` is the largest allowed logit, finite: its weight is exactly 1 and all others are in 0..=1.
 fn draw(logits: &[f32], max: f32, row: &SampleRow<'_>, scratch: &mut Scratch) -> TokenId {
     let params = row.params;
     let Scratch { weights, candidates, .. } = scratch;
-    weights.clear();
-    weights.extend(logits.iter().map(|&logit| exp((logit - max) / params.temperature)));
+    weigh(logits, row.mask, max, params.temperature, weights);
     let uniform = uniform(params.seed, row.output.len() as u64);
     let top_k = params.top_k as usize;
     if params.top_p >= 1.0 && (top_k == 0 || top_k >= weights.len()) {
-        for weight in weights.iter_mut() {
-            *weight = if *weight < params.min_p { 0.0 } else { *weight };
+        if params.min_p > 0.0 {
+            for weight in weights.iter_mut() {
+                *weight = if *weight < params.min_p { 0.0 } else { *weight };
+            }
         }
         return walk(weights, uniform);
     }
@@ -172,7 +155,7 @@ fn rank(logits: &[f32], weights: &[f32], params: &SamplingParams, candidates: &m
     candidates.clear();
     let pairs = logits.iter().zip(weights).enumerate();
     let likely = pairs.filter(|(_, (_, weight))| **weight > 0.0 && **weight >= floor);
-    candidates.extend(likely.map(|(token, (&logit, _))| (logit, token as TokenId)));
+    candidates.extend(likely.map(|(token, (&logit, _))| (finite(logit), token as TokenId)));
     if top_k > 0 && top_k < candidates.len() {
         candidates.select_nth_unstable_by(top_k - 1, order);
         candidates.truncate(top_k);
@@ -246,84 +229,9 @@ fn uniform(seed: u64, position: u64) -> f64 {
     (mix(mix(seed) ^ position) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-fn largest(logits: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for part in logits.chunks(LANES) {
-        for (lane, &x) in lanes.iter_mut().zip(part) {
-            *lane = if x > *lane { x } else { *lane };
-        }
-    }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
-}
-
-fn log_sum_exp(logits: &[f32]) -> f32 {
-    let max = largest(logits);
-    if max == f32::NEG_INFINITY {
-        return max;
-    }
-    let mut sum = 0.0;
-    let mut weights = [0.0; CHUNK];
-    for part in logits.chunks(CHUNK) {
-        for (weight, &logit) in weights.iter_mut().zip(part) {
-            *weight = exp(logit - max);
-        }
-        sum += chunk_sum(&weights[..part.len()]);
-    }
-    max + sum.ln() as f32
-}
-
-fn chunk_sum(weights: &[f32]) -> f64 {
-    let mut lanes = [0.0f32; LANES];
-    for part in weights.chunks(LANES) {
-        for (lane, &x) in lanes.iter_mut().zip(part) {
-            *lane += x;
-        }
-    }
-    lanes.into_iter().map(f64::from).sum()
-}
-
-/// e^x for x ≤ 0 (minus infinity included), exactly 1 at 0 and 0 below the normal numbers; error under 2 units in
-/// the last place. Multiplications and additions alone, so the same on every machine, and the loop vectorises.
-/// Source: `expf` of the Cephes library (Moshier).
-#[inline]
-fn exp(x: f32) -> f32 {
-    const LOWEST: f32 = -87.0;
-    // Adding 1.5 * 2^23 rounds to a whole number, found in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let clamped = if x < LOWEST { LOWEST } else { x };
-    let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
-    let whole = rounded - ROUND;
-    let rest = clamped - whole * LN2_HIGH - whole * LN2_LOW;
-    let mut series = 1.987_569_1e-4;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
-        series = series * rest + c;
-    }
-    let fraction = series * rest * rest + rest + 1.0;
-    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
-    let value = fraction * f32::from_bits(exponent << 23);
-    if x < LOWEST { 0.0 } else { value }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exponential_is_close_and_monotone() {
-        assert_eq!(exp(0.0), 1.0);
-        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp(-f32::MAX), 0.0);
-        let mut last = 0.0;
-        for step in 0..=870_000 {
-            let x = -87.0 + step as f32 / 10_000.0;
-            let (ours, exact) = (exp(x), f64::from(x).exp());
-            assert!((f64::from(ours) - exact).abs() <= exact * 2.5e-7, "e^{x} is {exact}, not {ours}");
-            assert!(ours >= last, "e^{x} falls");
-            last = ours;
-        }
-    }
 
     #[test]
     fn uniform_fills_its_range() {
