@@ -13,7 +13,7 @@ use crate::forward;
 use crate::isa::{Isa, Kernels};
 use crate::kernels::vector::LANES;
 use crate::kv::KvShape;
-use crate::packing::{Form, GROUP, Planes, TILE};
+use crate::packing::{Form, GROUP, Layout, TILE};
 use crate::threads::Threads;
 use crate::topology;
 use crate::weights::Weights;
@@ -55,7 +55,7 @@ impl Backend for CpuBackend {
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {
         let packed = |shape: &[usize], kind| match *shape {
             [rows, columns] => {
-                rows.div_ceil(TILE) * Planes::new(Form::of(kind), columns.div_ceil(GROUP)).bytes
+                rows.div_ceil(TILE) * Layout::new(Form::of(kind), columns.div_ceil(GROUP)).bytes
             }
             _ => 4 * shape.iter().product::<usize>(),
         };

@@ -5,7 +5,7 @@ use quarry_formats::quant::{TensorType, decode};
 use quarry_model::backend::{BackendError, ModelFiles};
 use quarry_model::spec::DecoderSpec;
 
-use crate::packing::{PackedMatrix, Storage};
+use crate::packing::{Arena, PackedMatrix, Storage};
 use crate::threads::Threads;
 
 /// One decoder layer.
@@ -48,6 +48,7 @@ enum Embedding {
 struct Loader<'a> {
     file: &'a GgufFile,
     threads: &'a mut Threads,
+    arena: Arena,
 }
 
 impl Loader<'_> {
@@ -73,7 +74,7 @@ impl Loader<'_> {
             let what = format!("has {} dimensions, a matrix has 2", info.shape.len());
             return Err(BackendError::Tensor { tensor: name.to_owned(), what });
         };
-        PackedMatrix::pack(info.kind, rows, columns, bytes, self.threads)
+        PackedMatrix::pack(info.kind, rows, columns, bytes, self.threads, &mut self.arena)
             .map_err(|error| memory(name, &error))
     }
 }
@@ -86,7 +87,7 @@ impl Weights {
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self, BackendError> {
         let spec: &DecoderSpec = &files.spec;
-        let mut load = Loader { file: &files.weights, threads };
+        let mut load = Loader { file: &files.weights, threads, arena: Arena::default() };
         let mut layers = Vec::with_capacity(spec.layers);
         for index in 0..spec.layers {
             let name = |part: &str| format!("blk.{index}.{part}");
@@ -120,8 +121,11 @@ impl Weights {
             Embedding::Tied
         } else {
             let name = "token_embd.weight";
-            let (kind, _, bytes) = load.tensor(name)?;
-            let mut copy = Storage::zeroed(bytes.len()).map_err(|error| memory(name, &error))?;
+            let Some((info, bytes)) = files.weights.tensor(name) else {
+                return Err(BackendError::Tensor { tensor: name.to_owned(), what: "is missing".into() });
+            };
+            let kind = info.kind;
+            let mut copy = load.arena.zeroed(bytes.len()).map_err(|error| memory(name, &error))?;
             copy.as_mut_slice().copy_from_slice(bytes);
             Embedding::Rows { kind, bytes: copy }
         };

@@ -4,14 +4,14 @@
 use std::arch::x86_64::*;
 
 use super::product::{Dot, Fours, Weights};
-use crate::kernels::product::{BLOCK_GROUPS, PANEL_ROWS, Panel, Rows};
-use crate::packing::{GROUP, SUPER as SUPER_GROUPS, TILE, Tile};
+use crate::kernels::product::{AHEAD, BLOCK_GROUPS, LINE, PANEL_ROWS, Panel, Rows};
+use crate::packing::{GROUP, TILE, Tile};
 
 /// Rows of a register.
 const HALF: usize = TILE / 2;
 
-/// Pointers to a tile's planes.
-struct Planes {
+/// Pointers to the parts of a tile's block.
+struct Parts {
     low: *const u8,
     high: *const u8,
     scale: *const u8,
@@ -20,19 +20,19 @@ struct Planes {
     sub_min: *const u8,
 }
 
-impl Planes {
+impl Parts {
     #[inline(always)]
-    fn of(tile: &Tile<'_>) -> Self {
-        let (base, planes) = (tile.bytes().as_ptr(), tile.planes());
-        // SAFETY: each plane begins within the tile's bytes or at their end, as `Planes::new` counted them.
+    fn of(tile: &Tile<'_>, b: usize) -> Self {
+        let (base, parts) = (tile.bytes().as_ptr(), tile.layout().block(b));
+        // SAFETY: each part begins within the tile's bytes or at their end, as `Layout::new` counted them.
         unsafe {
             Self {
-                low: base,
-                high: base.add(planes.high),
-                scale: base.add(planes.scale),
-                sub: base.add(planes.sub),
-                min: base.add(planes.min),
-                sub_min: base.add(planes.sub_min),
+                low: base.add(parts.low),
+                high: base.add(parts.high),
+                scale: base.add(parts.scale),
+                sub: base.add(parts.sub),
+                min: base.add(parts.min),
+                sub_min: base.add(parts.sub_min),
             }
         }
     }
@@ -53,7 +53,7 @@ struct Packed<const BITS: usize> {
 impl<const BITS: usize> Packed<BITS> {
     /// Group `g` of a tile.
     #[inline(always)]
-    unsafe fn new(p: &Planes, g: usize) -> Self {
+    unsafe fn new(p: &Parts, g: usize) -> Self {
         let (low, high) = match BITS {
             8 => (512, 0),
             6 => (256, 128),
@@ -155,27 +155,21 @@ unsafe fn scaled(halves: [__m256; 2], sub: *const u8, signed: bool) -> [__m256; 
 }
 
 #[inline(always)]
-unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &Planes, g: usize, half: usize) -> [__m256; 2] {
+unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &Parts, g: usize, half: usize) -> [__m256; 2] {
     // SAFETY: the caller's promise.
     unsafe {
         match (SUPER, BITS) {
             (false, _) => halves(p.scale, g),
-            (true, 6) => scaled(halves(p.scale, g / SUPER_GROUPS), p.sub.add((2 * g + half) * TILE), true),
-            (true, _) => scaled(halves(p.scale, g / SUPER_GROUPS), p.sub.add(g * TILE), false),
+            (true, 6) => scaled(halves(p.scale, 0), p.sub.add((2 * g + half) * TILE), true),
+            (true, _) => scaled(halves(p.scale, 0), p.sub.add(g * TILE), false),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn min<const SUPER: bool>(p: &Planes, g: usize) -> [__m256; 2] {
+unsafe fn min<const SUPER: bool>(p: &Parts, g: usize) -> [__m256; 2] {
     // SAFETY: the caller's promise.
-    unsafe {
-        if SUPER {
-            scaled(halves(p.min, g / SUPER_GROUPS), p.sub_min.add(g * TILE), false)
-        } else {
-            halves(p.min, g)
-        }
-    }
+    unsafe { if SUPER { scaled(halves(p.min, 0), p.sub_min.add(g * TILE), false) } else { halves(p.min, g) } }
 }
 
 /// What is left to subtract for the weights' offset, as the dot products' start.
@@ -226,29 +220,35 @@ pub unsafe fn direct<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bo
     x: &Rows<'_>,
     out: *mut f32,
 ) -> usize {
-    let planes = Planes::of(tile);
     let (groups, blocks) = (x.groups, x.blocks());
+    let share = tile.layout().bytes / blocks;
     // SAFETY: the caller's promise; every index below is within its row, group or block.
     unsafe {
         let mut acc = [[_mm256_setzero_ps(); 2]; M];
         for b in 0..blocks {
+            let parts = Parts::of(tile, b);
+            let ahead = tile.bytes().as_ptr().wrapping_add(b * share + AHEAD);
+            for line in (0..share).step_by(LINE) {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+            }
             let mut part = [[_mm256_setzero_ps(); 2]; M];
             for g in b * BLOCK_GROUPS..groups.min((b + 1) * BLOCK_GROUPS) {
+                let i = g - b * BLOCK_GROUPS;
                 let fours = Fours { from: x.q.as_ptr().add(g * GROUP).cast::<i32>(), stride: groups * 8 };
                 let sums = x.minus_sums.as_ptr().add(g);
-                let w = Packed::<BITS>::new(&planes, g);
+                let w = Packed::<BITS>::new(&parts, i);
                 let minus_sum = |m: usize, half: usize| match BITS {
                     6 => *x.minus_half_sums.as_ptr().add((m * groups + g) * 2 + half),
                     _ => *sums.add(m * groups),
                 };
-                let s = scale::<BITS, SUPER>(&planes, g, 0);
+                let s = scale::<BITS, SUPER>(&parts, i, 0);
                 fold::<D, BITS, MIN, M, 0, _>(&mut part, &w, fours, s, |m| minus_sum(m, 0));
                 if BITS == 6 {
-                    let s = scale::<BITS, SUPER>(&planes, g, 1);
+                    let s = scale::<BITS, SUPER>(&parts, i, 1);
                     fold::<D, BITS, MIN, M, 4, _>(&mut part, &w, fours, s, |m| minus_sum(m, 1));
                 }
                 if MIN {
-                    let low = min::<SUPER>(&planes, g);
+                    let low = min::<SUPER>(&parts, i);
                     for m in 0..M {
                         let sum = _mm256_set1_ps(*sums.add(m * groups) as f32);
                         for n in 0..2 {
@@ -284,7 +284,6 @@ pub unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
     panel: &mut Panel,
     t: usize,
 ) {
-    let planes = Planes::of(tile);
     let store = |to: &mut [f32; TILE], v: [__m256; 2]| {
         // SAFETY: sixteen floats are two registers.
         unsafe {
@@ -293,11 +292,12 @@ pub unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
         }
     };
     for i in 0..count {
-        let g = first + i;
+        let parts = Parts::of(tile, (first + i) / BLOCK_GROUPS);
+        let g = i % BLOCK_GROUPS; // `first` begins a block
         // SAFETY: the caller's promise; the panel's arrays are as long as written.
         unsafe {
             let to = panel.q[t][i].as_mut_ptr();
-            let w = Packed::<BITS>::new(&planes, g);
+            let w = Packed::<BITS>::new(&parts, g);
             macro_rules! keep {
                 ($($step:literal)*) => {$(
                     let [low, high] = w.step::<$step>();
@@ -307,10 +307,10 @@ pub unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
             }
             keep!(0 1 2 3 4 5 6 7);
             for half in 0..if BITS == 6 { 2 } else { 1 } {
-                store(&mut panel.scales[t][i][half], scale::<BITS, SUPER>(&planes, g, half));
+                store(&mut panel.scales[t][i][half], scale::<BITS, SUPER>(&parts, g, half));
             }
             if MIN {
-                store(&mut panel.mins[t][i], min::<SUPER>(&planes, g));
+                store(&mut panel.mins[t][i], min::<SUPER>(&parts, g));
             }
         }
     }

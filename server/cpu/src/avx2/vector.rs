@@ -21,6 +21,12 @@ impl Vector for V {
     }
 
     #[inline(always)]
+    fn prefetch(at: *const u16) {
+        // SAFETY: every x86-64 processor has the instruction, and it reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         // SAFETY: the trait's contract.
         let v = unsafe { _mm256_set1_ps(x) };

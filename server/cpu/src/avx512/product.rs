@@ -9,9 +9,9 @@
 
 use std::arch::x86_64::*;
 
-use super::unpack::{Planes, min, scale, weights};
+use super::unpack::{Parts, min, scale, weights};
 use crate::kernels::product::{
-    BLOCK_GROUPS, DIRECT_ROWS_MAX, PANEL_GROUPS, PANEL_ROWS, Panel, Rows, check, for_form,
+    AHEAD, BLOCK_GROUPS, DIRECT_ROWS_MAX, LINE, PANEL_GROUPS, PANEL_ROWS, Panel, Rows, check, for_form,
 };
 use crate::packing::{Form, GROUP, TILE, Tile};
 
@@ -83,19 +83,25 @@ unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M:
     x: &Rows<'_>,
     out: *mut f32,
 ) -> usize {
-    let planes = Planes::of(tile);
     let (groups, blocks) = (x.groups, x.blocks());
+    let share = tile.layout().bytes / blocks;
     let shift = _mm_cvtsi32_si128(tile.form().offset_log2().unwrap_or(0) as i32);
     let mut acc = [_mm512_setzero_ps(); M];
     // SAFETY: `check` held for the whole call; every index below is within its row, group or block.
     unsafe {
         for b in 0..blocks {
+            let parts = Parts::of(tile, b);
+            let ahead = tile.bytes().as_ptr().wrapping_add(b * share + AHEAD);
+            for line in (0..share).step_by(LINE) {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+            }
             let mut part = [_mm512_setzero_ps(); M];
             for g in b * BLOCK_GROUPS..groups.min((b + 1) * BLOCK_GROUPS) {
-                let w = weights::<BITS>(&planes, g);
-                let s = scale::<BITS, SUPER>(&planes, g, 0);
+                let i = g - b * BLOCK_GROUPS;
+                let w = weights::<BITS>(&parts, i);
+                let s = scale::<BITS, SUPER>(&parts, i, 0);
                 if BITS == 6 {
-                    let s1 = scale::<BITS, SUPER>(&planes, g, 1);
+                    let s1 = scale::<BITS, SUPER>(&parts, i, 1);
                     for m in 0..M {
                         let sums = x.minus_half_sums.as_ptr().add(m * groups * 2 + 2 * g);
                         let d0 = dot4(&w[..4], x, m, g, 0, offset(*sums, shift));
@@ -114,7 +120,7 @@ unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M:
                     part[m] = _mm512_fmadd_ps(s, _mm512_cvtepi32_ps(_mm512_add_epi32(d0, d1)), part[m]);
                     if MIN {
                         let sum = _mm512_set1_ps(minus_sum as f32);
-                        part[m] = _mm512_fmadd_ps(min::<SUPER>(&planes, g), sum, part[m]);
+                        part[m] = _mm512_fmadd_ps(min::<SUPER>(&parts, i), sum, part[m]);
                     }
                 }
             }
@@ -160,21 +166,21 @@ unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
     panel: &mut Panel,
     t: usize,
 ) {
-    let planes = Planes::of(tile);
     for i in 0..count {
-        let g = first + i;
+        let parts = Parts::of(tile, (first + i) / BLOCK_GROUPS);
+        let g = i % BLOCK_GROUPS; // `first` begins a block
         // SAFETY: `first + count` is at most the tile's groups, and the panel's arrays are as long as written.
         unsafe {
             let to = panel.q[t][i].as_mut_ptr();
-            for (step, w) in weights::<BITS>(&planes, g).into_iter().enumerate() {
+            for (step, w) in weights::<BITS>(&parts, g).into_iter().enumerate() {
                 _mm512_storeu_si512(to.add(64 * step).cast(), w);
             }
             for half in 0..if BITS == 6 { 2 } else { 1 } {
-                let s = scale::<BITS, SUPER>(&planes, g, half);
+                let s = scale::<BITS, SUPER>(&parts, g, half);
                 _mm512_storeu_ps(panel.scales[t][i][half].as_mut_ptr(), s);
             }
             if MIN {
-                _mm512_storeu_ps(panel.mins[t][i].as_mut_ptr(), min::<SUPER>(&planes, g));
+                _mm512_storeu_ps(panel.mins[t][i].as_mut_ptr(), min::<SUPER>(&parts, g));
             }
         }
     }

@@ -5,11 +5,11 @@
 
 use std::arch::x86_64::*;
 
-use crate::packing::{SUPER as SUPER_GROUPS, TILE, Tile};
+use crate::packing::{TILE, Tile};
 
-/// Pointers to a tile's planes.
+/// Pointers to the parts of a tile's block.
 #[derive(Clone, Copy)]
-pub struct Planes {
+pub struct Parts {
     pub low: *const u8,
     pub high: *const u8,
     pub scale: *const u8,
@@ -18,31 +18,31 @@ pub struct Planes {
     pub sub_min: *const u8,
 }
 
-impl Planes {
-    /// Of a tile, alive while the tile is.
+impl Parts {
+    /// Of block `b` of a tile, alive while the tile is.
     #[inline(always)]
-    pub fn of(tile: &Tile<'_>) -> Self {
-        let (base, planes) = (tile.bytes().as_ptr(), tile.planes());
-        // SAFETY: each plane begins within the tile's bytes or at their end, as `Planes::new` counted them.
+    pub fn of(tile: &Tile<'_>, b: usize) -> Self {
+        let (base, parts) = (tile.bytes().as_ptr(), tile.layout().block(b));
+        // SAFETY: each part begins within the tile's bytes or at their end, as `Layout::new` counted them.
         unsafe {
             Self {
-                low: base,
-                high: base.add(planes.high),
-                scale: base.add(planes.scale),
-                sub: base.add(planes.sub),
-                min: base.add(planes.min),
-                sub_min: base.add(planes.sub_min),
+                low: base.add(parts.low),
+                high: base.add(parts.high),
+                scale: base.add(parts.scale),
+                sub: base.add(parts.sub),
+                min: base.add(parts.min),
+                sub_min: base.add(parts.sub_min),
             }
         }
     }
 }
 
-/// Weights of group `g` as unsigned bytes, `[i]` holding columns 4 i to 4 i + 3.
+/// Weights of group `g` of the block as unsigned bytes, `[i]` holding columns 4 i to 4 i + 3.
 ///
 /// # Safety
-/// AVX-512 F exists; `p` is of a tile of `BITS`-bit weights with more than `g` groups.
+/// AVX-512 F exists; `p` is of a block of `BITS`-bit weights with more than `g` groups.
 #[inline(always)]
-pub unsafe fn weights<const BITS: usize>(p: &Planes, g: usize) -> [__m512i; 8] {
+pub unsafe fn weights<const BITS: usize>(p: &Parts, g: usize) -> [__m512i; 8] {
     // SAFETY: the caller's promise: a group's bytes lie where `Form` draws them.
     unsafe {
         if BITS == 8 {
@@ -100,12 +100,12 @@ unsafe fn halves(plane: *const u8, index: usize) -> __m512 {
     unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(plane.add(index * TILE * 2).cast())) }
 }
 
-/// Scales of group `g`, of its half `half` in 6-bit forms.
+/// Scales of group `g` of the block, of its half `half` in 6-bit forms.
 ///
 /// # Safety
 /// As [`weights`].
 #[inline(always)]
-pub unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &Planes, g: usize, half: usize) -> __m512 {
+pub unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &Parts, g: usize, half: usize) -> __m512 {
     // SAFETY: the caller's promise.
     unsafe {
         if !SUPER {
@@ -116,22 +116,22 @@ pub unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &Planes, g: usize, 
         } else {
             _mm512_cvtepu8_epi32(_mm_loadu_si128(p.sub.add(g * TILE).cast()))
         };
-        _mm512_mul_ps(halves(p.scale, g / SUPER_GROUPS), _mm512_cvtepi32_ps(sub))
+        _mm512_mul_ps(halves(p.scale, 0), _mm512_cvtepi32_ps(sub))
     }
 }
 
-/// Minimums of group `g`.
+/// Minimums of group `g` of the block.
 ///
 /// # Safety
 /// As [`weights`], of a form that has minimums.
 #[inline(always)]
-pub unsafe fn min<const SUPER: bool>(p: &Planes, g: usize) -> __m512 {
+pub unsafe fn min<const SUPER: bool>(p: &Parts, g: usize) -> __m512 {
     // SAFETY: the caller's promise.
     unsafe {
         if !SUPER {
             return halves(p.min, g);
         }
         let sub = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.sub_min.add(g * TILE).cast()));
-        _mm512_mul_ps(halves(p.min, g / SUPER_GROUPS), _mm512_cvtepi32_ps(sub))
+        _mm512_mul_ps(halves(p.min, 0), _mm512_cvtepi32_ps(sub))
     }
 }

@@ -7,7 +7,7 @@ use crate::activations::Activations;
 use crate::isa::Kernels;
 use crate::kernels::elementwise::padded;
 use crate::kernels::product::{DIRECT_ROWS_MAX, PANEL_ROWS, Panel, naive};
-use crate::packing::{PackedMatrix, TILE, Tile};
+use crate::packing::{Arena, PackedMatrix, TILE, Tile};
 use crate::threads::Threads;
 
 /// Rows of one call: both ways, every strip, and one more.
@@ -67,7 +67,7 @@ fn packed(kind: TensorType, rows: usize, columns: usize, values: &[f32]) -> (Pac
     for (out, row) in weights.chunks_mut(columns).zip(bytes.chunks(kind.row_bytes(columns))) {
         decode(kind, row, out);
     }
-    (PackedMatrix::pack(kind, rows, columns, &bytes, &mut threads).unwrap(), weights)
+    (PackedMatrix::pack(kind, rows, columns, &bytes, &mut threads, &mut Arena::default()).unwrap(), weights)
 }
 
 #[test]

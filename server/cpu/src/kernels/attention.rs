@@ -213,6 +213,12 @@ pub unsafe fn attend_span<V: Vector>(
         };
         let (pieces, active) = ([piece(0), piece(1)], count - first);
         let tile = Tile { pieces, block_tokens, head_dim, width };
+        if start + KEYS < end {
+            for n in 0..2 {
+                let at = (start + KEYS + n * LANES).min(blocks.len() * block_tokens - LANES);
+                prefetch_piece::<V>(queries, blocks[at / block_tokens], at % block_tokens);
+            }
+        }
         // SAFETY: the caller's promise; scratch is as long as resized above, `first + active` is `count`.
         unsafe {
             let q = q.as_ptr().add(first * head_dim);
@@ -244,6 +250,19 @@ pub unsafe fn attend_span<V: Vector>(
     for (i, sum) in out.sum.iter_mut().enumerate() {
         // SAFETY: the caller's promise; sixteen lanes a query.
         *sum = unsafe { V::call(|| V::load(sums.as_ptr().add(i * LANES)).sum()) };
+    }
+}
+
+/// Sixteen positions' keys and values, for the tile after this one.
+fn prefetch_piece<V: Vector>(queries: &Queries<'_>, block: *const u16, slot: usize) {
+    const LINE_HALVES: usize = 32;
+    let Queries { block_tokens, head_dim, width, .. } = *queries;
+    for d in 0..head_dim {
+        V::prefetch(block.wrapping_add(d * block_tokens + slot));
+    }
+    let values = block.wrapping_add(head_dim * block_tokens + slot * width);
+    for i in (0..LANES * width).step_by(LINE_HALVES) {
+        V::prefetch(values.wrapping_add(i));
     }
 }
 

@@ -18,10 +18,10 @@
 
 use crate::packing::{GROUP, TILE, Tile};
 
+pub use crate::packing::BLOCK_GROUPS;
+
 /// Columns under one activation scale.
-pub const BLOCK: usize = 128;
-/// Groups of a block.
-pub const BLOCK_GROUPS: usize = BLOCK / GROUP;
+pub const BLOCK: usize = BLOCK_GROUPS * GROUP;
 /// Tiles of one call at most.
 pub const PANEL_TILES: usize = 2;
 /// Output rows of one call at most; the stride of its output.
@@ -31,6 +31,14 @@ pub const DIRECT_ROWS_MAX: usize = 8;
 /// Groups that are unpacked at a time: two tiles of them fit the first-level cache beside some activations.
 pub const PANEL_GROUPS: usize = 16;
 const _: () = assert!(PANEL_GROUPS.is_multiple_of(BLOCK_GROUPS), "a panel ends where a block ends");
+
+/// Bytes that a product of few rows asks the second-level cache for before it needs them. Hardware prefetchers stay
+/// too near when a line takes as much arithmetic as here: measured on Zen 4, 16 KiB ahead reads Q6_K 2.2 times and
+/// Q5_0 1.3 times as fast, while prefetching into the first level is slower than none. Past a tile's end lies the
+/// next tile; an address past the matrix is only a hint.
+pub const AHEAD: usize = 16 << 10;
+/// Bytes of a cache line.
+pub const LINE: usize = 64;
 
 /// Rows of quantized activations; see [`crate::quantize::Activations`].
 #[derive(Clone, Copy)]
@@ -103,7 +111,7 @@ pub fn check(tiles: &[Tile<'_>], x: &Rows<'_>, out: &[f32]) {
     assert!((1..=PANEL_TILES).contains(&tiles.len()), "{} tiles", tiles.len());
     for tile in tiles {
         assert_eq!(tile.groups(), x.groups, "columns of weights and activations");
-        assert!(tile.form() == tiles[0].form() && tile.bytes().len() == tile.planes().bytes, "a tile");
+        assert!(tile.form() == tiles[0].form() && tile.bytes().len() == tile.layout().bytes, "a tile");
     }
     assert_eq!(x.q.len(), x.rows * x.groups * GROUP, "activations");
     assert_eq!(x.scales.len(), x.rows * x.blocks(), "activation scales");

@@ -22,6 +22,9 @@ pub trait Vector: Copy {
 
     /// Runs `f` compiled for the instruction set.
     unsafe fn call<R>(f: impl FnOnce() -> R) -> R;
+    /// Asks the second-level cache for the line at an address, which need not exist.
+    fn prefetch(_at: *const u16) {}
+
     /// All lanes `x`.
     unsafe fn splat(x: f32) -> Self;
     /// From memory, unaligned.

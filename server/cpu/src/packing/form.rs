@@ -1,15 +1,17 @@
 //! How a packed matrix keeps its integers and scales: one form per set of bits and kind of scale.
 //!
-//! A tile is 16 rows; its bytes are planes, one after another, each holding all groups of 32 columns:
+//! A tile is 16 rows, cut into records of 128 columns (4 groups of 32; 256 and 8 in K forms), one after another, so
+//! that reading a tile is reading memory in order. A record of n groups holds
 //!
 //! ```text
-//! low    per group  4 × 64 B  byte (i, r, k): low nibble = row r, column 4 i + k; high nibble = column 16 + 4 i + k
-//!                   (8-bit forms: 8 × 64 B, byte (i, r, k) = row r, column 4 i + k)
-//! high   per group  5 bits: 64 B, byte (r, k): bit i = fifth bit of column 4 i + k
-//!                   6 bits: 2 × 64 B, byte (r, k) of half h: bits 2 i, 2 i + 1 = upper bits of column 16 h + 4 i + k
-//! scale  f16 × 16 rows, per group; in K forms per 8 groups, then
-//! sub    u8 × 16 rows per group (4 and 5 bits), i8 × 16 rows per 16 columns (6 bits)
-//! min    f16 × 16 rows per group, or per 8 groups in K forms, then sub_min u8 × 16 rows per group; subtracted
+//! low      n × 4 × 64 B  byte (i, r, k): low nibble = row r, column 4 i + k; high nibble = column 16 + 4 i + k
+//!                        (8-bit forms: n × 8 × 64 B, byte (i, r, k) = row r, column 4 i + k)
+//! high     5 bits: n × 64 B, byte (r, k): bit i = fifth bit of column 4 i + k
+//!          6 bits: n × 2 × 64 B, byte (r, k) of half h: bits 2 i, 2 i + 1 = upper bits of column 16 h + 4 i + k
+//! sub      u8 × 16 rows per group (K, 4 and 5 bits), i8 × 16 rows per 16 columns (K, 6 bits)
+//! sub_min  u8 × 16 rows per group (K forms with minimums)
+//! scale    f16 × 16 rows per group, in K forms once
+//! min      as scale, in forms with minimums
 //! ```
 //! weight = scale [· sub] · (q − offset) [− min [· sub_min]]
 
@@ -17,6 +19,8 @@ use quarry_formats::quant::TensorType;
 
 use super::{GROUP, TILE};
 
+/// Groups of a block, which has one activation scale.
+pub const BLOCK_GROUPS: usize = 4;
 /// Groups of a super-block of the K formats.
 pub const SUPER: usize = 8;
 /// Bytes of sixteen f16.
@@ -132,39 +136,79 @@ impl Form {
     }
 }
 
-/// Where a tile's planes begin, in bytes.
+/// A tile's size and how to find a block in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Planes {
-    /// Upper bits of the integers; the low plane begins at 0.
-    pub high: usize,
-    /// f16 scales.
-    pub scale: usize,
-    /// Sub-block scales.
-    pub sub: usize,
-    /// f16 minimums.
-    pub min: usize,
-    /// Sub-block minimums.
-    pub sub_min: usize,
+pub struct Layout {
+    form: Form,
+    groups: usize,
+    record_bytes: usize,
     /// Bytes of the tile.
     pub bytes: usize,
 }
 
-impl Planes {
+/// Where the parts of a block of 128 columns begin, in bytes from the tile's start. Group i of the block is the i-th
+/// of each part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockParts {
+    /// Integers, or their low nibbles.
+    pub low: usize,
+    /// Upper bits.
+    pub high: usize,
+    /// Sub-block scales.
+    pub sub: usize,
+    /// Sub-block minimums.
+    pub sub_min: usize,
+    /// f16 scales; in K forms one for the whole block.
+    pub scale: usize,
+    /// f16 minimums; in K forms one for the whole block.
+    pub min: usize,
+}
+
+impl Layout {
     /// For tiles of `groups` groups; K forms have whole super-blocks.
     pub fn new(form: Form, groups: usize) -> Self {
-        let halves = if form.is_super() { groups.div_ceil(SUPER) * HALVES } else { groups * HALVES };
-        let high = groups * form.low_bytes();
-        let scale = high + groups * form.high_bytes();
-        let sub = scale + halves;
-        let min = sub + groups * form.sub_bytes();
-        let (min_bytes, sub_min_bytes) = match (form.has_min(), form.is_super()) {
-            (false, _) => (0, 0),
-            (true, false) => (halves, 0),
-            (true, true) => (halves, groups * TILE),
-        };
-        let sub_min = min + min_bytes;
-        let bytes = (sub_min + sub_min_bytes).next_multiple_of(LINE);
-        Self { high, scale, sub, min, sub_min, bytes }
+        let of = |n: usize| Self::record(form, n);
+        let n = if form.is_super() { SUPER } else { BLOCK_GROUPS };
+        let bytes = groups / n * of(n) + of(groups % n);
+        Self { form, groups, record_bytes: of(n), bytes: bytes.next_multiple_of(LINE) }
+    }
+
+    /// Bytes of a record of `n` groups.
+    fn record(form: Form, n: usize) -> usize {
+        if n == 0 {
+            return 0;
+        }
+        let sub_min = if form.is_super() && form.has_min() { TILE } else { 0 };
+        let halves = if form.has_min() { 2 * HALVES } else { HALVES };
+        let each = form.low_bytes() + form.high_bytes() + form.sub_bytes() + sub_min;
+        if form.is_super() { (n * each + halves).next_multiple_of(LINE) } else { n * (each + halves) }
+    }
+
+    /// Parts of block `b`.
+    #[inline(always)]
+    pub fn block(&self, b: usize) -> BlockParts {
+        let (low, high, sub) = (self.form.low_bytes(), self.form.high_bytes(), self.form.sub_bytes());
+        if self.form.is_super() {
+            let base = b / 2 * self.record_bytes;
+            let first = b % 2 * BLOCK_GROUPS;
+            let high_at = base + SUPER * low;
+            let sub_at = high_at + SUPER * high;
+            let sub_min_at = sub_at + SUPER * sub;
+            let scale = sub_min_at + if self.form.has_min() { SUPER * TILE } else { 0 };
+            return BlockParts {
+                low: base + first * low,
+                high: high_at + first * high,
+                sub: sub_at + first * sub,
+                sub_min: sub_min_at + first * TILE,
+                scale,
+                min: scale + HALVES,
+            };
+        }
+        let n = BLOCK_GROUPS.min(self.groups - b * BLOCK_GROUPS);
+        let base = b * self.record_bytes;
+        let high_at = base + n * low;
+        let scale = high_at + n * high;
+        BlockParts { low: base, high: high_at, sub: scale, sub_min: scale, scale, min: scale + n * HALVES }
     }
 }
 
@@ -180,7 +224,7 @@ mod tests {
                 continue; // rounded to 8 bits on purpose
             }
             for columns in [512, 2560, 4864] {
-                let packed = Planes::new(form, columns / GROUP).bytes;
+                let packed = Layout::new(form, columns / GROUP).bytes;
                 let file = TILE * kind.row_bytes(columns);
                 let ratio = packed as f64 / file as f64;
                 assert!(ratio < 1.05, "{} of {columns}: {ratio}", kind.name());

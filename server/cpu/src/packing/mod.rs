@@ -12,8 +12,8 @@ mod storage;
 use half::f16;
 use quarry_formats::quant::TensorType;
 
-pub use form::{Form, Planes, SUPER};
-pub use storage::Storage;
+pub use form::{BLOCK_GROUPS, BlockParts, Form, Layout, SUPER};
+pub use storage::{Arena, Storage};
 
 use crate::threads::{Shares, Threads, Tiles};
 
@@ -28,16 +28,16 @@ pub struct PackedMatrix {
     rows: usize,
     columns: usize,
     groups: usize,
-    planes: Planes,
+    layout: Layout,
     storage: Storage,
 }
 
-/// One tile, borrowed. Made only by [`PackedMatrix::tile`], so its bytes are as long as its planes say.
+/// One tile, borrowed. Made only by [`PackedMatrix::tile`], so its bytes are as long as its layout says.
 #[derive(Clone, Copy)]
 pub struct Tile<'a> {
     form: Form,
     groups: usize,
-    planes: Planes,
+    layout: Layout,
     bytes: &'a [u8],
 }
 
@@ -52,12 +52,12 @@ impl<'a> Tile<'a> {
         self.groups
     }
 
-    /// Where its planes begin.
-    pub fn planes(&self) -> Planes {
-        self.planes
+    /// Its size and where its blocks are.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
-    /// All of it: [`Planes::bytes`] bytes, aligned to a cache line.
+    /// All of it: [`Layout::bytes`] bytes, aligned to a cache line.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
@@ -65,10 +65,11 @@ impl<'a> Tile<'a> {
     /// The integer of (row of the tile, column), before the offset.
     pub fn integer(&self, row: usize, column: usize) -> i32 {
         let (group, k) = (column / GROUP, column % GROUP);
-        let low = &self.bytes[group * self.form.low_bytes()..];
+        let (parts, i) = (self.layout.block(group / BLOCK_GROUPS), group % BLOCK_GROUPS);
+        let low = &self.bytes[parts.low + i * self.form.low_bytes()..];
         let place = row * 4 + k % 4;
         let nibble = || i32::from(low[k % 16 / 4 * 64 + place] >> (4 * (k / 16)) & 15);
-        let high = &self.bytes[self.planes.high + group * self.form.high_bytes()..];
+        let high = &self.bytes[parts.high + i * self.form.high_bytes()..];
         match self.form.bits() {
             4 => nibble(),
             5 => nibble() | i32::from(high[place] >> (k / 4) & 1) << 4,
@@ -80,34 +81,31 @@ impl<'a> Tile<'a> {
     /// The scale of (row of the tile, column); a product of an 11-bit and an 8-bit number, so exact.
     pub fn scale(&self, row: usize, column: usize) -> f32 {
         let group = column / GROUP;
-        let sub = |at: usize| self.bytes[self.planes.sub + at];
+        let (parts, i) = (self.layout.block(group / BLOCK_GROUPS), group % BLOCK_GROUPS);
+        let sub = |at: usize| self.bytes[parts.sub + at];
         match self.form {
-            Form::K4 | Form::K5 => {
-                self.half(self.planes.scale, group / SUPER, row) * f32::from(sub(group * TILE + row))
-            }
+            Form::K4 | Form::K5 => self.half(parts.scale, row) * f32::from(sub(i * TILE + row)),
             Form::K6 => {
-                let sub = sub(column / 16 * TILE + row) as i8;
-                self.half(self.planes.scale, group / SUPER, row) * f32::from(sub)
+                let sub = sub((2 * i + column % GROUP / 16) * TILE + row) as i8;
+                self.half(parts.scale, row) * f32::from(sub)
             }
-            _ => self.half(self.planes.scale, group, row),
+            _ => self.half(parts.scale, i * TILE + row),
         }
     }
 
     /// What is subtracted at (row of the tile, column).
     pub fn min(&self, row: usize, column: usize) -> f32 {
         let group = column / GROUP;
+        let (parts, i) = (self.layout.block(group / BLOCK_GROUPS), group % BLOCK_GROUPS);
         match (self.form.has_min(), self.form.is_super()) {
             (false, _) => 0.0,
-            (true, false) => self.half(self.planes.min, group, row),
-            (true, true) => {
-                let sub = self.bytes[self.planes.sub_min + group * TILE + row];
-                self.half(self.planes.min, group / SUPER, row) * f32::from(sub)
-            }
+            (true, false) => self.half(parts.min, i * TILE + row),
+            (true, true) => self.half(parts.min, row) * f32::from(self.bytes[parts.sub_min + i * TILE + row]),
         }
     }
 
-    fn half(&self, plane: usize, index: usize, row: usize) -> f32 {
-        let at = plane + (index * TILE + row) * 2;
+    fn half(&self, part: usize, index: usize) -> f32 {
+        let at = part + index * 2;
         f16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]).to_f32()
     }
 }
@@ -123,12 +121,13 @@ impl PackedMatrix {
         columns: usize,
         bytes: &[u8],
         threads: &mut Threads,
+        arena: &mut Arena,
     ) -> std::io::Result<Self> {
         let form = Form::of(kind);
         let groups = columns.div_ceil(GROUP);
-        let planes = Planes::new(form, groups);
+        let layout = Layout::new(form, groups);
         let tiles = rows.div_ceil(TILE);
-        let mut storage = Storage::zeroed(tiles * planes.bytes)?;
+        let mut storage = arena.zeroed(tiles * layout.bytes)?;
         let row_bytes = kind.row_bytes(columns);
         let out = Shares::new(storage.as_mut_slice());
         let work = Tiles::split(tiles, 4, threads.count());
@@ -136,8 +135,8 @@ impl PackedMatrix {
             while let Some(run) = work.take(thread) {
                 for tile in run {
                     // SAFETY: `work` hands each tile to one thread, and the storage outlives the region.
-                    let part = unsafe { out.slice(tile * planes.bytes, planes.bytes) };
-                    let mut writer = split::TileWriter::new(form, planes, part);
+                    let part = unsafe { out.slice(tile * layout.bytes, layout.bytes) };
+                    let mut writer = split::TileWriter::new(form, layout, part);
                     for lane in 0..TILE.min(rows - tile * TILE) {
                         let row = tile * TILE + lane;
                         let bytes = &bytes[row * row_bytes..(row + 1) * row_bytes];
@@ -149,7 +148,7 @@ impl PackedMatrix {
         if threads.run(&region).is_err() {
             return Err(std::io::Error::other("a thread failed while weights were packed"));
         }
-        Ok(Self { form, rows, columns, groups, planes, storage })
+        Ok(Self { form, rows, columns, groups, layout, storage })
     }
 
     /// How tiles are laid out.
@@ -179,13 +178,13 @@ impl PackedMatrix {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.tiles() * self.planes.bytes
+        self.tiles() * self.layout.bytes
     }
 
     /// A tile.
     pub fn tile(&self, index: usize) -> Tile<'_> {
-        let bytes = &self.storage.as_slice()[index * self.planes.bytes..(index + 1) * self.planes.bytes];
-        Tile { form: self.form, groups: self.groups, planes: self.planes, bytes }
+        let bytes = &self.storage.as_slice()[index * self.layout.bytes..(index + 1) * self.layout.bytes];
+        Tile { form: self.form, groups: self.groups, layout: self.layout, bytes }
     }
 
     /// One row's weights, for embeddings; `out` has [`PackedMatrix::columns`] elements.

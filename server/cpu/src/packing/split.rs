@@ -1,4 +1,4 @@
-//! From a file's blocks to a tile's planes, row by row.
+//! From a file's blocks to a tile's records, row by row.
 
 use half::f16;
 use quarry_formats::quant::{
@@ -6,20 +6,20 @@ use quarry_formats::quant::{
     decode, unpack_scales,
 };
 
-use super::form::{Form, Planes, SUPER};
+use super::form::{BLOCK_GROUPS, BlockParts, Form, Layout, SUPER};
 use super::{GROUP, TILE};
 
 /// Writes one tile.
 pub struct TileWriter<'a> {
     form: Form,
-    planes: Planes,
+    layout: Layout,
     out: &'a mut [u8],
 }
 
 impl<'a> TileWriter<'a> {
     /// Over the tile's bytes, which are zero.
-    pub fn new(form: Form, planes: Planes, out: &'a mut [u8]) -> Self {
-        Self { form, planes, out }
+    pub fn new(form: Form, layout: Layout, out: &'a mut [u8]) -> Self {
+        Self { form, layout, out }
     }
 
     /// One row of `columns` weights from the file's bytes.
@@ -28,33 +28,33 @@ impl<'a> TileWriter<'a> {
             TensorType::Q4_0 => {
                 for (g, b) in blocks::<BlockQ4_0>(bytes).iter().enumerate() {
                     self.integers(lane, g, &b.integers().map(|q| (q + 8) as u8));
-                    self.half(self.planes.scale, g, lane, b.d);
+                    self.scale(g, lane, b.d);
                 }
             }
             TensorType::Q5_0 => {
                 for (g, b) in blocks::<BlockQ5_0>(bytes).iter().enumerate() {
                     self.integers(lane, g, &b.integers().map(|q| (q + 16) as u8));
-                    self.half(self.planes.scale, g, lane, b.d);
+                    self.scale(g, lane, b.d);
                 }
             }
             TensorType::Q8_0 => {
                 for (g, b) in blocks::<BlockQ8_0>(bytes).iter().enumerate() {
                     self.integers(lane, g, &b.qs.map(|q| (q as u8) ^ 0x80));
-                    self.half(self.planes.scale, g, lane, b.d);
+                    self.scale(g, lane, b.d);
                 }
             }
             TensorType::Q4_1 => {
                 for (g, b) in blocks::<BlockQ4_1>(bytes).iter().enumerate() {
                     self.integers(lane, g, &b.integers());
-                    self.half(self.planes.scale, g, lane, b.d);
-                    self.half(self.planes.min, g, lane, negative(b.m));
+                    self.scale(g, lane, b.d);
+                    self.min(g, lane, negative(b.m));
                 }
             }
             TensorType::Q5_1 => {
                 for (g, b) in blocks::<BlockQ5_1>(bytes).iter().enumerate() {
                     self.integers(lane, g, &b.integers());
-                    self.half(self.planes.scale, g, lane, b.d);
-                    self.half(self.planes.min, g, lane, negative(b.m));
+                    self.scale(g, lane, b.d);
+                    self.min(g, lane, negative(b.m));
                 }
             }
             TensorType::Q4K => {
@@ -72,9 +72,12 @@ impl<'a> TileWriter<'a> {
             TensorType::Q6K => {
                 for (s, b) in blocks::<BlockQ6K>(bytes).iter().enumerate() {
                     self.super_block(lane, s, &b.integers().map(|q| (q + 32) as u8));
-                    self.half(self.planes.scale, s, lane, b.d);
-                    for (i, scale) in b.scales.iter().enumerate() {
-                        self.out[self.planes.sub + (s * 2 * SUPER + i) * TILE + lane] = *scale as u8;
+                    self.scale(s * SUPER, lane, b.d);
+                    for (i, scales) in b.scales.as_chunks::<2>().0.iter().enumerate() {
+                        let (parts, i) = self.place(s * SUPER + i);
+                        for (half, scale) in scales.iter().enumerate() {
+                            self.out[parts.sub + (2 * i + half) * TILE + lane] = *scale as u8;
+                        }
                     }
                 }
             }
@@ -84,7 +87,7 @@ impl<'a> TileWriter<'a> {
                 for (g, values) in values.chunks(GROUP).enumerate() {
                     let (q, scale) = round_group(values);
                     self.integers(lane, g, &q);
-                    self.half(self.planes.scale, g, lane, scale);
+                    self.scale(g, lane, scale);
                 }
             }
         }
@@ -92,14 +95,29 @@ impl<'a> TileWriter<'a> {
 
     /// Q4_K and Q5_K share their head: d, dmin, 12 bytes of scales.
     fn super_scales(&mut self, lane: usize, s: usize, d: [u8; 2], dmin: [u8; 2], packed: &[u8; 12]) {
-        self.half(self.planes.scale, s, lane, d);
-        self.half(self.planes.min, s, lane, dmin);
+        self.scale(s * SUPER, lane, d);
+        self.min(s * SUPER, lane, dmin);
         let (scales, mins) = unpack_scales(packed);
         for i in 0..SUPER {
-            let at = (s * SUPER + i) * TILE + lane;
-            self.out[self.planes.sub + at] = scales[i];
-            self.out[self.planes.sub_min + at] = mins[i];
+            let (parts, place) = self.place(s * SUPER + i);
+            self.out[parts.sub + place * TILE + lane] = scales[i];
+            self.out[parts.sub_min + place * TILE + lane] = mins[i];
         }
+    }
+
+    /// The block of a group, and which of its groups it is.
+    fn place(&self, group: usize) -> (BlockParts, usize) {
+        (self.layout.block(group / BLOCK_GROUPS), group % BLOCK_GROUPS)
+    }
+
+    fn scale(&mut self, group: usize, lane: usize, value: [u8; 2]) {
+        let (parts, i) = self.place(group);
+        self.half(parts.scale + i * TILE * 2, lane, value);
+    }
+
+    fn min(&mut self, group: usize, lane: usize, value: [u8; 2]) {
+        let (parts, i) = self.place(group);
+        self.half(parts.min + i * TILE * 2, lane, value);
     }
 
     fn super_block(&mut self, lane: usize, s: usize, q: &[u8; 256]) {
@@ -108,14 +126,15 @@ impl<'a> TileWriter<'a> {
         }
     }
 
-    fn half(&mut self, plane: usize, index: usize, lane: usize, value: [u8; 2]) {
-        let at = plane + (index * TILE + lane) * 2;
-        self.out[at..at + 2].copy_from_slice(&value);
+    fn half(&mut self, at: usize, lane: usize, value: [u8; 2]) {
+        self.out[at + lane * 2..at + lane * 2 + 2].copy_from_slice(&value);
     }
 
     fn integers(&mut self, lane: usize, group: usize, q: &[u8; GROUP]) {
         let bits = self.form.bits();
-        let low = &mut self.out[group * self.form.low_bytes()..(group + 1) * self.form.low_bytes()];
+        let (parts, i) = self.place(group);
+        let low = parts.low + i * self.form.low_bytes();
+        let low = &mut self.out[low..low + self.form.low_bytes()];
         let place = lane * 4;
         if bits == 8 {
             for (line, four) in low.as_chunks_mut::<64>().0.iter_mut().zip(q.as_chunks::<4>().0) {
@@ -128,7 +147,7 @@ impl<'a> TileWriter<'a> {
                 line[place + k] = q[4 * i + k] & 15 | (q[16 + 4 * i + k] & 15) << 4;
             }
         }
-        let start = self.planes.high + group * self.form.high_bytes();
+        let start = parts.high + i * self.form.high_bytes();
         let high = &mut self.out[start..start + self.form.high_bytes()];
         match bits {
             5 => {
