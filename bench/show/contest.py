@@ -73,8 +73,10 @@ class Quarry:
 class Rival:
     """llama-bench, or llama-batched-bench for several streams; `flags` are one mode."""
 
-    def __init__(self, group, program, flags, depth_flags=""):
-        self.group, self.program, self.mode, self.depth_flags = group, program, flags, depth_flags
+    def __init__(self, group, program, flags, help_text):
+        self.group, self.program, self.mode = group, program, flags
+        # ik_llama.cpp has no depth, but generation behind a prompt, which is the same.
+        self.has_depth = "--n-depth" in help_text
         self.command, self.found = "", ""
 
     def measure(self, file, test):
@@ -83,8 +85,8 @@ class Rival:
         command = [self.program, "-m", file, "-t", str(machine.threads()), "-r", "1", "-o", "json"]
         if test.prompt:
             command += ["-p", ",".join(map(str, test.prompt)), "-n", "0"]
-        elif test.depth and self.depth_flags:
-            command += ["-p", "0", "-n", "0", *shlex.split(self.depth_flags)]
+        elif test.depth and not self.has_depth:
+            command += ["-p", "0", "-n", "0", "-gp", f"{test.depth},{test.generate}"]
         else:
             command += ["-p", "0", "-n", str(test.generate)]
             command += ["-d", str(test.depth)] if test.depth else []
@@ -125,17 +127,14 @@ def rivals(variable, repack):
     if not program:
         forced = "" if machine.isa() == "auto" else f"_{machine.isa().upper()}"
         machine.give_up(f"{variable}{forced} names no program")
-    flags = machine.env("RIVAL_FLAGS")
-    if not flags and repack[-1] in helped(program):
-        modes = repack[0]
-    else:
-        modes = flags.split(";")
-    found = [Rival("llama.cpp", program, mode.strip()) for mode in modes]
+    flags, said = machine.env("RIVAL_FLAGS"), helped(program)
+    modes = repack[0] if not flags and repack[1] in said else flags.split(";")
+    found = [Rival("llama.cpp", program, mode.strip(), said) for mode in modes]
     second = machine.env(f"{variable}_2") if machine.isa() == "auto" else ""
     if second:
-        depth_flags = machine.env("RIVAL_DEPTH_FLAGS_2")
+        said = helped(second)
         for mode in machine.env("RIVAL_FLAGS_2").split(";"):
-            found.append(Rival(machine.env("RIVAL_NAME_2", "second"), second, mode.strip(), depth_flags))
+            found.append(Rival(machine.env("RIVAL_NAME_2", "second"), second, mode.strip(), said))
     return found
 
 

@@ -1,5 +1,6 @@
 """The rows of the show, one function each; the shell scripts beside this name them."""
 
+import signal
 import subprocess
 import sys
 
@@ -119,6 +120,8 @@ ROWS = {
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in ROWS:
         sys.exit(f"usage: rows.py {'|'.join(ROWS)}")
+    # As an exception, so that started servers and busy processes end with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(machine.INCOMPLETE))
     try:
         sys.exit(ROWS[sys.argv[1]]())
     except KeyboardInterrupt:

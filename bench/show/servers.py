@@ -131,10 +131,19 @@ def extraction(repeats):
         row.compare(f"{name}, {at_once} at a time", found, EXTRACTION_GOALS[which], "llama-server")
     row.note(f"column     {which} ({isa}), {measured[0]['pages']} pages, median of {repeats} rounds")
     row.note(f"command    {shlex.join(ours_command)}; quarry bench extract {job.name} --concurrency 1 and 4")
-    version = contest.version_of(program) if program else "version unknown"
+    version = contest.version_of(program) if not url else build_of(url)
     row.note(f"rival      {version}: {shlex.join(rival_command) if not url else url}")
     complete = complete and machine.env("QUARRY_SHOW_AT_ONCE", "1,4") == "1,4" and not machine.env("QUARRY_SHOW_PAGES")
     return row.finish(complete)
+
+
+def build_of(url):
+    """What a llama-server that somebody else started says of itself."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/').removesuffix('/v1')}/props", timeout=10) as answer:
+            return json.load(answer).get("build_info", "version unknown")
+    except (urllib.error.URLError, OSError, ValueError):
+        return "version unknown"
 
 
 def extract(binary, job, urls, at_once):
