@@ -214,3 +214,32 @@ fn f64_type(values: &[f64]) -> u32 {
 fn f64_bytes(out: &mut Vec<u8>, kind: u32, x: f64) {
     if kind == t::F32 { out.extend((x as f32).to_le_bytes()) } else { out.extend(x.to_le_bytes()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::GgufFile;
+
+    #[test]
+    fn later_data_is_as_if_it_were_here() {
+        let data = [1, 2, 3, 4, 5, 6, 7, 8];
+        let mut here = Writer::new();
+        here.tensor("a", TensorType::F32, &[2], &data).tensor("b", TensorType::F32, &[2], &data);
+        let mut later = Writer::new();
+        later.tensor("a", TensorType::F32, &[2], &data).tensor_later("b", TensorType::F32, &[2]);
+        let mut written = Vec::new();
+        let mut fill = |name: &str, out: &mut dyn Write| {
+            assert_eq!(name, "b");
+            out.write_all(&data[..4])?;
+            out.write_all(&data[4..])
+        };
+        later.write_with(&mut written, &mut fill).unwrap();
+        assert_eq!(written, here.finish());
+        assert_eq!(GgufFile::from_bytes(written).unwrap().tensor("b").unwrap().1, data);
+
+        let mut short = |_: &str, out: &mut dyn Write| out.write_all(&data[..7]);
+        let refused = later.write_with(&mut Vec::new(), &mut short).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(later.write_to(&mut Vec::new()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}
