@@ -1,11 +1,18 @@
 //! Everything a person types.
 
+mod bench;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use quarry_agent::eval::Subset;
 use quarry_agent::output::Format;
+
+pub use bench::{
+    BackendArgs, BenchCommand, BenchExtractArgs, BenchMakeModelArgs, BenchModelArgs, BenchServeArgs,
+    PerplexityArgs,
+};
 
 /// Local-first extraction: an OpenAI-compatible inference server and a job scraper in one binary.
 #[derive(Parser)]
@@ -32,9 +39,11 @@ pub enum Command {
     #[command(after_help = "Example: quarry demo --once")]
     Demo(DemoArgs),
     /// Measure extraction on a folder of labelled pages (index.tsv, truth.jsonl, html/).
-    #[command(after_help = "Example: quarry eval ../shared/corpus --subset singles --out singles.json")]
+    #[command(
+        after_help = "Examples:\n  quarry eval ../shared/corpus --subset singles --out singles.json\n  quarry eval perplexity model.gguf"
+    )]
     Eval(EvalArgs),
-    /// Measure servers: ours and any other that speaks the same interface.
+    /// Measure speed: of models in this process, and of servers that speak the same interface.
     #[command(
         subcommand,
         after_help = "Example: quarry bench extract job/ --url http://127.0.0.1:8000 --url http://127.0.0.1:8081"
@@ -104,9 +113,13 @@ pub struct DemoArgs {
 }
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct EvalArgs {
+    #[command(subcommand)]
+    pub command: Option<EvalCommand>,
     /// The folder.
-    pub corpus: PathBuf,
+    #[arg(required = true)]
+    pub corpus: Option<PathBuf>,
     /// Which pages: all, singles, singles-with-text, listings, gate (no model is asked), or the first so many.
     #[arg(long, default_value = "all")]
     pub subset: Subset,
@@ -121,30 +134,10 @@ pub struct EvalArgs {
 }
 
 #[derive(Subcommand)]
-pub enum BenchCommand {
-    /// Seconds a page: one request a page under a JSON schema, greedy; several servers take turns.
-    Extract(BenchExtractArgs),
-}
-
-#[derive(Args)]
-pub struct BenchExtractArgs {
-    /// The folder with job.json (system, schema, max_tokens) and messages.jsonl (file, user).
-    pub job: PathBuf,
-    /// A server; ratios are of the first. Without one our own is started.
-    #[arg(long = "url", value_name = "URL")]
-    pub urls: Vec<String>,
-    /// The model of the server that is started.
-    #[arg(long, value_name = "NAME|FILE", conflicts_with = "urls")]
-    pub model: Option<String>,
-    /// Pages asked for at a time.
-    #[arg(long, default_value_t = 1)]
-    pub concurrency: usize,
-    /// Only the first so many pages.
-    #[arg(long)]
-    pub pages: Option<usize>,
-    /// Write every answer and figure here, as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+pub enum EvalCommand {
+    /// How exact the CPU back end is: perplexity on a text, and the logits beside the reference's where it is built in.
+    #[command(after_help = "Example: quarry eval perplexity qwen2.5-coder-0.5b-instruct-q4_k_m --tokens 512")]
+    Perplexity(PerplexityArgs),
 }
 
 #[derive(Subcommand)]

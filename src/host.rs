@@ -1,5 +1,5 @@
 //! A server within this process: models resolved, engine loaded, HTTP bound. `serve`, `demo`, `scrape` and `eval`
-//! all use it.
+//! all use it; `bench model` and `eval perplexity` take the model and the back end without the server.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use quarry_cpu::{CpuBackend, CpuOptions};
 use quarry_http::{AppState, Limits, Metrics, ServeError};
+use quarry_model::backend::ModelFiles;
 use quarry_models::Registry;
 use quarry_runtime::{Engine, EngineOptions, ModelSource};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::cli::BackendArgs;
 use crate::config::{Config, Environment, ModelChoice};
 use crate::progress::PullProgress;
 
@@ -148,6 +150,24 @@ fn resolve_one(choice: &ModelChoice, part: &str, registry: &Registry) -> anyhow:
         aliases.push(choice.name.clone());
     }
     Ok(ModelSource { name, aliases, path })
+}
+
+/// One model's files, for commands that run a back end without a server.
+pub fn open_model(
+    named: Option<&str>,
+    config: &Config,
+    environment: &Environment,
+) -> anyhow::Result<ModelFiles> {
+    let source = resolve_models(named, config, environment)?.into_iter().next().context("no model")?;
+    ModelFiles::open(&source.path).with_context(|| source.path.display().to_string())
+}
+
+/// The CPU, and how many threads it has.
+pub fn cpu(args: BackendArgs, config: &Config) -> anyhow::Result<(CpuBackend, usize)> {
+    let threads = args.threads.unwrap_or(config.server.threads);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let backend = CpuBackend::new(CpuOptions { threads, isa: args.isa })?;
+    Ok((backend, if threads == 0 { cores } else { threads }))
 }
 
 /// A known model's file; fetched with progress where it is not here.

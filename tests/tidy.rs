@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("quarry-agent", &["quarry-client", "quarry-openapi"]),
     ("quarry-models", &[]),
     ("quarry-tiny", &["quarry-formats"]),
-    ("quarry-bench", &["quarry-client", "quarry-openapi"]),
+    ("quarry-bench", &["quarry-client", "quarry-formats", "quarry-model", "quarry-openapi"]),
 ];
 
 /// Which crates may use a package; nobody else may.
@@ -219,11 +219,15 @@ fn documents_point_at_what_exists() {
 #[test]
 fn every_subcommand_is_in_the_readme() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let sources = files(&[".rs"]);
-    let commands = sources.iter().filter(|path| relative(path).starts_with("src/commands/"));
-    for command in
-        commands.map(|path| path.file_stem().unwrap().to_str().unwrap()).filter(|name| *name != "mod")
-    {
-        assert!(readme.contains(&format!("quarry {command}")), "README.md does not name `quarry {command}`");
+    for path in files(&[".rs"]) {
+        let name = relative(&path);
+        let Some(name) = name.strip_prefix("src/commands/").and_then(|name| name.strip_suffix(".rs")) else {
+            continue;
+        };
+        // `bench/make_model` is `quarry bench make-model`, and `bench/mod` is `quarry bench`.
+        let words: Vec<_> =
+            name.split('/').filter(|word| *word != "mod").map(|w| w.replace('_', "-")).collect();
+        let command = format!("quarry {}", words.join(" "));
+        assert!(readme.contains(command.trim_end()), "README.md does not name `{command}`");
     }
 }

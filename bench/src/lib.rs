@@ -1,7 +1,17 @@
-//! Benchmarks of the server and of rivals through the same client.
+//! Benchmarks: the server and rivals through the same client, models and logits in process.
 //!
 //! Every endpoint gets the same requests in the same run, turn by turn, so that figures can be compared as ratios
-//! whatever else the machine does.
+//! whatever else the machine does. [`extract`] and [`serve`] ask servers; [`model`] and [`perplexity`] drive an
+//! executor; [`make_model`] makes files of real shapes for them.
 #![forbid(unsafe_code)]
 
 pub mod extract;
+pub mod make_model;
+pub mod model;
+pub mod perplexity;
+mod random;
+mod rig;
+pub mod serve;
+mod spread;
+
+pub use spread::{Percentiles, Spread};

@@ -1,4 +1,6 @@
-//! `quarry eval`
+//! `quarry eval`: the pipeline on labelled pages, and (`perplexity`) the back end on a text.
+
+mod perplexity;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,13 +11,25 @@ use quarry_agent::agent::{Agent, Progress as _};
 use quarry_agent::attempt::PageReport;
 use quarry_agent::eval::{self, EvalOptions};
 
-use crate::cli::EvalArgs;
+use crate::cli::{EvalArgs, EvalCommand};
 use crate::config::{Config, Environment};
 use crate::inference::Inference;
 use crate::progress::PageProgress;
 
-/// Runs the pipeline over labelled pages, prints the tables, writes the JSON.
+/// Runs what was asked for.
 pub async fn run(args: EvalArgs, config: Config, environment: &Environment) -> anyhow::Result<ExitCode> {
+    match args.command {
+        // Long and without a pause: not on a thread that others wait for.
+        Some(EvalCommand::Perplexity(args)) => {
+            tokio::task::block_in_place(|| perplexity::run(args, &config, environment))
+        }
+        None => pages(args, config, environment).await,
+    }
+}
+
+/// Runs the pipeline over labelled pages, prints the tables, writes the JSON.
+async fn pages(args: EvalArgs, config: Config, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let corpus = args.corpus.context("no folder was named")?;
     let inference = Inference::open(&args.inference, &config, environment).await?;
     // Measured alone: no page that a cache kept, no budget that another run spent.
     let data = tempfile::tempdir()?;
@@ -26,7 +40,7 @@ pub async fn run(args: EvalArgs, config: Config, environment: &Environment) -> a
         EvalOptions { subset: args.subset, pages_file: Some(pages_file(&args.out)), resume: args.resume };
     let progress = PageProgress::new("pages");
     let on_page = |done: usize, total: usize, report: &PageReport| progress.finished(report, done, total);
-    let measured = eval::run(&args.corpus, &agent, &options, &on_page).await;
+    let measured = eval::run(&corpus, &agent, &options, &on_page).await;
     progress.finish();
     inference.close().await?;
     let report = measured?;

@@ -1,0 +1,166 @@
+//! What a person types after `quarry bench`, and after `quarry eval perplexity`, which runs a back end as well.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use quarry_cpu::isa::Isa;
+
+#[derive(Subcommand)]
+pub enum BenchCommand {
+    /// Seconds a page: one request a page under a JSON schema, greedy; several servers take turns.
+    Extract(BenchExtractArgs),
+    /// Tokens a second of a model in this process: prefill, decode, at depth, several streams together.
+    #[command(after_help = "Example: quarry bench model --model FILE.gguf --prompt 512 --depth 0,4096")]
+    Model(BenchModelArgs),
+    /// Load on OpenAI-compatible servers, streaming: first token, pauses between tokens, the end.
+    #[command(after_help = "Example: quarry bench serve --url http://127.0.0.1:8000 --clients 8")]
+    Serve(BenchServeArgs),
+    /// Write a GGUF file of a real model's shapes with random weights: for speed only.
+    #[command(after_help = "Example: quarry bench make-model --shape qwen3-4b qwen3-4b-random.gguf")]
+    MakeModel(BenchMakeModelArgs),
+}
+
+/// The back end that runs in this process.
+#[derive(Args, Clone, Copy)]
+pub struct BackendArgs {
+    /// Threads; server.threads of the configuration otherwise.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Force an instruction set, such as avx2; the best there is otherwise.
+    #[arg(long, value_name = "NAME", value_parser = isa)]
+    pub isa: Option<Isa>,
+}
+
+fn isa(name: &str) -> Result<Isa, String> {
+    let known = || Isa::ALL.map(Isa::name).join(", ");
+    let found = Isa::ALL.into_iter().find(|isa| isa.name().eq_ignore_ascii_case(name));
+    found.ok_or_else(|| format!("there are {}", known()))
+}
+
+#[derive(Args)]
+pub struct BenchExtractArgs {
+    /// The folder with job.json (system, schema, max_tokens) and messages.jsonl (file, user).
+    pub job: PathBuf,
+    /// A server; ratios are of the first. Without one our own is started.
+    #[arg(long = "url", value_name = "URL")]
+    pub urls: Vec<String>,
+    /// The model of the server that is started.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "urls")]
+    pub model: Option<String>,
+    /// Pages asked for at a time.
+    #[arg(long, default_value_t = 1)]
+    pub concurrency: usize,
+    /// Only the first so many pages.
+    #[arg(long)]
+    pub pages: Option<usize>,
+    /// Write every answer and figure here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct BenchModelArgs {
+    /// A known model's name, or the path of a GGUF file; models.primary of the configuration otherwise.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub model: Option<String>,
+    /// Lengths of prompts to read; 0 for none.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "512,2048")]
+    pub prompt: Vec<usize>,
+    /// Steps to decode; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub generate: usize,
+    /// Tokens in the cache before each test.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0,4096")]
+    pub depth: Vec<usize>,
+    /// Sequences that decode together.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
+    pub streams: Vec<usize>,
+    /// Tokens of a prefill step at most.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub batch: usize,
+    /// Timed runs of each test.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub repeats: usize,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+    /// Write every figure here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct BenchServeArgs {
+    /// A server; several take turns. Without one our own is started.
+    #[arg(long = "url", value_name = "URL")]
+    pub urls: Vec<String>,
+    /// The model of the server that is started.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "urls")]
+    pub model: Option<String>,
+    /// Requests at any time; the next begins when one ends.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub clients: usize,
+    /// Requests to each server.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub requests: usize,
+    /// Tokens of a prompt, about; the table has the server's own count.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub prompt_tokens: usize,
+    /// Tokens of an answer.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub output_tokens: u32,
+    /// Arrivals a second at random times, instead of clients that wait.
+    #[arg(long, value_name = "N", conflicts_with = "clients")]
+    pub rate: Option<f64>,
+    /// Turns that several servers take.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub turns: usize,
+    /// Of words and arrivals.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Do not send ignore_eos, which not every server takes: answers may end early.
+    #[arg(long)]
+    pub may_stop: bool,
+    /// Write every figure here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct BenchMakeModelArgs {
+    /// qwen3-0.6b or qwen3-4b.
+    #[arg(long, value_name = "NAME")]
+    pub shape: String,
+    /// q4_k_m, or one format for all matrices (q8_0, q4_0, …).
+    #[arg(long, value_name = "NAME", default_value = "q4_k_m")]
+    pub quant: String,
+    /// Take tokenizer and vocabulary of this model; models.primary of the configuration otherwise.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub tokenizer: Option<String>,
+    /// Fewer layers than the shape has, for a smaller file.
+    #[arg(long, value_name = "N")]
+    pub layers: Option<usize>,
+    /// The file to write.
+    #[arg(value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Args)]
+pub struct PerplexityArgs {
+    /// A known model's name, or the path of a GGUF file.
+    #[arg(value_name = "NAME|FILE")]
+    pub model: String,
+    /// The text; a short one that the binary carries otherwise.
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Tokens of the text at most.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub tokens: usize,
+    /// Tokens of a window.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub context: usize,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+    /// Write every figure here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}

@@ -1,0 +1,20 @@
+//! `quarry bench make-model`
+
+use std::process::ExitCode;
+
+use quarry_bench::make_model::{self, Mix, Shape};
+
+use crate::cli::BenchMakeModelArgs;
+use crate::config::{Config, Environment};
+use crate::host::open_model;
+
+/// Writes the file.
+pub fn run(args: BenchMakeModelArgs, config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let mut shape = Shape::named(&args.shape)?;
+    let mix = Mix::named(&args.quant)?;
+    shape.layers = args.layers.unwrap_or(shape.layers).min(shape.layers);
+    let tokenizer = open_model(args.tokenizer.as_deref(), config, environment)?;
+    let bytes = make_model::write(&shape, mix, &tokenizer.weights, &args.out)?;
+    eprintln!("written: {} ({:.0} MB)", args.out.display(), bytes as f64 / 1e6);
+    Ok(ExitCode::SUCCESS)
+}
