@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use quarry_cpu::isa::Isa;
 use quarry_cpu::{CpuBackend, CpuOptions};
 use quarry_http::{AppState, Limits, Metrics, ServeError};
 use quarry_model::backend::ModelFiles;
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cli::BackendArgs;
-use crate::config::{Config, Environment, ModelChoice};
+use crate::config::{Config, Environment, IsaChoice, ModelChoice};
 use crate::progress::PullProgress;
 
 /// A server that listens.
@@ -59,7 +60,7 @@ impl Host {
         options.block_tokens = server.block_tokens;
         options.step_tokens_max = server.step_tokens_max;
         options.step_rows_max = server.step_rows_max;
-        let backend = CpuBackend::new(CpuOptions { threads: server.threads, isa: None })?;
+        let backend = CpuBackend::new(CpuOptions { threads: server.threads, isa: isa(server.isa) })?;
         let metrics = self.metrics.clone();
         let loading = tokio::task::spawn_blocking(move || {
             let mut tenth = 0;
@@ -165,9 +166,20 @@ pub fn open_model(
 /// The CPU, and how many threads it has.
 pub fn cpu(args: BackendArgs, config: &Config) -> anyhow::Result<(CpuBackend, usize)> {
     let threads = args.threads.unwrap_or(config.server.threads);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let backend = CpuBackend::new(CpuOptions { threads, isa: args.isa })?;
-    Ok((backend, if threads == 0 { cores } else { threads }))
+    let backend = CpuBackend::new(CpuOptions { threads, isa: args.isa.or(isa(config.server.isa)) })?;
+    let threads = backend.threads();
+    Ok((backend, threads))
+}
+
+/// What the configuration names; `None` leaves the choice to the back end.
+fn isa(choice: IsaChoice) -> Option<Isa> {
+    match choice {
+        IsaChoice::Auto => None,
+        IsaChoice::Avx512Vnni => Some(Isa::Avx512Vnni),
+        IsaChoice::AvxVnni => Some(Isa::AvxVnni),
+        IsaChoice::Avx2 => Some(Isa::Avx2),
+        IsaChoice::Portable => Some(Isa::Portable),
+    }
 }
 
 /// A known model's file; fetched with progress where it is not here.

@@ -99,6 +99,22 @@ impl ModelChoice {
     }
 }
 
+/// An instruction set of the CPU back end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum IsaChoice {
+    /// The best that the processor has.
+    Auto,
+    /// AVX-512 with VNNI.
+    Avx512Vnni,
+    /// AVX2 with AVX-VNNI.
+    AvxVnni,
+    /// AVX2 with FMA and F16C.
+    Avx2,
+    /// No vector instructions of its own.
+    Portable,
+}
+
 /// The inference server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -107,8 +123,11 @@ pub struct ServerConfig {
     pub host: IpAddr,
     /// Port.
     pub port: u16,
-    /// Threads of the CPU back end; 0 takes one per core.
+    /// Threads of the CPU back end; 0 takes one per physical core that the process may use, within its quota.
     pub threads: usize,
+    /// Instruction set of the CPU back end: `auto` takes the best that the processor has; a set that it lacks is an
+    /// error. All sets but `portable` give the same bits.
+    pub isa: IsaChoice,
     /// KV cache on the device, all models together; taken as it is used.
     pub kv_cache: ByteSize,
     /// Host memory for swapped-out KV; taken as it is used.
@@ -134,6 +153,7 @@ impl Default for ServerConfig {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8000,
             threads: 0,
+            isa: IsaChoice::Auto,
             kv_cache: ByteSize(2 << 30),
             swap_space: ByteSize(4 << 30),
             context_tokens_max: None,

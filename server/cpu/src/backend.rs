@@ -47,6 +47,13 @@ impl CpuBackend {
     }
 }
 
+impl CpuBackend {
+    /// Threads that share a step.
+    pub fn threads(&self) -> usize {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).count()
+    }
+}
+
 impl Backend for CpuBackend {
     fn name(&self) -> &'static str {
         "cpu"
