@@ -130,7 +130,7 @@ impl Kernels {
             Isa::AvxVnniEvex => Self::over::<avx2::vector::V>(isa, avx_vnni::product_evex),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self::over::<avx2::vector::V>(isa, avx2::product::product),
-            _ => Self::over::<crate::portable::vector::V>(isa, crate::portable::product),
+            _ => Self::over::<crate::portable::vector::V>(isa, crate::portable::product::product),
         })
     }
 

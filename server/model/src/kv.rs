@@ -8,29 +8,54 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::MmapMut;
 use quarry_core::ids::{BlockId, HostBlockId};
 
 /// Alignment of slab memory in bytes: a cache line, and an AVX-512 register.
 pub const SLAB_ALIGN: usize = 64;
 
-/// A piece of KV memory on a host-addressable device. Zeroed lazily by the operating system.
+/// A piece of KV memory on a host-addressable device: zeroed by the operating system as it is touched, in huge pages
+/// where there are, for a long context is read in pieces that are far apart.
 #[derive(Debug)]
 pub struct Slab {
-    words: Vec<u64>,
+    memory: Memory,
     skip: usize,
     bytes: usize,
 }
 
+/// Mapped, or from the allocator where the system would not map.
+#[derive(Debug)]
+enum Memory {
+    Mapped(MmapMut),
+    Allocated(Vec<u8>),
+}
+
+/// A huge page of x86-64: slabs begin at one where they are mapped.
+const HUGE_PAGE: usize = 2 << 20;
+
 impl Slab {
     fn new(bytes: usize) -> Self {
-        let words = vec![0u64; (bytes + SLAB_ALIGN).div_ceil(8)];
-        let skip = words.as_ptr().align_offset(SLAB_ALIGN);
-        Self { words, skip, bytes }
+        if let Ok(map) = MmapMut::map_anon(bytes + HUGE_PAGE) {
+            #[cfg(target_os = "linux")]
+            if map.advise(Advice::HugePage).is_err() {
+                // Only advice: a kernel without huge pages serves the same memory in small ones.
+            }
+            let skip = map.as_ptr().align_offset(HUGE_PAGE).min(HUGE_PAGE);
+            return Self { memory: Memory::Mapped(map), skip, bytes };
+        }
+        let memory = vec![0; bytes + SLAB_ALIGN];
+        let skip = memory.as_ptr().align_offset(SLAB_ALIGN);
+        Self { memory: Memory::Allocated(memory), skip, bytes }
     }
 
     /// First byte, aligned to [`SLAB_ALIGN`]; valid for [`Slab::bytes`] bytes while the slab lives.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.words[self.skip..].as_mut_ptr().cast()
+        match &mut self.memory {
+            Memory::Mapped(map) => map[self.skip..].as_mut_ptr(),
+            Memory::Allocated(bytes) => bytes[self.skip..].as_mut_ptr(),
+        }
     }
 
     /// Usable bytes.

@@ -205,20 +205,16 @@ pub unsafe fn attend_span<V: Vector>(
     for start in (span * SPAN..end).step_by(KEYS) {
         let first = queries.first_seeing(start);
         // A tile's sixteens past the last block are never seen; any finite numbers do there.
-        let piece = |n: usize| {
+        let piece = |start: usize, n: usize| {
             let at = (start + n * LANES).min(blocks.len() * block_tokens - LANES);
             let (block, slot) = (blocks[at / block_tokens], at % block_tokens);
             // SAFETY: within the block by the caller's promise: slot + 16 <= block_tokens.
             unsafe { (block.add(slot), block.add(head_dim * block_tokens + slot * width)) }
         };
-        let (pieces, active) = ([piece(0), piece(1)], count - first);
-        let tile = Tile { pieces, block_tokens, head_dim, width };
-        if start + KEYS < end {
-            for n in 0..2 {
-                let at = (start + KEYS + n * LANES).min(blocks.len() * block_tokens - LANES);
-                prefetch_piece::<V>(queries, blocks[at / block_tokens], at % block_tokens);
-            }
-        }
+        let (pieces, active) = ([piece(start, 0), piece(start, 1)], count - first);
+        // What the next tile reads is asked for line by line while this one is computed.
+        let next = [piece(start + KEYS, 0), piece(start + KEYS, 1)];
+        let tile = Tile { pieces, next, block_tokens, head_dim, width };
         // SAFETY: the caller's promise; scratch is as long as resized above, `first + active` is `count`.
         unsafe {
             let q = q.as_ptr().add(first * head_dim);
@@ -229,7 +225,10 @@ pub unsafe fn attend_span<V: Vector>(
                 let keys = keys.as_ptr();
                 score::<V>(active, q, head_dim, s, |d, n| V::load(keys.add(d * KEYS + n * LANES)));
             } else {
-                score::<V>(active, q, head_dim, s, |d, n| V::load_half(pieces[n].0.add(d * block_tokens)));
+                score::<V>(active, q, head_dim, s, |d, n| {
+                    V::prefetch(next[n].0.wrapping_add(d * block_tokens));
+                    V::load_half(pieces[n].0.add(d * block_tokens))
+                });
             }
             V::call(|| {
                 soften::<V>(queries, first, start, &mut out.max, maxima, corrections, scores, sums);
@@ -242,6 +241,7 @@ pub unsafe fn attend_span<V: Vector>(
                 weigh::<V>(active, p, c, acc, width, |t, d| V::load(values.add(t * width + d)));
             } else {
                 weigh::<V>(active, p, c, acc, width, |t, d| {
+                    V::prefetch(next[t / LANES].1.wrapping_add(t % LANES * width + d));
                     V::load_half(pieces[t / LANES].1.add(t % LANES * width + d))
                 });
             }
@@ -253,23 +253,12 @@ pub unsafe fn attend_span<V: Vector>(
     }
 }
 
-/// Sixteen positions' keys and values, for the tile after this one.
-fn prefetch_piece<V: Vector>(queries: &Queries<'_>, block: *const u16, slot: usize) {
-    const LINE_HALVES: usize = 32;
-    let Queries { block_tokens, head_dim, width, .. } = *queries;
-    for d in 0..head_dim {
-        V::prefetch(block.wrapping_add(d * block_tokens + slot));
-    }
-    let values = block.wrapping_add(head_dim * block_tokens + slot * width);
-    for i in (0..LANES * width).step_by(LINE_HALVES) {
-        V::prefetch(values.wrapping_add(i));
-    }
-}
-
-/// Where a tile's keys and values are: two pieces of sixteen positions, K and V of each.
+/// Where a tile's keys and values are: two pieces of sixteen positions, K and V of each;
+/// and those of the tile after it.
 #[derive(Clone, Copy)]
 struct Tile {
     pieces: [(*const u16, *const u16); 2],
+    next: [(*const u16, *const u16); 2],
     block_tokens: usize,
     head_dim: usize,
     width: usize,
@@ -280,11 +269,13 @@ struct Tile {
 unsafe fn convert<V: Vector>(tile: &Tile, keys: &mut [f32], values: &mut [f32]) {
     // SAFETY: the caller's promise: both buffers and both pieces are that long.
     unsafe {
-        for (n, (k, v)) in tile.pieces.iter().enumerate() {
+        for (n, ((k, v), (next_k, next_v))) in tile.pieces.iter().zip(tile.next).enumerate() {
             for d in 0..tile.head_dim {
+                V::prefetch(next_k.wrapping_add(d * tile.block_tokens));
                 V::load_half(k.add(d * tile.block_tokens)).store(keys.as_mut_ptr().add(d * KEYS + n * LANES));
             }
             for i in (0..LANES * tile.width).step_by(LANES) {
+                V::prefetch(next_v.wrapping_add(i));
                 V::load_half(v.add(i)).store(values.as_mut_ptr().add(n * LANES * tile.width + i));
             }
         }

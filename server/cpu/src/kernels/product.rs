@@ -120,7 +120,8 @@ pub fn check(tiles: &[Tile<'_>], x: &Rows<'_>, out: &[f32]) {
     assert_eq!(out.len(), x.rows * PANEL_ROWS, "output");
 }
 
-/// The naive twin: the pseudo code, one multiplication at a time. Fused, so it is the oracle of the vector forms.
+/// The naive twin: the pseudo code, one multiplication at a time; with a fused `fma` it has the vector forms' bits.
+#[cfg(test)]
 pub fn naive(tiles: &[Tile<'_>], x: &Rows<'_>, out: &mut [f32], fma: impl Fn(f32, f32, f32) -> f32) {
     check(tiles, x, out);
     let columns = x.groups * GROUP;
