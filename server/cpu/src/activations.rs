@@ -1,11 +1,12 @@
-//! Activations as the products want them: int8 with one scale per 128, and minus the sum of each 32 and each 16.
+//! Activations as the products want them: int8 with one scale per 32, and minus the sum of each 32 and each 16.
 //!
 //! ```text
-//! per block of 128: scale = max |x| / 127 ; q = round(x · (127 / max |x|)), ties to even ; 0 where the block is 0
+//! per group of 32: scale = max |x| / 127 ; q = round(x · (127 / max |x|)), ties to even ; 0 where the group is 0
 //! ```
-//! Sums pair with the weights' offsets and minimums; minus, because both are subtracted.
+//! Sums pair with the weights' offsets and minimums; minus, because both are subtracted. One scale per 128 would save
+//! one multiplication in ten (see DECISIONS.md, it was tried).
 
-use crate::kernels::product::{BLOCK_GROUPS, Rows};
+use crate::kernels::product::Rows;
 use crate::packing::GROUP;
 
 /// Rows of quantized activations.
@@ -15,6 +16,7 @@ pub struct Activations {
     groups: usize,
     pub(crate) q: Vec<i8>,
     pub(crate) scales: Vec<f32>,
+    pub(crate) scaled_sums: Vec<f32>,
     pub(crate) minus_sums: Vec<i32>,
     pub(crate) minus_half_sums: Vec<i32>,
 }
@@ -23,8 +25,10 @@ pub struct Activations {
 pub struct RowMut<'a> {
     /// `groups × 32`.
     pub q: &'a mut [i8],
-    /// One per block.
+    /// One per group.
     pub scales: &'a mut [f32],
+    /// One per group.
+    pub scaled_sums: &'a mut [f32],
     /// One per group.
     pub minus_sums: &'a mut [i32],
     /// Two per group.
@@ -37,7 +41,8 @@ impl Activations {
         self.rows = rows;
         self.groups = columns.div_ceil(GROUP);
         self.q.resize(rows * self.groups * GROUP, 0);
-        self.scales.resize(rows * self.blocks(), 0.0);
+        self.scales.resize(rows * self.groups, 0.0);
+        self.scaled_sums.resize(rows * self.groups, 0.0);
         self.minus_sums.resize(rows * self.groups, 0);
         self.minus_half_sums.resize(rows * self.groups * 2, 0);
     }
@@ -47,11 +52,6 @@ impl Activations {
         self.groups
     }
 
-    /// Blocks of 128 of a row.
-    pub fn blocks(&self) -> usize {
-        self.groups.div_ceil(BLOCK_GROUPS)
-    }
-
     /// For the products.
     pub fn rows(&self) -> Rows<'_> {
         Rows {
@@ -59,6 +59,7 @@ impl Activations {
             groups: self.groups,
             q: &self.q,
             scales: &self.scales,
+            scaled_sums: &self.scaled_sums,
             minus_sums: &self.minus_sums,
             minus_half_sums: &self.minus_half_sums,
         }
@@ -66,11 +67,12 @@ impl Activations {
 
     /// One row, to write.
     pub fn row_mut(&mut self, row: usize) -> RowMut<'_> {
-        let (groups, blocks) = (self.groups, self.blocks());
+        let groups = self.groups;
         let of = |each: usize| row * each..(row + 1) * each;
         RowMut {
             q: &mut self.q[of(groups * GROUP)],
-            scales: &mut self.scales[of(blocks)],
+            scales: &mut self.scales[of(groups)],
+            scaled_sums: &mut self.scaled_sums[of(groups)],
             minus_sums: &mut self.minus_sums[of(groups)],
             minus_half_sums: &mut self.minus_half_sums[of(2 * groups)],
         }

@@ -185,25 +185,60 @@ unsafe fn start<D: Dot, const BITS: usize, const MIN: bool>(minus_sum: i32) -> _
     }
 }
 
-/// One fold of the pseudo code: `part = fma(scale, dot products, part)`.
+/// Numbers of some rows, `stride` apart.
+#[derive(Clone, Copy)]
+struct Strided<T> {
+    from: *const T,
+    stride: usize,
+}
+
+impl<T: Copy> Strided<T> {
+    /// Row `m`'s.
+    #[inline(always)]
+    unsafe fn at(self, m: usize) -> T {
+        // SAFETY: the caller's promise: the row exists.
+        unsafe { *self.from.add(m * self.stride) }
+    }
+}
+
+/// Minus the sums of what one fold covers, for the first and the second fold of group `at` (counted from the first
+/// row's first group); forms with one fold a group have the same twice.
+#[inline(always)]
+unsafe fn sums<const BITS: usize>(x: &Rows<'_>, at: usize) -> (Strided<i32>, Strided<i32>) {
+    // SAFETY: the caller's promise: the group exists.
+    unsafe {
+        if BITS == 6 {
+            let from = x.minus_half_sums.as_ptr().add(2 * at);
+            let stride = 2 * x.groups;
+            return (Strided { from, stride }, Strided { from: from.add(1), stride });
+        }
+        let one = Strided { from: x.minus_sums.as_ptr().add(at), stride: x.groups };
+        (one, one)
+    }
+}
+
+/// One fold of the pseudo code: `acc = fma(scale · xscale, dot products, acc)`.
 #[inline(always)]
 unsafe fn fold<D: Dot, const BITS: usize, const MIN: bool, const M: usize, const FIRST: usize, W: Weights>(
-    part: &mut [[__m256; 2]; M],
+    acc: &mut [[__m256; 2]; M],
     w: &W,
     x: Fours,
     scale: [__m256; 2],
-    minus_sum: impl Fn(usize) -> i32,
+    xscales: Strided<f32>,
+    minus_sums: Strided<i32>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut d = [[_mm256_setzero_si256(); 2]; M];
         for m in 0..M {
-            d[m] = [start::<D, BITS, MIN>(minus_sum(m)); 2];
+            d[m] = [start::<D, BITS, MIN>(minus_sums.at(m)); 2];
         }
         D::dot::<BITS, M, FIRST, W>(&mut d, w, x);
         for m in 0..M {
+            let xscale = _mm256_set1_ps(xscales.at(m));
             for n in 0..2 {
-                part[m][n] = _mm256_fmadd_ps(scale[n], _mm256_cvtepi32_ps(d[m][n]), part[m][n]);
+                let f = _mm256_mul_ps(scale[n], xscale);
+                acc[m][n] = _mm256_fmadd_ps(f, _mm256_cvtepi32_ps(d[m][n]), acc[m][n]);
             }
         }
     }
@@ -231,36 +266,26 @@ pub unsafe fn direct<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bo
             for line in (0..share).step_by(LINE) {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }
-            let mut part = [[_mm256_setzero_ps(); 2]; M];
             for g in b * BLOCK_GROUPS..groups.min((b + 1) * BLOCK_GROUPS) {
                 let i = g - b * BLOCK_GROUPS;
                 let fours = Fours { from: x.q.as_ptr().add(g * GROUP).cast::<i32>(), stride: groups * 8 };
-                let sums = x.minus_sums.as_ptr().add(g);
                 let w = Packed::<BITS>::new(&parts, i);
-                let minus_sum = |m: usize, half: usize| match BITS {
-                    6 => *x.minus_half_sums.as_ptr().add((m * groups + g) * 2 + half),
-                    _ => *sums.add(m * groups),
-                };
+                let xscales = Strided { from: x.scales.as_ptr().add(g), stride: groups };
+                let (sums0, sums1) = sums::<BITS>(x, g);
                 let s = scale::<BITS, SUPER>(&parts, i, 0);
-                fold::<D, BITS, MIN, M, 0, _>(&mut part, &w, fours, s, |m| minus_sum(m, 0));
+                fold::<D, BITS, MIN, M, 0, _>(&mut acc, &w, fours, s, xscales, sums0);
                 if BITS == 6 {
                     let s = scale::<BITS, SUPER>(&parts, i, 1);
-                    fold::<D, BITS, MIN, M, 4, _>(&mut part, &w, fours, s, |m| minus_sum(m, 1));
+                    fold::<D, BITS, MIN, M, 4, _>(&mut acc, &w, fours, s, xscales, sums1);
                 }
                 if MIN {
                     let low = min::<SUPER>(&parts, i);
                     for m in 0..M {
-                        let sum = _mm256_set1_ps(*sums.add(m * groups) as f32);
+                        let sum = _mm256_set1_ps(*x.scaled_sums.as_ptr().add(m * groups + g));
                         for n in 0..2 {
-                            part[m][n] = _mm256_fmadd_ps(low[n], sum, part[m][n]);
+                            acc[m][n] = _mm256_fmadd_ps(low[n], sum, acc[m][n]);
                         }
                     }
-                }
-            }
-            for m in 0..M {
-                let xscale = _mm256_set1_ps(*x.scales.as_ptr().add(m * blocks + b));
-                for n in 0..2 {
-                    acc[m][n] = _mm256_fmadd_ps(xscale, part[m][n], acc[m][n]);
                 }
             }
         }
@@ -330,47 +355,44 @@ pub unsafe fn strip<D: Dot, const BITS: usize, const MIN: bool, const M: usize>(
     (first, count): (usize, usize),
     out: *mut f32,
 ) {
-    let (groups, blocks) = (x.groups, x.blocks());
+    let groups = x.groups;
     // SAFETY: the caller's promise.
     unsafe {
-        let xq = x.q.as_ptr().add((m0 * groups + first) * GROUP).cast::<i32>();
-        let sums = x.minus_sums.as_ptr().add(m0 * groups + first);
-        let half_sums = x.minus_half_sums.as_ptr().add((m0 * groups + first) * 2);
-        for begin in (0..count).step_by(BLOCK_GROUPS) {
-            let mut part = [[_mm256_setzero_ps(); 2]; M];
-            for i in begin..count.min(begin + BLOCK_GROUPS) {
-                let fours = Fours { from: xq.add(i * 8), stride: groups * 8 };
-                let w = Unpacked(panel.q[t][i].as_ptr());
-                let minus_sum = |m: usize, half: usize| match BITS {
-                    6 => *half_sums.add((m * groups + i) * 2 + half),
-                    _ => *sums.add(m * groups + i),
-                };
-                let scale = |half: usize| {
-                    let s = panel.scales[t][i][half].as_ptr();
-                    [_mm256_loadu_ps(s), _mm256_loadu_ps(s.add(HALF))]
-                };
-                fold::<D, BITS, MIN, M, 0, _>(&mut part, &w, fours, scale(0), |m| minus_sum(m, 0));
-                if BITS == 6 {
-                    fold::<D, BITS, MIN, M, 4, _>(&mut part, &w, fours, scale(1), |m| minus_sum(m, 1));
-                }
-                if MIN {
-                    let low = panel.mins[t][i].as_ptr();
-                    for m in 0..M {
-                        let sum = _mm256_set1_ps(*sums.add(m * groups + i) as f32);
-                        for n in 0..2 {
-                            let low = _mm256_loadu_ps(low.add(n * HALF));
-                            part[m][n] = _mm256_fmadd_ps(low, sum, part[m][n]);
-                        }
+        let at = m0 * groups + first;
+        let xq = x.q.as_ptr().add(at * GROUP).cast::<i32>();
+        let (xscales, scaled) = (x.scales.as_ptr().add(at), x.scaled_sums.as_ptr().add(at));
+        let mut acc = [[_mm256_setzero_ps(); 2]; M];
+        for m in 0..M {
+            for n in 0..2 {
+                acc[m][n] = _mm256_loadu_ps(out.add(m * PANEL_ROWS + n * HALF));
+            }
+        }
+        for i in 0..count {
+            let fours = Fours { from: xq.add(i * 8), stride: groups * 8 };
+            let w = Unpacked(panel.q[t][i].as_ptr());
+            let xscales = Strided { from: xscales.add(i), stride: groups };
+            let (sums0, sums1) = sums::<BITS>(x, at + i);
+            let s = panel.scales[t][i][0].as_ptr();
+            let s = [_mm256_loadu_ps(s), _mm256_loadu_ps(s.add(HALF))];
+            fold::<D, BITS, MIN, M, 0, _>(&mut acc, &w, fours, s, xscales, sums0);
+            if BITS == 6 {
+                let s = panel.scales[t][i][1].as_ptr();
+                let s = [_mm256_loadu_ps(s), _mm256_loadu_ps(s.add(HALF))];
+                fold::<D, BITS, MIN, M, 4, _>(&mut acc, &w, fours, s, xscales, sums1);
+            }
+            if MIN {
+                let low = panel.mins[t][i].as_ptr();
+                for m in 0..M {
+                    let sum = _mm256_set1_ps(*scaled.add(m * groups + i));
+                    for n in 0..2 {
+                        acc[m][n] = _mm256_fmadd_ps(_mm256_loadu_ps(low.add(n * HALF)), sum, acc[m][n]);
                     }
                 }
             }
-            let b = (first + begin) / BLOCK_GROUPS;
-            for m in 0..M {
-                let xscale = _mm256_set1_ps(*x.scales.as_ptr().add((m0 + m) * blocks + b));
-                for n in 0..2 {
-                    let to = out.add(m * PANEL_ROWS + n * HALF);
-                    _mm256_storeu_ps(to, _mm256_fmadd_ps(xscale, part[m][n], _mm256_loadu_ps(to)));
-                }
+        }
+        for m in 0..M {
+            for n in 0..2 {
+                _mm256_storeu_ps(out.add(m * PANEL_ROWS + n * HALF), acc[m][n]);
             }
         }
     }

@@ -4,8 +4,8 @@
 //! no sum crosses lanes; (2) unsigned weights are the register operand, activations are broadcast from memory;
 //! (3) the offset is folded in as the dot product's start, `offset · −Σ x`; (4) few rows: a group's weights are
 //! unpacked into eight registers and meet each row in turn; (5) many rows: a panel is unpacked once, and a strip
-//! of 6 rows × 2 tiles keeps 12 dot products and 12 partial sums in registers: 8 loads for 12 dot products.
-//! Bound: one `VPDPBUSD` a cycle; of 9.25 floating-point port cycles a fold 8 are dot products.
+//! of 6 rows × 2 tiles keeps 12 dot products and 12 sums in registers: 8 loads for 12 dot products.
+//! Bound: one `VPDPBUSD` a cycle; of 10 cycles a fold on the ports that multiply 8 are dot products.
 
 use std::arch::x86_64::*;
 
@@ -95,7 +95,6 @@ unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M:
             for line in (0..share).step_by(LINE) {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }
-            let mut part = [_mm512_setzero_ps(); M];
             for g in b * BLOCK_GROUPS..groups.min((b + 1) * BLOCK_GROUPS) {
                 let i = g - b * BLOCK_GROUPS;
                 let w = weights::<BITS>(&parts, i);
@@ -106,8 +105,10 @@ unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M:
                         let sums = x.minus_half_sums.as_ptr().add(m * groups * 2 + 2 * g);
                         let d0 = dot4(&w[..4], x, m, g, 0, offset(*sums, shift));
                         let d1 = dot4(&w[4..], x, m, g, 4, offset(*sums.add(1), shift));
-                        part[m] = _mm512_fmadd_ps(s, _mm512_cvtepi32_ps(d0), part[m]);
-                        part[m] = _mm512_fmadd_ps(s1, _mm512_cvtepi32_ps(d1), part[m]);
+                        let xscale = _mm512_set1_ps(*x.scales.as_ptr().add(m * groups + g));
+                        let (f0, f1) = (_mm512_mul_ps(s, xscale), _mm512_mul_ps(s1, xscale));
+                        acc[m] = _mm512_fmadd_ps(f0, _mm512_cvtepi32_ps(d0), acc[m]);
+                        acc[m] = _mm512_fmadd_ps(f1, _mm512_cvtepi32_ps(d1), acc[m]);
                     }
                     continue;
                 }
@@ -117,16 +118,14 @@ unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M:
                     // Two chains of four: a row alone waits for latencies, not for ports.
                     let d0 = dot4(&w[..4], x, m, g, 0, start);
                     let d1 = dot4(&w[4..], x, m, g, 4, _mm512_setzero_si512());
-                    part[m] = _mm512_fmadd_ps(s, _mm512_cvtepi32_ps(_mm512_add_epi32(d0, d1)), part[m]);
+                    let xscale = _mm512_set1_ps(*x.scales.as_ptr().add(m * groups + g));
+                    let d = _mm512_cvtepi32_ps(_mm512_add_epi32(d0, d1));
+                    acc[m] = _mm512_fmadd_ps(_mm512_mul_ps(s, xscale), d, acc[m]);
                     if MIN {
-                        let sum = _mm512_set1_ps(minus_sum as f32);
-                        part[m] = _mm512_fmadd_ps(min::<SUPER>(&parts, i), sum, part[m]);
+                        let sum = _mm512_set1_ps(*x.scaled_sums.as_ptr().add(m * groups + g));
+                        acc[m] = _mm512_fmadd_ps(min::<SUPER>(&parts, i), sum, acc[m]);
                     }
                 }
-            }
-            for m in 0..M {
-                let xscale = _mm512_set1_ps(*x.scales.as_ptr().add(m * blocks + b));
-                acc[m] = _mm512_fmadd_ps(xscale, part[m], acc[m]);
             }
         }
         for m in 0..M {
@@ -222,64 +221,65 @@ unsafe fn strip<const N: usize, const M: usize, const SIX: bool, const MIN: bool
     shift: __m128i,
     out: *mut f32,
 ) {
-    let (groups, blocks) = (x.groups, x.blocks());
+    let groups = x.groups;
     // SAFETY: `check` held for the whole call; rows m0..m0 + M and groups first..first + count exist.
     unsafe {
-        let xq = x.q.as_ptr().add((m0 * groups + first) * GROUP).cast::<i32>();
-        let sums = x.minus_sums.as_ptr().add(m0 * groups + first);
-        let half_sums = x.minus_half_sums.as_ptr().add((m0 * groups + first) * 2);
-        for start in (0..count).step_by(BLOCK_GROUPS) {
-            let mut part = [[_mm512_setzero_ps(); N]; M];
-            for i in start..count.min(start + BLOCK_GROUPS) {
-                for half in 0..if SIX { 2 } else { 1 } {
-                    let mut d: [[__m512i; N]; M] = std::array::from_fn(|m| {
-                        if MIN {
-                            return [_mm512_setzero_si512(); N];
-                        }
-                        let minus_sum = if SIX {
-                            *half_sums.add(m * groups * 2 + 2 * i + half)
-                        } else {
-                            *sums.add(m * groups + i)
-                        };
-                        [offset(minus_sum, shift); N]
-                    });
-                    let steps = if SIX { 4 * half..4 * half + 4 } else { 0..8 };
-                    for step in steps {
-                        let w: [__m512i; N] = std::array::from_fn(|n| {
-                            _mm512_load_si512(panel.q[n][i].as_ptr().add(64 * step).cast())
-                        });
-                        for m in 0..M {
-                            let four = xq.add((m * groups + i) * 8 + step).read_unaligned();
-                            let four = _mm512_set1_epi32(four);
-                            for n in 0..N {
-                                d[m][n] = _mm512_dpbusd_epi32(d[m][n], w[n], four);
-                            }
-                        }
+        let at = m0 * groups + first;
+        let xq = x.q.as_ptr().add(at * GROUP).cast::<i32>();
+        let (xscales, scaled) = (x.scales.as_ptr().add(at), x.scaled_sums.as_ptr().add(at));
+        let (sums, half_sums) = (x.minus_sums.as_ptr().add(at), x.minus_half_sums.as_ptr().add(at * 2));
+        let mut acc: [[__m512; N]; M] = std::array::from_fn(|m| {
+            std::array::from_fn(|n| _mm512_loadu_ps(out.add(m * PANEL_ROWS + n * TILE)))
+        });
+        for i in 0..count {
+            for half in 0..if SIX { 2 } else { 1 } {
+                let mut d: [[__m512i; N]; M] = std::array::from_fn(|m| {
+                    if MIN {
+                        return [_mm512_setzero_si512(); N];
                     }
-                    for n in 0..N {
-                        let s = _mm512_load_ps(panel.scales[n][i][half].as_ptr());
-                        for m in 0..M {
-                            part[m][n] = _mm512_fmadd_ps(s, _mm512_cvtepi32_ps(d[m][n]), part[m][n]);
+                    let minus_sum = if SIX {
+                        *half_sums.add(m * groups * 2 + 2 * i + half)
+                    } else {
+                        *sums.add(m * groups + i)
+                    };
+                    [offset(minus_sum, shift); N]
+                });
+                let steps = if SIX { 4 * half..4 * half + 4 } else { 0..8 };
+                for step in steps {
+                    let w: [__m512i; N] = std::array::from_fn(|n| {
+                        _mm512_load_si512(panel.q[n][i].as_ptr().add(64 * step).cast())
+                    });
+                    for m in 0..M {
+                        let four = xq.add((m * groups + i) * 8 + step).read_unaligned();
+                        let four = _mm512_set1_epi32(four);
+                        for n in 0..N {
+                            d[m][n] = _mm512_dpbusd_epi32(d[m][n], w[n], four);
                         }
                     }
                 }
-                if MIN {
+                let s: [__m512; N] =
+                    std::array::from_fn(|n| _mm512_load_ps(panel.scales[n][i][half].as_ptr()));
+                for m in 0..M {
+                    let xscale = _mm512_set1_ps(*xscales.add(m * groups + i));
                     for n in 0..N {
-                        let low = _mm512_load_ps(panel.mins[n][i].as_ptr());
-                        for m in 0..M {
-                            let sum = _mm512_set1_ps(*sums.add(m * groups + i) as f32);
-                            part[m][n] = _mm512_fmadd_ps(low, sum, part[m][n]);
-                        }
+                        let f = _mm512_mul_ps(s[n], xscale);
+                        acc[m][n] = _mm512_fmadd_ps(f, _mm512_cvtepi32_ps(d[m][n]), acc[m][n]);
                     }
                 }
             }
-            let b = (first + start) / BLOCK_GROUPS;
-            for m in 0..M {
-                let xscale = _mm512_set1_ps(*x.scales.as_ptr().add((m0 + m) * blocks + b));
+            if MIN {
                 for n in 0..N {
-                    let to = out.add(m * PANEL_ROWS + n * TILE);
-                    _mm512_storeu_ps(to, _mm512_fmadd_ps(xscale, part[m][n], _mm512_loadu_ps(to)));
+                    let low = _mm512_load_ps(panel.mins[n][i].as_ptr());
+                    for m in 0..M {
+                        let sum = _mm512_set1_ps(*scaled.add(m * groups + i));
+                        acc[m][n] = _mm512_fmadd_ps(low, sum, acc[m][n]);
+                    }
                 }
+            }
+        }
+        for m in 0..M {
+            for n in 0..N {
+                _mm512_storeu_ps(out.add(m * PANEL_ROWS + n * TILE), acc[m][n]);
             }
         }
     }

@@ -96,8 +96,9 @@ pub fn quantize<'a>(
         return Ok(Quantized::Own(input));
     }
     shared.reset(count, input.width);
-    let (groups, blocks) = (shared.groups(), shared.blocks());
+    let groups = shared.groups();
     let (q, scales) = (Shares::new(&mut shared.q), Shares::new(&mut shared.scales));
+    let scaled = Shares::new(&mut shared.scaled_sums);
     let (sums, halves) = (Shares::new(&mut shared.minus_sums), Shares::new(&mut shared.minus_half_sums));
     let locals = Shares::new(locals);
     let work = Tiles::split(count, 8, threads.count());
@@ -110,7 +111,8 @@ pub fn quantize<'a>(
                 unsafe {
                     let out = RowMut {
                         q: q.slice(row * groups * GROUP, groups * GROUP),
-                        scales: scales.slice(row * blocks, blocks),
+                        scales: scales.slice(row * groups, groups),
+                        scaled_sums: scaled.slice(row * groups, groups),
                         minus_sums: sums.slice(row * groups, groups),
                         minus_half_sums: halves.slice(row * groups * 2, groups * 2),
                     };

@@ -131,7 +131,7 @@ fn the_naive_product_is_the_product_of_what_was_quantized() {
             for m in 0..2 {
                 let view = activations.rows();
                 let value = |k: usize| {
-                    f64::from(view.scales[m * view.blocks() + k / 128]) * f64::from(view.q[m * columns + k])
+                    f64::from(view.scales[m * view.groups + k / 32]) * f64::from(view.q[m * columns + k])
                 };
                 let exact: f64 = (0..columns).map(|k| value(k) * f64::from(weights[k])).sum();
                 // Tiles of a pair lie beside each other: `count × 16` or `count × 32` at a time.
@@ -170,12 +170,13 @@ fn quantizing_loses_half_a_step_at_most_and_is_alike_everywhere() {
         for out in &all {
             assert_eq!(out.q, all[0].q);
             assert_eq!(out.scales, all[0].scales);
+            assert_eq!(out.scaled_sums, all[0].scaled_sums);
             assert_eq!(
                 (&out.minus_sums, &out.minus_half_sums),
                 (&all[0].minus_sums, &all[0].minus_half_sums)
             );
             for (k, &value) in x.iter().enumerate() {
-                let scale = out.scales[k / 128];
+                let scale = out.scales[k / 32];
                 let back = scale * f32::from(out.q[k]);
                 assert!((back - value).abs() <= scale * 0.5001, "{value} came back as {back}");
             }

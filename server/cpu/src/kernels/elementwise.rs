@@ -6,7 +6,6 @@
 
 use super::vector::{LANES, Vector, exp};
 use crate::activations::RowMut;
-use crate::kernels::product::BLOCK;
 use crate::packing::GROUP;
 
 /// Elements that hold `count` in whole groups of 32.
@@ -68,28 +67,27 @@ pub type QuantizeFn = unsafe fn(x: &[f32], out: RowMut<'_>);
 /// # Safety
 /// As [`QuantizeFn`].
 pub unsafe fn quantize<V: Vector>(x: &[f32], out: RowMut<'_>) {
-    let RowMut { q, scales, minus_sums, minus_half_sums } = out;
+    let RowMut { q, scales, scaled_sums, minus_sums, minus_half_sums } = out;
+    let groups = x.len() / GROUP;
     assert!(x.len().is_multiple_of(GROUP) && q.len() == x.len(), "{} activations", x.len());
-    assert!(scales.len() == x.len().div_ceil(BLOCK), "scales");
-    assert!(minus_half_sums.len() == x.len() / LANES && minus_sums.len() == x.len() / GROUP, "sums");
-    // SAFETY: the caller's promise; blocks are whole sixteens.
+    assert!(scales.len() == groups && scaled_sums.len() == groups && minus_sums.len() == groups, "groups");
+    assert!(minus_half_sums.len() == 2 * groups, "halves of groups");
+    // SAFETY: the caller's promise; a group is two vectors, and all slices have the lengths asserted above.
     unsafe {
         V::call(|| {
-            for (b, (x, q)) in x.chunks(BLOCK).zip(q.chunks_mut(BLOCK)).enumerate() {
-                let mut largest = V::splat(0.0);
-                for i in (0..x.len()).step_by(LANES) {
-                    largest = V::load(x.as_ptr().add(i)).abs().max(largest);
-                }
-                let max = largest.largest();
-                scales[b] = max / 127.0;
+            for g in 0..groups {
+                let from = x.as_ptr().add(g * GROUP);
+                let (a, b) = (V::load(from), V::load(from.add(LANES)));
+                let max = a.abs().max(b.abs()).largest();
                 let inverse = V::splat(if max > 0.0 { 127.0 / max } else { 0.0 });
-                for i in (0..x.len()).step_by(LANES) {
-                    let sum = V::load(x.as_ptr().add(i)).mul(inverse).store_i8(q.as_mut_ptr().add(i));
-                    minus_half_sums[b * (BLOCK / LANES) + i / LANES] = -sum;
-                }
-            }
-            for (sum, halves) in minus_sums.iter_mut().zip(minus_half_sums.as_chunks::<2>().0) {
-                *sum = halves[0] + halves[1];
+                let to = q.as_mut_ptr().add(g * GROUP);
+                let sums = [a.mul(inverse).store_i8(to), b.mul(inverse).store_i8(to.add(LANES))];
+                let (scale, minus_sum) = (max / 127.0, -(sums[0] + sums[1]));
+                scales[g] = scale;
+                scaled_sums[g] = scale * minus_sum as f32;
+                minus_sums[g] = minus_sum;
+                minus_half_sums[2 * g] = -sums[0];
+                minus_half_sums[2 * g + 1] = -sums[1];
             }
         });
     }

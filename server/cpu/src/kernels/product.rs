@@ -3,13 +3,10 @@
 //! ```text
 //! for each activation row m, each of a tile's 16 output rows r:
 //!   acc = 0
-//!   for each block b of 128 columns:
-//!     part = 0
-//!     for each fold f of the block (the columns under one weight scale: 32, or 16 in 6-bit forms):
-//!       d    = Σ q[r][k] · x[m][k]  −  offset · Σ x[m][k]                       (exact, int32)
-//!       part = fma(scale[r][f], d, part)
-//!       part = fma(min[r][f], −Σ x[m][k], part)                                  (forms with minimums)
-//!     acc = fma(xscale[m][b], part, acc)
+//!   for each fold f (the columns under one weight scale: a group of 32, or half of it in 6-bit forms), in order:
+//!     d   = Σ q[r][k] · x[m][k]  −  offset · Σ x[m][k]                            (exact, int32)
+//!     acc = fma(scale[r][f] · xscale[m][g], d, acc)
+//!     acc = fma(min[r][g], xscale[m][g] · −Σ x[m][k], acc)                         (forms with minimums)
 //!   out[m][r] = acc
 //! ```
 //! Few rows take weights straight from the packed bits, many unpack a panel of two tiles × 512 columns once and run
@@ -20,8 +17,6 @@ use crate::packing::{GROUP, TILE, Tile};
 
 pub use crate::packing::BLOCK_GROUPS;
 
-/// Columns under one activation scale.
-pub const BLOCK: usize = BLOCK_GROUPS * GROUP;
 /// Tiles of one call at most.
 pub const PANEL_TILES: usize = 2;
 /// Output rows of one call at most; the stride of its output.
@@ -49,8 +44,10 @@ pub struct Rows<'a> {
     pub groups: usize,
     /// `rows × groups × 32`.
     pub q: &'a [i8],
-    /// `rows × blocks`.
+    /// `rows × groups`.
     pub scales: &'a [f32],
+    /// `rows × groups`: scale times minus the sum.
+    pub scaled_sums: &'a [f32],
     /// `rows × groups`: minus the sum of each 32.
     pub minus_sums: &'a [i32],
     /// `rows × groups × 2`: minus the sum of each 16.
@@ -58,7 +55,7 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Blocks of a row.
+    /// Blocks of 128 columns of a row.
     pub fn blocks(&self) -> usize {
         self.groups.div_ceil(BLOCK_GROUPS)
     }
@@ -70,7 +67,8 @@ impl<'a> Rows<'a> {
             rows: count,
             groups: self.groups,
             q: &self.q[of(self.groups * GROUP)],
-            scales: &self.scales[of(self.blocks())],
+            scales: &self.scales[of(self.groups)],
+            scaled_sums: &self.scaled_sums[of(self.groups)],
             minus_sums: &self.minus_sums[of(self.groups)],
             minus_half_sums: &self.minus_half_sums[of(2 * self.groups)],
         }
@@ -114,7 +112,8 @@ pub fn check(tiles: &[Tile<'_>], x: &Rows<'_>, out: &[f32]) {
         assert!(tile.form() == tiles[0].form() && tile.bytes().len() == tile.layout().bytes, "a tile");
     }
     assert_eq!(x.q.len(), x.rows * x.groups * GROUP, "activations");
-    assert_eq!(x.scales.len(), x.rows * x.blocks(), "activation scales");
+    assert_eq!(x.scales.len(), x.rows * x.groups, "activation scales");
+    assert_eq!(x.scaled_sums.len(), x.rows * x.groups, "scaled sums of activations");
     assert_eq!(x.minus_sums.len(), x.rows * x.groups, "activation sums");
     assert_eq!(x.minus_half_sums.len(), x.rows * x.groups * 2, "activation half sums");
     assert_eq!(out.len(), x.rows * PANEL_ROWS, "output");
@@ -130,21 +129,16 @@ pub fn naive(tiles: &[Tile<'_>], x: &Rows<'_>, out: &mut [f32], fma: impl Fn(f32
         for m in 0..x.rows {
             for r in 0..TILE {
                 let mut acc = 0f32;
-                for (b, scale) in x.scales[m * x.blocks()..(m + 1) * x.blocks()].iter().enumerate() {
-                    let mut part = 0f32;
-                    for start in (b * BLOCK..columns.min((b + 1) * BLOCK)).step_by(fold) {
-                        let (mut d, mut minus_sum) = (0i32, 0i32);
-                        for k in start..start + fold {
-                            let x = i32::from(x.q[m * columns + k]);
-                            d += (tile.integer(r, k) - tile.form().offset()) * x;
-                            minus_sum -= x;
-                        }
-                        part = fma(tile.scale(r, start), d as f32, part);
-                        if tile.form().has_min() {
-                            part = fma(tile.min(r, start), minus_sum as f32, part);
-                        }
+                for start in (0..columns).step_by(fold) {
+                    let mut d = 0i32;
+                    for k in start..start + fold {
+                        d += (tile.integer(r, k) - tile.form().offset()) * i32::from(x.q[m * columns + k]);
                     }
-                    acc = fma(*scale, part, acc);
+                    let at = m * x.groups + start / GROUP;
+                    acc = fma(tile.scale(r, start) * x.scales[at], d as f32, acc);
+                    if tile.form().has_min() {
+                        acc = fma(tile.min(r, start), x.scaled_sums[at], acc);
+                    }
                 }
                 out[m * PANEL_ROWS + t * TILE + r] = acc;
             }

@@ -12,43 +12,33 @@ type Group = [[[u8; 4]; TILE]; GROUP / 4];
 /// None needed; unsafe only to fit the table.
 pub unsafe fn product(tiles: &[Tile<'_>], x: &Rows<'_>, _panel: &mut Panel, out: &mut [f32]) {
     check(tiles, x, out);
-    let blocks = x.blocks();
     for (t, tile) in tiles.iter().enumerate() {
         let fold = tile.form().fold_columns();
         let mut acc = vec![[0f32; TILE]; x.rows];
-        for b in 0..blocks {
-            let mut part = vec![[0f32; TILE]; x.rows];
-            for g in b * BLOCK_GROUPS..x.groups.min((b + 1) * BLOCK_GROUPS) {
-                let weights = unpack(tile, g);
-                let lanes = |of: &dyn Fn(usize) -> f32| -> [f32; TILE] { std::array::from_fn(of) };
-                for first in (0..GROUP).step_by(fold) {
-                    let scales = lanes(&|r| tile.scale(r, g * GROUP + first));
-                    for (m, part) in part.iter_mut().enumerate() {
-                        let at = (m * x.groups + g) * GROUP + first;
-                        let d = dot(&weights[first / 4..(first + fold) / 4], &x.q[at..at + fold]);
-                        let minus_sum = match fold {
-                            GROUP => x.minus_sums[m * x.groups + g],
-                            _ => x.minus_half_sums[(m * x.groups + g) * 2 + first / fold],
-                        };
-                        for r in 0..TILE {
-                            let d = d[r] + tile.form().offset() * minus_sum;
-                            part[r] = super::fma(scales[r], d as f32, part[r]);
-                        }
-                    }
-                }
-                if tile.form().has_min() {
-                    let mins = lanes(&|r| tile.min(r, g * GROUP));
-                    for (m, part) in part.iter_mut().enumerate() {
-                        let minus_sum = x.minus_sums[m * x.groups + g] as f32;
-                        for r in 0..TILE {
-                            part[r] = super::fma(mins[r], minus_sum, part[r]);
-                        }
+        for g in 0..x.groups {
+            let weights = unpack(tile, g);
+            let lanes = |of: &dyn Fn(usize) -> f32| -> [f32; TILE] { std::array::from_fn(of) };
+            for first in (0..GROUP).step_by(fold) {
+                let scales = lanes(&|r| tile.scale(r, g * GROUP + first));
+                for (m, acc) in acc.iter_mut().enumerate() {
+                    let at = m * x.groups + g;
+                    let d = dot(&weights[first / 4..(first + fold) / 4], &x.q[at * GROUP + first..][..fold]);
+                    let minus_sum = match fold {
+                        GROUP => x.minus_sums[at],
+                        _ => x.minus_half_sums[at * 2 + first / fold],
+                    };
+                    for r in 0..TILE {
+                        let d = d[r] + tile.form().offset() * minus_sum;
+                        acc[r] = super::fma(scales[r] * x.scales[at], d as f32, acc[r]);
                     }
                 }
             }
-            for (m, (acc, part)) in acc.iter_mut().zip(&part).enumerate() {
-                for r in 0..TILE {
-                    acc[r] = super::fma(x.scales[m * blocks + b], part[r], acc[r]);
+            if tile.form().has_min() {
+                let mins = lanes(&|r| tile.min(r, g * GROUP));
+                for (m, acc) in acc.iter_mut().enumerate() {
+                    for r in 0..TILE {
+                        acc[r] = super::fma(mins[r], x.scaled_sums[m * x.groups + g], acc[r]);
+                    }
                 }
             }
         }
