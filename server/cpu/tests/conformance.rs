@@ -1,5 +1,7 @@
 //! Every instruction set of this machine keeps the rules of an executor, bit for bit.
 
+use std::io::Write as _;
+
 use quarry_conformance::Suite;
 use quarry_cpu::isa::Isa;
 use quarry_cpu::{CpuBackend, CpuOptions};
@@ -23,6 +25,11 @@ fn conforms(isa: Isa, threads: usize, kinds: &[TensorType]) {
 #[test]
 fn every_instruction_set_conforms() {
     let best = Isa::detect();
+    let missing: Vec<&str> =
+        Isa::ALL.iter().filter(|isa| !isa.is_available()).map(|isa| isa.name()).collect();
+    // Past the test's capture, so that every run says what it did not prove.
+    let _ =
+        writeln!(std::io::stderr(), "instruction sets that this machine cannot run: {}", missing.join(", "));
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         conforms(isa, 2, if isa == best { &TensorType::ALL } else { &TYPES });
     }

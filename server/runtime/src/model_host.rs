@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use quarry_core::ids::ModelId;
 use quarry_core::plan::ModelSetup;
@@ -153,14 +153,17 @@ fn load_one(
     let text = TextModel::from_gguf(&files.weights)
         .map_err(|source| HostError::Text { path: path.clone(), source: Box::new(source) })?;
     let broken = |source| HostError::Backend { path: path.clone(), source };
+    let begun = Instant::now();
     let warm = backend.warm(&files, &mut |share| progress(&source.name, share)).map_err(broken)?;
+    let packing_seconds = begun.elapsed().as_secs_f32();
     let mut activate = ActivateOptions {
         block_tokens: options.block_tokens as usize,
         blocks: 0,
         batch_tokens_max: options.step_tokens_max as usize,
         batch_rows_max: options.step_rows_max as usize,
     };
-    let block_bytes = backend.cost(&files.spec, &files, &activate).block_bytes;
+    let cost = backend.cost(&files.spec, &files, &activate);
+    let block_bytes = cost.block_bytes;
     if block_bytes == 0 || block_bytes > SLAB_BYTES {
         let block_tokens = options.block_tokens;
         return Err(HostError::BlockTooLarge { path, block_tokens, block_bytes });
@@ -195,7 +198,9 @@ fn load_one(
         quantization = %served.quantization,
         weight_bytes = served.weight_bytes,
         kv_blocks = activate.blocks,
-        kv_bytes = activate.blocks * block_bytes,
+        kv_bytes_max = activate.blocks * block_bytes,
+        scratch_bytes_max = cost.scratch_bytes,
+        packing_seconds,
         context_tokens = context,
         isa = %executor.caps().isa,
         "model active"
