@@ -1,7 +1,7 @@
 """Draws two or three results beside each other: bars, a group of them for each figure.
 
 Usage: python3 bench/plot_bars.py ours.json [rival.json …] [--names "ours,llama.cpp"] > bars.svg
-Takes what `quarry bench model --out` and `quarry bench serve --out` wrote, llama-bench's `-o json`, and the records of
+Takes what `quarry bench model --out`, `kernels --out` and `serve --out` wrote, llama-bench's `-o json`, and the records of
 bench/show (QUARRY_SHOW_OUT), one of which holds ours and its rivals. Only the standard library.
 """
 
@@ -10,7 +10,7 @@ import sys
 from xml.sax.saxutils import escape
 
 WIDTH, BAR, GAP, LEFT, TOP = 760, 15, 12, 230, 46
-COLORS = ["#1f6f8b", "#c9a227", "#8a8a8a", "#8b3a1f"]
+COLORS = ["#1f6f8b", "#c9a227", "#8a8a8a", "#8b3a1f", "#5b7d3a"]
 FILES_MAX = 4
 
 
@@ -21,6 +21,8 @@ def of_file(path):
         return [(None, {llama_bench_label(one): one["avg_ts"] for one in found})], "tokens/s"
     if "tests" in found:
         return [(None, {one["name"]: one["tokens_per_second"]["median"] for one in found["tests"]})], "tokens/s"
+    if "sets" in found:
+        return [(one["isa"], kernel_figures(one)) for one in found["sets"]], ""
     if "servers" in found:
         return [(one["url"], server_figures(one)) for one in found["servers"]], ""
     names = list(dict.fromkeys(name for line in found["lines"] for name in line["rivals"]))
@@ -35,6 +37,12 @@ def llama_bench_label(one):
     name = f"pp{one['n_prompt']}" if one["n_prompt"] else f"tg{one['n_gen']}"
     depth = one.get("n_depth", 0)
     return f"{name} @ d{depth}" if depth else name
+
+
+def kernel_figures(one):
+    """Kernels that only move memory have no operations."""
+    figures = {f"{f['name']} GOP/s": f["gops"]["median"] for f in one["figures"] if f["gops"]}
+    return figures | {f"{f['name']} GB/s": f["gbs"]["median"] for f in one["figures"] if not f["gops"]}
 
 
 def server_figures(one):
@@ -56,7 +64,7 @@ def draw(series, unit):
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="11">']
     out.append(f'<rect width="{WIDTH}" height="{height}" fill="white"/>')
     for index, (name, _) in enumerate(series):
-        x = 20 + 185 * index
+        x = 20 + 740 // max(4, len(series)) * index
         out.append(f'<rect x="{x}" y="14" width="12" height="12" fill="{COLORS[index]}"/>')
         out.append(f'<text x="{x + 18}" y="24">{escape(name[:26])}</text>')
     for row, label in enumerate(labels):

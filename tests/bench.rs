@@ -71,6 +71,48 @@ fn an_unknown_instruction_set_is_refused_by_name() {
 }
 
 #[test]
+fn kernels_are_measured_beside_their_limits() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("kernels.json");
+    let sizes = ["--formats", "q4_0,Q6_K", "--shapes", "32x256,40x96", "--rows", "1,9", "--depth", "0,33"];
+    let output = run(quarry()
+        .args([
+            "bench",
+            "kernels",
+            "--isa",
+            "all",
+            "--threads",
+            "2",
+            "--repeats",
+            "1",
+            "--cold",
+            "1",
+            "--out",
+        ])
+        .arg(&out)
+        .args(sizes));
+    let report = read(&out);
+    assert_eq!(report["threads"], json!(2));
+    let sets = report["sets"].as_array().unwrap();
+    assert_eq!(sets.last().unwrap()["isa"], json!("portable"));
+    for set in sets {
+        let figures = set["figures"].as_array().unwrap();
+        let names: Vec<&str> = figures.iter().map(|figure| figure["name"].as_str().unwrap()).collect();
+        assert_eq!(names[..2], ["Q4_0 32x256 x1", "Q4_0 32x256 x9"]);
+        assert!(names.contains(&"decode at 33") && names.contains(&"silu 96"), "{names:?}");
+        assert!(
+            set["read_limit"].as_f64().unwrap() > 0.0 && figures[0]["gops"]["median"].as_f64() > Some(0.0)
+        );
+        assert_eq!(figures[0]["of_operations"].is_null(), set["isa"] == json!("portable"), "{set}");
+    }
+    assert!(String::from_utf8_lossy(&output.stdout).contains("norm+quantize 256"));
+    assert!(plot(&[&out]).contains("prefill 512 at 33 GOP/s"));
+
+    let refused = quarry().args(["bench", "kernels", "--formats", "Q9"]).output().unwrap();
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("Q4_0"));
+}
+
+#[test]
 fn a_model_of_random_weights_is_made_and_runs() {
     let (dir, tokenizer) = tiny();
     let made = dir.path().join("made.gguf");

@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("quarry-agent", &["quarry-client", "quarry-openapi"]),
     ("quarry-models", &[]),
     ("quarry-tiny", &["quarry-formats"]),
-    ("quarry-bench", &["quarry-client", "quarry-formats", "quarry-model", "quarry-openapi"]),
+    ("quarry-bench", &["quarry-client", "quarry-cpu", "quarry-formats", "quarry-model", "quarry-openapi"]),
 ];
 
 /// Which crates may use a package; nobody else may.

@@ -2,10 +2,11 @@
 //!
 //! Every endpoint gets the same requests in the same run, turn by turn, so that figures can be compared as ratios
 //! whatever else the machine does. [`extract`] and [`serve`] ask servers; [`model`] and [`perplexity`] drive an
-//! executor; [`make_model`] makes files of real shapes for them.
+//! executor; [`kernels`] drives the CPU's kernels alone; [`make_model`] makes files of real shapes.
 #![forbid(unsafe_code)]
 
 pub mod extract;
+pub mod kernels;
 pub mod make_model;
 pub mod model;
 pub mod perplexity;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use quarry_cpu::isa::Isa;
+use quarry_formats::quant::TensorType;
 
 #[derive(Subcommand)]
 pub enum BenchCommand {
@@ -12,6 +13,9 @@ pub enum BenchCommand {
     /// Tokens a second of a model in this process: prefill, decode, at depth, several streams together.
     #[command(after_help = "Example: quarry bench model --model FILE.gguf --prompt 512 --depth 0,4096")]
     Model(BenchModelArgs),
+    /// Kernels of the CPU: products, attention and the rest as shares of what the machine can do at most.
+    #[command(after_help = "Example: quarry bench kernels --isa all --formats Q4_0,Q4_K --rows 1,512")]
+    Kernels(BenchKernelsArgs),
     /// Load on OpenAI-compatible servers, streaming: first token, pauses between tokens, the end.
     #[command(after_help = "Example: quarry bench serve --url http://127.0.0.1:8000 --clients 8")]
     Serve(BenchServeArgs),
@@ -86,6 +90,73 @@ pub struct BenchModelArgs {
     /// Write every figure here, as JSON.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct BenchKernelsArgs {
+    /// An instruction set, such as avx2, or all of this machine; the best there is otherwise.
+    #[arg(long, value_name = "NAME|all", value_parser = isas)]
+    pub isa: Option<Isas>,
+    /// Weight formats.
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        value_parser = format,
+        default_value = "Q4_0,Q4_1,Q5_0,Q5_1,Q8_0,Q4_K,Q5_K,Q6_K"
+    )]
+    pub formats: Vec<TensorType>,
+    /// Output rows and input columns of matrices.
+    #[arg(
+        long,
+        value_name = "RxC,…",
+        value_delimiter = ',',
+        value_parser = shape,
+        default_value = "896x896,4864x896,896x4864"
+    )]
+    pub shapes: Vec<(usize, usize)>,
+    /// Rows of activations of a product.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8,512")]
+    pub rows: Vec<usize>,
+    /// Keys before the queries of attention.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0,512,4096")]
+    pub depth: Vec<usize>,
+    /// Threads; server.threads of the configuration otherwise.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Timed passes of each figure.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub repeats: usize,
+    /// Megabytes of weights or keys taken in turns: several times what the caches hold.
+    #[arg(long, value_name = "MB", default_value_t = 128)]
+    pub cold: usize,
+    /// Write every figure here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// One instruction set, or all.
+#[derive(Clone, Copy)]
+pub enum Isas {
+    /// All of this machine.
+    All,
+    /// This one.
+    One(Isa),
+}
+
+fn isas(name: &str) -> Result<Isas, String> {
+    if name.eq_ignore_ascii_case("all") { Ok(Isas::All) } else { isa(name).map(Isas::One) }
+}
+
+fn format(name: &str) -> Result<TensorType, String> {
+    let known = || TensorType::ALL.map(TensorType::name).join(", ");
+    let found = TensorType::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name));
+    found.ok_or_else(|| format!("there are {}", known()))
+}
+
+fn shape(text: &str) -> Result<(usize, usize), String> {
+    let sides = text.split_once(['x', 'X']).and_then(|(r, c)| Some((r.parse().ok()?, c.parse().ok()?)));
+    sides.ok_or_else(|| "rows x columns, such as 896x4864".to_owned())
 }
 
 #[derive(Args)]

@@ -1,10 +1,10 @@
 //! Which instructions this machine has, and the kernels made of them: chosen once, then called through a table.
 
 use crate::activations::RowMut;
-use crate::kernels::attention::{self, AttentionFn, SpanFn};
+use crate::kernels::attention::{self, AttentionFn, Queries, Scratch, SpanFn};
 use crate::kernels::elementwise::{self, AddFn, HalvesFn, NormFn, QuantizeFn, RotateFn, SiluFn};
 use crate::kernels::product::{Panel, ProductFn, Rows};
-use crate::kernels::vector::Vector;
+use crate::kernels::vector::{LANES, Vector};
 use crate::packing::Tile;
 
 /// An instruction set with its own kernels, in order of preference.
@@ -165,5 +165,66 @@ impl Kernels {
     pub fn quantize(&self, x: &[f32], out: RowMut<'_>) {
         // SAFETY: as above.
         unsafe { (self.quantize)(x, out) }
+    }
+
+    /// Attention of one KV head: the queries of `positions`, ascending, over the keys and values in `cache`; `q` has
+    /// `positions × group × head_dim`, `out` gets `positions × group × width`. See [`crate::kernels::attention`].
+    ///
+    /// # Panics
+    /// Where lengths do not fit each other, or a position lies past the blocks.
+    pub fn attention(
+        &self,
+        q: &[f32],
+        positions: &[usize],
+        group: usize,
+        cache: &HeadBlocks<'_>,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) {
+        let HeadBlocks { blocks, block_tokens, head_dim } = *cache;
+        let width = cache.width();
+        let count = positions.len() * group;
+        assert!(positions.is_sorted(), "positions ascend");
+        assert!(block_tokens > 0 && block_tokens.is_multiple_of(LANES), "blocks of {block_tokens}");
+        let covered = blocks.len() * block_tokens;
+        assert!(positions.last().is_none_or(|&last| last < covered), "{covered} positions are covered");
+        let block_len = (head_dim + width) * block_tokens;
+        assert!(blocks.iter().all(|block| block.len() == block_len), "a block has {block_len} halves");
+        assert!(q.len() == count * head_dim && out.len() == count * width, "{count} queries");
+        let blocks: Vec<*const u16> = blocks.iter().map(|block| block.as_ptr()).collect();
+        let queries = Queries { q, positions, group, blocks: &blocks, block_tokens, head_dim, width };
+        // SAFETY: owning the table proves the instruction set. The slices behind the pointers are as long as the
+        // kernel reads, cover the largest position (both asserted), and are borrowed, so nobody writes them.
+        unsafe { (self.attention)(&queries, scratch, out) }
+    }
+
+    /// `x · weight / rms(x)` into `out`, zeros behind it.
+    pub fn norm(&self, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        // SAFETY: owning the table proves the instruction set; the kernel checks all lengths.
+        unsafe { (self.norm)(x, weight, epsilon, out) }
+    }
+
+    /// `silu(gate) · up` into `out`, whole sixteens.
+    pub fn silu(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        // SAFETY: as above.
+        unsafe { (self.silu)(gate, up, out) }
+    }
+}
+
+/// One KV head's keys and values: each block K `[head_dim][block_tokens]` f16, then V `[block_tokens][width]`.
+#[derive(Clone, Copy)]
+pub struct HeadBlocks<'a> {
+    /// In the order of their positions.
+    pub blocks: &'a [&'a [u16]],
+    /// Positions of a block, a multiple of 16.
+    pub block_tokens: usize,
+    /// Dimensions of a head.
+    pub head_dim: usize,
+}
+
+impl HeadBlocks<'_> {
+    /// `head_dim` up to whole sixteens: elements of a row of V and of the output.
+    pub fn width(&self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
     }
 }

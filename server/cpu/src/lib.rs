@@ -21,6 +21,7 @@ pub mod isa;
 mod kernel_tests;
 pub mod kernels;
 mod kv;
+pub mod limits;
 pub mod packing;
 pub mod portable;
 pub mod threads;
