@@ -10,8 +10,8 @@ use quarry_agent::eval::Subset;
 use quarry_agent::output::Format;
 
 pub use bench::{
-    BackendArgs, BenchCommand, BenchExtractArgs, BenchMakeModelArgs, BenchModelArgs, BenchServeArgs,
-    PerplexityArgs,
+    BackendArgs, BenchCommand, BenchExtractArgs, BenchKernelsArgs, BenchMakeModelArgs, BenchModelArgs,
+    BenchServeArgs, Isas, PerplexityArgs,
 };
 
 /// Local-first extraction: an OpenAI-compatible inference server and a job scraper in one binary.

@@ -94,7 +94,7 @@ pub struct BenchModelArgs {
 
 #[derive(Args)]
 pub struct BenchKernelsArgs {
-    /// An instruction set, such as avx2, or all of this machine; the best there is otherwise.
+    /// An instruction set, such as avx2, or all of this machine but portable; the best there is otherwise.
     #[arg(long, value_name = "NAME|all", value_parser = isas)]
     pub isa: Option<Isas>,
     /// Weight formats.
@@ -138,7 +138,7 @@ pub struct BenchKernelsArgs {
 /// One instruction set, or all.
 #[derive(Clone, Copy)]
 pub enum Isas {
-    /// All of this machine.
+    /// All of this machine but the portable one.
     All,
     /// This one.
     One(Isa),

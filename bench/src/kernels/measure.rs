@@ -134,10 +134,10 @@ impl Measure {
             first += units;
             Ok(begun.elapsed().as_secs_f64() / units as f64)
         };
-        pass(1)?; // buffers grow
+        let one = pass(1)?; // buffers grow
         // A unit alone may be shorter than a wake-up, so the number of them is found by doubling.
         let (mut units, most) = (1, (1 << 22) / items);
-        loop {
+        while one < PASS_SECONDS {
             let seconds = pass(units)?;
             if seconds * units as f64 >= PASS_SECONDS / 2.0 || units >= most {
                 units = ((PASS_SECONDS / seconds) as usize).clamp(1, most.max(1));
