@@ -136,15 +136,13 @@ impl Measure {
         };
         let one = pass(1)?; // buffers grow
         // A unit alone may be shorter than a wake-up, so the number of them is found by doubling.
-        let (mut units, most) = (1, (1 << 22) / items);
-        while one < PASS_SECONDS {
-            let seconds = pass(units)?;
-            if seconds * units as f64 >= PASS_SECONDS / 2.0 || units >= most {
-                units = ((PASS_SECONDS / seconds) as usize).clamp(1, most.max(1));
-                break;
-            }
-            units *= 2;
+        let (mut units, most) = (1, ((1 << 22) / items).max(1));
+        let mut seconds = one;
+        while seconds * (units as f64) < PASS_SECONDS / 2.0 && units < most {
+            units = (2 * units).min(most);
+            seconds = pass(units)?;
         }
+        units = ((PASS_SECONDS / seconds) as usize).clamp(1, most);
         (0..self.repeats).map(|_| pass(units)).collect()
     }
 
