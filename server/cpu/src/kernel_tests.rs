@@ -1,5 +1,5 @@
 //! Every kernel of every instruction set here beside a naive twin, over every weight format and shapes that fit no
-//! tile. Where twins fuse alike the bits must be equal; `println` says which sets this machine could not run.
+//! tile. Where twins fuse alike the bits must be equal.
 
 mod attention;
 mod elementwise;
@@ -32,13 +32,7 @@ impl Random {
 
 /// The tables of this machine; the last is the portable one.
 fn kernels() -> Vec<Kernels> {
-    let all: Vec<Kernels> = Isa::ALL.into_iter().filter_map(Kernels::new).collect();
-    let missing: Vec<&str> =
-        Isa::ALL.iter().filter(|isa| !isa.is_available()).map(|isa| isa.name()).collect();
-    if !missing.is_empty() {
-        println!("instruction sets that this machine could not run: {}", missing.join(", "));
-    }
-    all
+    Isa::ALL.into_iter().filter_map(Kernels::new).collect()
 }
 
 /// Those whose results have the same bits: all that fuse.

@@ -162,10 +162,12 @@ fn work(shared: &Shared, index: usize) {
                 }
             }
         }
-        if shared.active.fetch_sub(1, SeqCst) == 1 && shared.waiting.load(SeqCst) {
-            if let Some(caller) = &*lock(&shared.caller) {
-                caller.unpark();
-            }
+        let last = shared.active.fetch_sub(1, SeqCst) == 1;
+        if last
+            && shared.waiting.load(SeqCst)
+            && let Some(caller) = &*lock(&shared.caller)
+        {
+            caller.unpark();
         }
     }
 }
@@ -224,7 +226,7 @@ impl Tiles {
     /// The next tiles for a thread.
     pub fn take(&self, thread: usize) -> Option<std::ops::Range<usize>> {
         let own = thread % self.runs.len();
-        if let Some(taken) = self.from_run(own, false) {
+        if let Some(taken) = self.take_from(own, false) {
             return Some(taken);
         }
         loop {
@@ -236,13 +238,13 @@ impl Tiles {
             if left(&self.runs[richest]) == 0 {
                 return None;
             }
-            if let Some(taken) = self.from_run(richest, true) {
+            if let Some(taken) = self.take_from(richest, true) {
                 return Some(taken);
             }
         }
     }
 
-    fn from_run(&self, run: usize, back: bool) -> Option<std::ops::Range<usize>> {
+    fn take_from(&self, run: usize, back: bool) -> Option<std::ops::Range<usize>> {
         let mut taken = 0..0;
         let take = |word: u64| {
             let (first, end) = unpack(word);

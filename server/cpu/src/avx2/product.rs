@@ -107,8 +107,19 @@ pub const fn steps_in_16_bits(bits: usize) -> usize {
         _ => 1,
     }
 }
-const _: () = assert!(2 * 127 * 15 * 8 < 1 << 15 && 2 * 127 * 31 * 4 < 1 << 15);
-const _: () = assert!(2 * 127 * 63 * 2 < 1 << 15 && 2 * 127 * 128 < 1 << 15);
+/// The largest sum of `steps` steps of two products each; -128 of 8 bits has a magnitude of 128.
+const fn largest_sum(bits: usize, steps: usize) -> usize {
+    let weight = if bits == 8 { 128 } else { (1 << bits) - 1 };
+    2 * 127 * weight * steps
+}
+const _: () = {
+    let bits = [4, 5, 6, 8];
+    let mut i = 0;
+    while i < bits.len() {
+        assert!(largest_sum(bits[i], steps_in_16_bits(bits[i])) < 1 << 15, "a sum leaves 16 bits");
+        i += 1;
+    }
+};
 
 impl Dot for Maddubs {
     const SIGNED_EIGHT: bool = true;
@@ -127,7 +138,7 @@ impl Dot for Maddubs {
                 ($($step:literal)*) => {$(
                     if $step >= FIRST && (BITS != 6 || $step < FIRST + 4) {
                         maddubs::<BITS, M, $step, W>(&mut h, w, x);
-                        if ($step + 1) % steps_in_16_bits(BITS) == 0 {
+                        if usize::is_multiple_of($step + 1, steps_in_16_bits(BITS)) {
                             widen(d, &h);
                         }
                     }
@@ -196,7 +207,7 @@ unsafe fn maddubs<const BITS: usize, const M: usize, const STEP: usize, W: Weigh
             for n in 0..2 {
                 let x = if BITS == 8 { _mm256_sign_epi8(x, signed[n]) } else { x };
                 let product = _mm256_maddubs_epi16(w[n], x);
-                let first = STEP % steps_in_16_bits(BITS) == 0;
+                let first = STEP.is_multiple_of(steps_in_16_bits(BITS));
                 h[m][n] = if first { product } else { _mm256_add_epi16(h[m][n], product) };
             }
         }

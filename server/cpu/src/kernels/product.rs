@@ -9,9 +9,8 @@
 //!     acc = fma(min[r][g], xscale[m][g] · −Σ x[m][k], acc)                         (forms with minimums)
 //!   out[m][r] = acc
 //! ```
-//! Few rows take weights straight from the packed bits, many unpack a panel of two tiles × 512 columns once and run
-//! all rows over it: integers are exact and the folds have one order, so both give these bits. A tile of K columns
-//! costs 16 K multiply-adds a row; bytes: the tile once for up to [`DIRECT_ROWS_MAX`] rows, else once per call.
+//! Few rows take weights from the packed bits, many unpack a panel of two tiles × 512 columns once: the same bits, for
+//! integers are exact and folds have one order. A tile costs 16 K multiply-adds a row, and its bytes once a call.
 
 use crate::packing::{GROUP, TILE, Tile};
 

@@ -1,7 +1,7 @@
 //! How a packed matrix keeps its integers and scales: one form per set of bits and kind of scale.
 //!
-//! A tile is 16 rows, cut into records of 128 columns (4 groups of 32; 256 and 8 in K forms), one after another, so
-//! that reading a tile is reading memory in order. A record of n groups holds
+//! A tile is 16 rows, cut into records of 128 columns (256 in K forms), so that reading it is reading memory in order.
+//! weight = scale [· sub] · (q − offset) [− min [· sub_min]]. A record of n groups of 32 columns holds
 //!
 //! ```text
 //! low      n × 4 × 64 B  byte (i, r, k): low nibble = row r, column 4 i + k; high nibble = column 16 + 4 i + k
@@ -13,7 +13,6 @@
 //! scale    f16 × 16 rows per group, in K forms once
 //! min      as scale, in forms with minimums
 //! ```
-//! weight = scale [· sub] · (q − offset) [− min [· sub_min]]
 
 use quarry_formats::quant::TensorType;
 
