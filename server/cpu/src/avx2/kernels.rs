@@ -5,38 +5,10 @@ use std::arch::x86_64::*;
 
 use super::product::{Dot, Fours, Weights};
 use crate::kernels::product::{AHEAD, BLOCK_GROUPS, LINE, PANEL_ROWS, Panel, Rows};
-use crate::packing::{GROUP, TILE, Tile};
+use crate::packing::{GROUP, PartPointers, TILE, Tile};
 
 /// Rows of a register.
 const HALF: usize = TILE / 2;
-
-/// Pointers to the parts of a tile's block.
-struct Parts {
-    low: *const u8,
-    high: *const u8,
-    scale: *const u8,
-    sub: *const u8,
-    min: *const u8,
-    sub_min: *const u8,
-}
-
-impl Parts {
-    #[inline(always)]
-    fn of(tile: &Tile<'_>, b: usize) -> Self {
-        let (base, parts) = (tile.bytes().as_ptr(), tile.layout().block(b));
-        // SAFETY: each part begins within the tile's bytes or at their end, as `Layout::new` counted them.
-        unsafe {
-            Self {
-                low: base.add(parts.low),
-                high: base.add(parts.high),
-                scale: base.add(parts.scale),
-                sub: base.add(parts.sub),
-                min: base.add(parts.min),
-                sub_min: base.add(parts.sub_min),
-            }
-        }
-    }
-}
 
 #[inline(always)]
 unsafe fn load(from: *const u8) -> __m256i {
@@ -53,7 +25,7 @@ struct Packed<const BITS: usize> {
 impl<const BITS: usize> Packed<BITS> {
     /// Group `g` of a tile.
     #[inline(always)]
-    unsafe fn new(p: &Parts, g: usize) -> Self {
+    unsafe fn new(p: &PartPointers, g: usize) -> Self {
         let (low, high) = match BITS {
             8 => (512, 0),
             6 => (256, 128),
@@ -155,7 +127,11 @@ unsafe fn scaled(halves: [__m256; 2], sub: *const u8, signed: bool) -> [__m256; 
 }
 
 #[inline(always)]
-unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &Parts, g: usize, half: usize) -> [__m256; 2] {
+unsafe fn scale<const BITS: usize, const SUPER: bool>(
+    p: &PartPointers,
+    g: usize,
+    half: usize,
+) -> [__m256; 2] {
     // SAFETY: the caller's promise.
     unsafe {
         match (SUPER, BITS) {
@@ -167,7 +143,7 @@ unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &Parts, g: usize, half:
 }
 
 #[inline(always)]
-unsafe fn min<const SUPER: bool>(p: &Parts, g: usize) -> [__m256; 2] {
+unsafe fn min<const SUPER: bool>(p: &PartPointers, g: usize) -> [__m256; 2] {
     // SAFETY: the caller's promise.
     unsafe { if SUPER { scaled(halves(p.min, 0), p.sub_min.add(g * TILE), false) } else { halves(p.min, g) } }
 }
@@ -261,7 +237,7 @@ pub unsafe fn direct<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bo
     unsafe {
         let mut acc = [[_mm256_setzero_ps(); 2]; M];
         for b in 0..blocks {
-            let parts = Parts::of(tile, b);
+            let parts = tile.parts(b);
             let ahead = tile.bytes().as_ptr().wrapping_add(b * share + AHEAD);
             for line in (0..share).step_by(LINE) {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
@@ -317,7 +293,7 @@ pub unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
         }
     };
     for i in 0..count {
-        let parts = Parts::of(tile, (first + i) / BLOCK_GROUPS);
+        let parts = tile.parts((first + i) / BLOCK_GROUPS);
         let g = i % BLOCK_GROUPS; // `first` begins a block
         // SAFETY: the caller's promise; the panel's arrays are as long as written.
         unsafe {

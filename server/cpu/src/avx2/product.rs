@@ -8,9 +8,8 @@
 
 use std::arch::x86_64::*;
 
-use super::kernels::{direct, strip, unpack};
-use crate::kernels::product::{DIRECT_ROWS_MAX, PANEL_GROUPS, PANEL_ROWS, Panel, Rows, check};
-use crate::packing::{Form, TILE, Tile};
+use crate::kernels::product::{DIRECT_ROWS_MAX, PANEL_GROUPS, PANEL_ROWS, Panel, Rows, check, for_form};
+use crate::packing::{TILE, Tile};
 
 /// A way to multiply unsigned with signed bytes and add fours into int32 lanes. All methods are inlined into
 /// functions compiled for its instructions.
@@ -31,29 +30,29 @@ pub trait Dot {
         x: Fours,
     );
 
-    /// The kernels below, compiled for the instructions.
+    /// See [`direct`](super::kernels::direct).
     ///
     /// # Safety
-    /// As the functions of the same names.
+    /// As there.
     unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M: usize>(
         tile: &Tile<'_>,
         x: &Rows<'_>,
         out: *mut f32,
     ) -> usize;
-    /// See [`unpack`].
+    /// See [`unpack`](super::kernels::unpack).
     ///
     /// # Safety
-    /// As [`unpack`].
+    /// As there.
     unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
         tile: &Tile<'_>,
         run: (usize, usize),
         panel: &mut Panel,
         t: usize,
     );
-    /// See [`strip`].
+    /// See [`strip`](super::kernels::strip).
     ///
     /// # Safety
-    /// As [`strip`].
+    /// As there.
     unsafe fn strip<const BITS: usize, const MIN: bool, const M: usize>(
         panel: &Panel,
         t: usize,
@@ -121,6 +120,49 @@ const _: () = {
     }
 };
 
+/// The kernels of a [`Dot`], compiled for its instructions.
+macro_rules! compiled_for {
+    ($features:literal) => {
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M: usize>(
+            tile: &Tile<'_>,
+            x: &Rows<'_>,
+            out: *mut f32,
+        ) -> usize {
+            // SAFETY: the caller's promise.
+            unsafe { $crate::avx2::kernels::direct::<Self, BITS, SUPER, MIN, M>(tile, x, out) }
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
+            tile: &Tile<'_>,
+            run: (usize, usize),
+            panel: &mut Panel,
+            t: usize,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe { $crate::avx2::kernels::unpack::<BITS, SUPER, MIN>(tile, run, panel, t) }
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn strip<const BITS: usize, const MIN: bool, const M: usize>(
+            panel: &Panel,
+            t: usize,
+            x: &Rows<'_>,
+            m0: usize,
+            run: (usize, usize),
+            out: *mut f32,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe { $crate::avx2::kernels::strip::<Self, BITS, MIN, M>(panel, t, x, m0, run, out) }
+        }
+    };
+}
+pub(crate) use compiled_for;
+
 impl Dot for Maddubs {
     const SIGNED_EIGHT: bool = true;
     const STRIP: usize = 2;
@@ -148,42 +190,7 @@ impl Dot for Maddubs {
         }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M: usize>(
-        tile: &Tile<'_>,
-        x: &Rows<'_>,
-        out: *mut f32,
-    ) -> usize {
-        // SAFETY: the caller's promise.
-        unsafe { direct::<Self, BITS, SUPER, MIN, M>(tile, x, out) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
-        tile: &Tile<'_>,
-        run: (usize, usize),
-        panel: &mut Panel,
-        t: usize,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { unpack::<BITS, SUPER, MIN>(tile, run, panel, t) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn strip<const BITS: usize, const MIN: bool, const M: usize>(
-        panel: &Panel,
-        t: usize,
-        x: &Rows<'_>,
-        m0: usize,
-        run: (usize, usize),
-        out: *mut f32,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { strip::<Self, BITS, MIN, M>(panel, t, x, m0, run, out) }
-    }
+    compiled_for!("avx2,fma,f16c");
 }
 
 /// Products of one step, in 16 bits; the first of a run replaces what `h` holds.
@@ -249,7 +256,7 @@ pub unsafe fn product_by<D: Dot>(tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut P
         if x.rows <= DIRECT_ROWS_MAX {
             for (t, tile) in tiles.iter().enumerate() {
                 let out = out.as_mut_ptr().add(t * TILE);
-                direct_form::<D>(tile, x, out);
+                for_form!(form, direct_rows[D](tile, x, out));
             }
             return;
         }
@@ -257,7 +264,7 @@ pub unsafe fn product_by<D: Dot>(tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut P
         for first in (0..x.groups).step_by(PANEL_GROUPS) {
             let run = (first, PANEL_GROUPS.min(x.groups - first));
             for (t, tile) in tiles.iter().enumerate() {
-                unpack_form::<D>(tile, run, panel, t);
+                for_form!(form, unpack_run[D](tile, run, panel, t));
                 let out = out.as_mut_ptr().add(t * TILE);
                 match (form.bits(), form.has_min()) {
                     (4, false) => strips::<D, 4, false>(panel, t, x, run, out),
@@ -272,55 +279,35 @@ pub unsafe fn product_by<D: Dot>(tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut P
     }
 }
 
-unsafe fn direct_form<D: Dot>(tile: &Tile<'_>, x: &Rows<'_>, out: *mut f32) {
-    unsafe fn rows<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bool>(
-        tile: &Tile<'_>,
-        x: &Rows<'_>,
-        out: *mut f32,
-    ) {
-        let mut done = 0;
-        while done < x.rows {
-            let rest = x.part(done, x.rows - done);
-            // SAFETY: the caller's promise; row `done` of the output exists.
-            done += unsafe {
-                let out = out.add(done * PANEL_ROWS);
-                match rest.rows {
-                    4.. => D::direct::<BITS, SUPER, MIN, 4>(tile, &rest, out),
-                    2.. => D::direct::<BITS, SUPER, MIN, 2>(tile, &rest, out),
-                    _ => D::direct::<BITS, SUPER, MIN, 1>(tile, &rest, out),
-                }
-            };
-        }
-    }
-    // SAFETY: the caller's promise.
-    unsafe {
-        match tile.form() {
-            Form::Q4 => rows::<D, 4, false, false>(tile, x, out),
-            Form::Q4Min => rows::<D, 4, false, true>(tile, x, out),
-            Form::Q5 => rows::<D, 5, false, false>(tile, x, out),
-            Form::Q5Min => rows::<D, 5, false, true>(tile, x, out),
-            Form::Q8 => rows::<D, 8, false, false>(tile, x, out),
-            Form::K4 => rows::<D, 4, true, true>(tile, x, out),
-            Form::K5 => rows::<D, 5, true, true>(tile, x, out),
-            Form::K6 => rows::<D, 6, true, false>(tile, x, out),
-        }
+/// All rows of `x`, at most [`DIRECT_ROWS_MAX`], against one tile.
+unsafe fn direct_rows<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bool>(
+    tile: &Tile<'_>,
+    x: &Rows<'_>,
+    out: *mut f32,
+) {
+    let mut done = 0;
+    while done < x.rows {
+        let rest = x.part(done, x.rows - done);
+        // SAFETY: the caller's promise; row `done` of the output exists.
+        done += unsafe {
+            let out = out.add(done * PANEL_ROWS);
+            match rest.rows {
+                4.. => D::direct::<BITS, SUPER, MIN, 4>(tile, &rest, out),
+                2.. => D::direct::<BITS, SUPER, MIN, 2>(tile, &rest, out),
+                _ => D::direct::<BITS, SUPER, MIN, 1>(tile, &rest, out),
+            }
+        };
     }
 }
 
-unsafe fn unpack_form<D: Dot>(tile: &Tile<'_>, run: (usize, usize), panel: &mut Panel, t: usize) {
+unsafe fn unpack_run<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bool>(
+    tile: &Tile<'_>,
+    run: (usize, usize),
+    panel: &mut Panel,
+    t: usize,
+) {
     // SAFETY: the caller's promise.
-    unsafe {
-        match tile.form() {
-            Form::Q4 => D::unpack::<4, false, false>(tile, run, panel, t),
-            Form::Q4Min => D::unpack::<4, false, true>(tile, run, panel, t),
-            Form::Q5 => D::unpack::<5, false, false>(tile, run, panel, t),
-            Form::Q5Min => D::unpack::<5, false, true>(tile, run, panel, t),
-            Form::Q8 => D::unpack::<8, false, false>(tile, run, panel, t),
-            Form::K4 => D::unpack::<4, true, true>(tile, run, panel, t),
-            Form::K5 => D::unpack::<5, true, true>(tile, run, panel, t),
-            Form::K6 => D::unpack::<6, true, false>(tile, run, panel, t),
-        }
-    }
+    unsafe { D::unpack::<BITS, SUPER, MIN>(tile, run, panel, t) }
 }
 
 /// All rows over slot `t` of the panel, added to `out`.

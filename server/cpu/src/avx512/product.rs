@@ -9,7 +9,7 @@
 
 use std::arch::x86_64::*;
 
-use super::unpack::{Parts, min, scale, weights};
+use super::unpack::{min, scale, weights};
 use crate::kernels::product::{
     AHEAD, BLOCK_GROUPS, DIRECT_ROWS_MAX, LINE, PANEL_GROUPS, PANEL_ROWS, Panel, Rows, check, for_form,
 };
@@ -90,7 +90,7 @@ unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M:
     // SAFETY: `check` held for the whole call; every index below is within its row, group or block.
     unsafe {
         for b in 0..blocks {
-            let parts = Parts::of(tile, b);
+            let parts = tile.parts(b);
             let ahead = tile.bytes().as_ptr().wrapping_add(b * share + AHEAD);
             for line in (0..share).step_by(LINE) {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
@@ -166,7 +166,7 @@ unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
     t: usize,
 ) {
     for i in 0..count {
-        let parts = Parts::of(tile, (first + i) / BLOCK_GROUPS);
+        let parts = tile.parts((first + i) / BLOCK_GROUPS);
         let g = i % BLOCK_GROUPS; // `first` begins a block
         // SAFETY: `first + count` is at most the tile's groups, and the panel's arrays are as long as written.
         unsafe {

@@ -5,44 +5,14 @@
 
 use std::arch::x86_64::*;
 
-use crate::packing::{TILE, Tile};
-
-/// Pointers to the parts of a tile's block.
-#[derive(Clone, Copy)]
-pub struct Parts {
-    pub low: *const u8,
-    pub high: *const u8,
-    pub scale: *const u8,
-    pub sub: *const u8,
-    pub min: *const u8,
-    pub sub_min: *const u8,
-}
-
-impl Parts {
-    /// Of block `b` of a tile, alive while the tile is.
-    #[inline(always)]
-    pub fn of(tile: &Tile<'_>, b: usize) -> Self {
-        let (base, parts) = (tile.bytes().as_ptr(), tile.layout().block(b));
-        // SAFETY: each part begins within the tile's bytes or at their end, as `Layout::new` counted them.
-        unsafe {
-            Self {
-                low: base.add(parts.low),
-                high: base.add(parts.high),
-                scale: base.add(parts.scale),
-                sub: base.add(parts.sub),
-                min: base.add(parts.min),
-                sub_min: base.add(parts.sub_min),
-            }
-        }
-    }
-}
+use crate::packing::{PartPointers, TILE};
 
 /// Weights of group `g` of the block as unsigned bytes, `[i]` holding columns 4 i to 4 i + 3.
 ///
 /// # Safety
 /// AVX-512 F exists; `p` is of a block of `BITS`-bit weights with more than `g` groups.
 #[inline(always)]
-pub unsafe fn weights<const BITS: usize>(p: &Parts, g: usize) -> [__m512i; 8] {
+pub unsafe fn weights<const BITS: usize>(p: &PartPointers, g: usize) -> [__m512i; 8] {
     // SAFETY: the caller's promise: a group's bytes lie where `Form` draws them.
     unsafe {
         if BITS == 8 {
@@ -105,7 +75,7 @@ unsafe fn halves(plane: *const u8, index: usize) -> __m512 {
 /// # Safety
 /// As [`weights`].
 #[inline(always)]
-pub unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &Parts, g: usize, half: usize) -> __m512 {
+pub unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &PartPointers, g: usize, half: usize) -> __m512 {
     // SAFETY: the caller's promise.
     unsafe {
         if !SUPER {
@@ -125,7 +95,7 @@ pub unsafe fn scale<const BITS: usize, const SUPER: bool>(p: &Parts, g: usize, h
 /// # Safety
 /// As [`weights`], of a form that has minimums.
 #[inline(always)]
-pub unsafe fn min<const SUPER: bool>(p: &Parts, g: usize) -> __m512 {
+pub unsafe fn min<const SUPER: bool>(p: &PartPointers, g: usize) -> __m512 {
     // SAFETY: the caller's promise.
     unsafe {
         if !SUPER {

@@ -6,8 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::avx2::kernels::{direct, strip, unpack};
-use crate::avx2::product::{Dot, Fours, Weights, product_by};
+use crate::avx2::product::{Dot, Fours, Weights, compiled_for, product_by};
 use crate::kernels::product::{Panel, Rows};
 use crate::packing::Tile;
 
@@ -50,42 +49,7 @@ macro_rules! encoding {
                 unsafe { steps!($dot, d, w, x, BITS, M, FIRST, W) };
             }
 
-            #[inline]
-            #[target_feature(enable = $features)]
-            unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M: usize>(
-                tile: &Tile<'_>,
-                x: &Rows<'_>,
-                out: *mut f32,
-            ) -> usize {
-                // SAFETY: the caller's promise.
-                unsafe { direct::<Self, BITS, SUPER, MIN, M>(tile, x, out) }
-            }
-
-            #[inline]
-            #[target_feature(enable = $features)]
-            unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
-                tile: &Tile<'_>,
-                run: (usize, usize),
-                panel: &mut Panel,
-                t: usize,
-            ) {
-                // SAFETY: the caller's promise.
-                unsafe { unpack::<BITS, SUPER, MIN>(tile, run, panel, t) }
-            }
-
-            #[inline]
-            #[target_feature(enable = $features)]
-            unsafe fn strip<const BITS: usize, const MIN: bool, const M: usize>(
-                panel: &Panel,
-                t: usize,
-                x: &Rows<'_>,
-                m0: usize,
-                run: (usize, usize),
-                out: *mut f32,
-            ) {
-                // SAFETY: the caller's promise.
-                unsafe { strip::<Self, BITS, MIN, M>(panel, t, x, m0, run, out) }
-            }
+            compiled_for!($features);
         }
 
         /// See [`ProductFn`](crate::kernels::product::ProductFn).

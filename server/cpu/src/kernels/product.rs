@@ -145,18 +145,18 @@ pub fn naive(tiles: &[Tile<'_>], x: &Rows<'_>, out: &mut [f32], fma: impl Fn(f32
     }
 }
 
-/// Calls `$f::<BITS, SUPER, MIN>($args)` for a form.
+/// Calls `$f::<BITS, SUPER, MIN>($args)` for a form, with a type before the constants where one is given.
 macro_rules! for_form {
-    ($form:expr, $f:ident($($args:expr),*)) => {
+    ($form:expr, $f:ident $([$type:ident])? ($($args:expr),*)) => {
         match $form {
-            $crate::packing::Form::Q4 => $f::<4, false, false>($($args),*),
-            $crate::packing::Form::Q4Min => $f::<4, false, true>($($args),*),
-            $crate::packing::Form::Q5 => $f::<5, false, false>($($args),*),
-            $crate::packing::Form::Q5Min => $f::<5, false, true>($($args),*),
-            $crate::packing::Form::Q8 => $f::<8, false, false>($($args),*),
-            $crate::packing::Form::K4 => $f::<4, true, true>($($args),*),
-            $crate::packing::Form::K5 => $f::<5, true, true>($($args),*),
-            $crate::packing::Form::K6 => $f::<6, true, false>($($args),*),
+            $crate::packing::Form::Q4 => $f::<$($type,)? 4, false, false>($($args),*),
+            $crate::packing::Form::Q4Min => $f::<$($type,)? 4, false, true>($($args),*),
+            $crate::packing::Form::Q5 => $f::<$($type,)? 5, false, false>($($args),*),
+            $crate::packing::Form::Q5Min => $f::<$($type,)? 5, false, true>($($args),*),
+            $crate::packing::Form::Q8 => $f::<$($type,)? 8, false, false>($($args),*),
+            $crate::packing::Form::K4 => $f::<$($type,)? 4, true, true>($($args),*),
+            $crate::packing::Form::K5 => $f::<$($type,)? 5, true, true>($($args),*),
+            $crate::packing::Form::K6 => $f::<$($type,)? 6, true, false>($($args),*),
         }
     };
 }

@@ -41,7 +41,35 @@ pub struct Tile<'a> {
     bytes: &'a [u8],
 }
 
+/// Pointers to the parts of a tile's block, for the kernels; [`BlockParts`] says what each is.
+#[derive(Clone, Copy)]
+pub struct PartPointers {
+    pub(crate) low: *const u8,
+    pub(crate) high: *const u8,
+    pub(crate) scale: *const u8,
+    pub(crate) sub: *const u8,
+    pub(crate) min: *const u8,
+    pub(crate) sub_min: *const u8,
+}
+
 impl<'a> Tile<'a> {
+    /// The parts of block `b`, good while the tile's matrix lives.
+    #[inline(always)]
+    pub fn parts(&self, b: usize) -> PartPointers {
+        let (base, parts) = (self.bytes.as_ptr(), self.layout.block(b));
+        // SAFETY: each part begins within the tile's bytes or at their end, as `Layout::new` counted them.
+        unsafe {
+            PartPointers {
+                low: base.add(parts.low),
+                high: base.add(parts.high),
+                scale: base.add(parts.scale),
+                sub: base.add(parts.sub),
+                min: base.add(parts.min),
+                sub_min: base.add(parts.sub_min),
+            }
+        }
+    }
+
     /// How it is laid out.
     pub fn form(&self) -> Form {
         self.form
