@@ -13,9 +13,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use quarry_cpu::activations::Activations;
-use quarry_cpu::isa::{HeadBlocks, Kernels};
-use quarry_cpu::kernels::attention::Scratch;
+use quarry_cpu::isa::Kernels;
+use quarry_cpu::kernels::attention::{HeadLayout, Queries, Scratch};
 use quarry_cpu::kernels::elementwise::padded;
+use quarry_cpu::kernels::fixed_point::Word;
 use quarry_cpu::kernels::product::{DIRECT_ROWS_MAX, PANEL_ROWS, PANEL_TILES, Panel};
 use quarry_cpu::packing::{Arena, PackedMatrix, TILE, Tile};
 use quarry_cpu::threads::{Threads, Tiles};
@@ -59,20 +60,20 @@ pub struct Measure {
 
 /// Keys and values in blocks: heads lie one after another.
 pub struct Cache {
-    halves: Vec<u16>,
+    words: Vec<Word>,
 }
 
-impl Cache {
-    const BLOCK: usize = 2 * HEAD_DIM * BLOCK_TOKENS;
+const LAYOUT: HeadLayout = HeadLayout { head_dim: HEAD_DIM, block_tokens: BLOCK_TOKENS };
 
+impl Cache {
     /// Blocks of head `index` among those that fit, `count` each.
-    fn head(&self, index: usize, count: usize) -> Vec<&[u16]> {
-        let first = index % self.heads(count) * count * Self::BLOCK;
-        self.halves[first..first + count * Self::BLOCK].chunks_exact(Self::BLOCK).collect()
+    fn head(&self, index: usize, count: usize) -> Vec<&[Word]> {
+        let first = index % self.heads(count) * count * LAYOUT.words();
+        self.words[first..first + count * LAYOUT.words()].chunks_exact(LAYOUT.words()).collect()
     }
 
     fn heads(&self, count: usize) -> usize {
-        (self.halves.len() / (count * Self::BLOCK)).max(1)
+        (self.words.len() / (count * LAYOUT.words())).max(1)
     }
 }
 
@@ -188,16 +189,17 @@ impl Measure {
 
     /// Cold keys and values, enough for one head of `depth` and a prefill behind it.
     pub fn cache(&mut self, depth: usize) -> Cache {
-        let one = (depth + PREFILL).div_ceil(BLOCK_TOKENS) * Cache::BLOCK;
-        let mut halves = vec![0u16; one.max(self.cold_bytes / 2)];
-        for four in halves.chunks_mut(4) {
-            let bits = self.random.bits();
-            for (i, half) in four.iter_mut().enumerate() {
-                // Any sign and fraction, an exponent of 0.5 to 1.
-                *half = (bits >> (16 * i)) as u16 & 0x83ff | 0x3800;
-            }
+        let one = (depth + PREFILL).div_ceil(BLOCK_TOKENS) * LAYOUT.words();
+        let mut words = vec![0; one.max(self.cold_bytes / size_of::<Word>())];
+        for block in words.chunks_exact_mut(LAYOUT.words()) {
+            let (integers, scales) = block.split_at_mut(LAYOUT.scales());
+            // Pairs of up to 4095: what a head of 64 dimensions mostly has.
+            integers.fill_with(|| self.random.bits() as Word & 0x0fff_0fff);
+            let (scales, exponents) = scales.split_at_mut(BLOCK_TOKENS);
+            scales.fill((1e-5f32).to_bits() as Word);
+            exponents.fill((-12f32).to_bits() as Word);
         }
-        Cache { halves }
+        Cache { words }
     }
 
     /// `count` positions behind `depth` keys, on one KV head after another.
@@ -208,18 +210,23 @@ impl Measure {
         depth: usize,
         count: usize,
     ) -> anyhow::Result<Timed> {
-        let q = self.normals(count * GROUP * HEAD_DIM);
+        let floats = self.normals(count * GROUP * HEAD_DIM);
+        let mut q = vec![0; count * GROUP * LAYOUT.pairs()];
+        let pairs = floats.chunks_exact(HEAD_DIM).zip(q.chunks_exact_mut(LAYOUT.pairs()));
+        let scales: Vec<f32> = pairs.map(|(x, q)| kernels.by_norm(x, q)).collect();
         let positions: Vec<usize> = (depth..depth + count).collect();
         let blocks = (depth + count).div_ceil(BLOCK_TOKENS);
         let seconds = self.time(count.div_ceil(POSITIONS), 1, &|unit, tile, local| {
             let head = cache.head(unit, blocks);
             let tile = tile * POSITIONS..((tile + 1) * POSITIONS).min(count);
-            let each = GROUP * HEAD_DIM;
-            let blocks = HeadBlocks { blocks: &head, block_tokens: BLOCK_TOKENS, head_dim: HEAD_DIM };
-            local.out.resize(local.out.len().max(tile.len() * each), 0.0);
-            let out = &mut local.out[..tile.len() * each];
-            let q = &q[tile.start * each..tile.end * each];
-            kernels.attention(q, &positions[tile], GROUP, &blocks, &mut local.scratch, out);
+            let width = GROUP * LAYOUT.width();
+            local.out.resize(local.out.len().max(tile.len() * width), 0.0);
+            let out = &mut local.out[..tile.len() * width];
+            let (of, pairs) = (tile.start * GROUP..tile.end * GROUP, LAYOUT.pairs());
+            let (q, scales) = (&q[of.start * pairs..of.end * pairs], &scales[of]);
+            let positions = &positions[tile];
+            let queries = Queries { q, scales, positions, group: GROUP, blocks: &[], layout: LAYOUT };
+            kernels.attention(&queries, &head, &mut local.scratch, out);
         })?;
         let keys: usize = positions.iter().map(|position| position + 1).sum();
         let decodes = count == 1;

@@ -1,8 +1,9 @@
 //! Which instructions this machine has, and the kernels made of them: chosen once, then called through a table.
 
 use crate::activations::RowMut;
-use crate::kernels::attention::{self, AttentionFn, Queries, Scratch, SpanFn};
-use crate::kernels::elementwise::{self, AddFn, HalvesFn, NormFn, QuantizeFn, RotateFn, SiluFn};
+use crate::kernels::attention::{self, AttentionFn, HeadLayout, Queries, Scratch, SpanFn};
+use crate::kernels::elementwise::{self, AddFn, NormFn, QuantizeFn, RotateFn, SiluFn};
+use crate::kernels::fixed_point::{self, FixedPointFn, Word};
 use crate::kernels::product::{Panel, ProductFn, Rows};
 use crate::kernels::vector::{LANES, Vector};
 use crate::packing::Tile;
@@ -89,7 +90,8 @@ pub struct Kernels {
     pub(crate) quantize: QuantizeFn,
     pub(crate) silu: SiluFn,
     pub(crate) rotate: RotateFn,
-    pub(crate) halves: HalvesFn,
+    pub(crate) by_norm: FixedPointFn,
+    pub(crate) by_power: FixedPointFn,
     pub(crate) add: AddFn,
 }
 
@@ -145,7 +147,8 @@ impl Kernels {
             quantize: elementwise::quantize::<V>,
             silu: elementwise::silu::<V>,
             rotate: elementwise::rotate::<V>,
-            halves: elementwise::halves::<V>,
+            by_norm: fixed_point::by_norm::<V>,
+            by_power: fixed_point::by_power::<V>,
             add: elementwise::add::<V>,
         }
     }
@@ -167,34 +170,40 @@ impl Kernels {
         unsafe { (self.quantize)(x, out) }
     }
 
-    /// Attention of one KV head: the queries of `positions`, ascending, over the keys and values in `cache`; `q` has
-    /// `positions × group × head_dim`, `out` gets `positions × group × width`. See [`crate::kernels::attention`].
+    /// Writes a head of a query or a key as integers, two a word, and returns their scale; see
+    /// [`crate::kernels::fixed_point`].
+    pub fn by_norm(&self, x: &[f32], out: &mut [Word]) -> f32 {
+        // SAFETY: as above.
+        unsafe { (self.by_norm)(x, out) }
+    }
+
+    /// Attention of one KV head: queries as [`Queries`] has them, but over the keys and values in `blocks`; `out` gets
+    /// `count × width`. See [`crate::kernels::attention`].
     ///
     /// # Panics
     /// Where lengths do not fit each other, or a position lies past the blocks.
     pub fn attention(
         &self,
-        q: &[f32],
-        positions: &[usize],
-        group: usize,
-        cache: &HeadBlocks<'_>,
+        queries: &Queries<'_>,
+        blocks: &[&[Word]],
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
-        let HeadBlocks { blocks, block_tokens, head_dim } = *cache;
-        let width = cache.width();
-        let count = positions.len() * group;
-        assert!(positions.is_sorted(), "positions ascend");
+        let HeadLayout { block_tokens, .. } = queries.layout;
+        assert!(queries.positions.is_sorted(), "positions ascend");
         assert!(block_tokens > 0 && block_tokens.is_multiple_of(LANES), "blocks of {block_tokens}");
         let covered = blocks.len() * block_tokens;
-        assert!(positions.last().is_none_or(|&last| last < covered), "{covered} positions are covered");
-        let block_len = (head_dim + width) * block_tokens;
-        assert!(blocks.iter().all(|block| block.len() == block_len), "a block has {block_len} halves");
-        assert!(q.len() == count * head_dim && out.len() == count * width, "{count} queries");
-        let blocks: Vec<*const u16> = blocks.iter().map(|block| block.as_ptr()).collect();
-        let queries = Queries { q, positions, group, blocks: &blocks, block_tokens, head_dim, width };
+        assert!(
+            queries.positions.last().is_none_or(|&last| last < covered),
+            "{covered} positions are covered"
+        );
+        let words = queries.layout.words();
+        assert!(blocks.iter().all(|block| block.len() == words), "a block has {words} words");
+        let blocks: Vec<*const Word> = blocks.iter().map(|block| block.as_ptr()).collect();
+        let queries = Queries { blocks: &blocks, ..*queries };
         // SAFETY: owning the table proves the instruction set. The slices behind the pointers are as long as the
-        // kernel reads, cover the largest position (both asserted), and are borrowed, so nobody writes them.
+        // kernel reads, cover the largest position (both asserted), and are borrowed, so nobody writes them. The
+        // kernel checks all other lengths.
         unsafe { (self.attention)(&queries, scratch, out) }
     }
 
@@ -208,23 +217,5 @@ impl Kernels {
     pub fn silu(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
         // SAFETY: as above.
         unsafe { (self.silu)(gate, up, out) }
-    }
-}
-
-/// One KV head's keys and values: each block K `[head_dim][block_tokens]` f16, then V `[block_tokens][width]`.
-#[derive(Clone, Copy)]
-pub struct HeadBlocks<'a> {
-    /// In the order of their positions.
-    pub blocks: &'a [&'a [u16]],
-    /// Positions of a block, a multiple of 16.
-    pub block_tokens: usize,
-    /// Dimensions of a head.
-    pub head_dim: usize,
-}
-
-impl HeadBlocks<'_> {
-    /// `head_dim` up to whole sixteens: elements of a row of V and of the output.
-    pub fn width(&self) -> usize {
-        self.head_dim.next_multiple_of(LANES)
     }
 }

@@ -3,6 +3,7 @@
 
 mod attention;
 mod elementwise;
+mod fixed_point;
 mod pool;
 mod product;
 

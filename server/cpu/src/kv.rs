@@ -1,56 +1,100 @@
 //! The paged KV cache of one executor, in slabs leased from the arena.
 //!
 //! ```text
-//! block → layer → kv head → K [head_dim][block_tokens] f16, then V [block_tokens][width] f16
+//! block → layer → kv head → keys, values, scales and exponents as `HeadLayout` draws them
 //! ```
-//! K lies transposed so that a register holds one dimension of 16 keys; V lies by position so that it holds 16
-//! dimensions of one; `width` is `head_dim` up to whole sixteens. All values are finite (see
-//! [`halves`](crate::kernels::elementwise::halves)).
+//! Keys lie transposed so that a register holds two dimensions of 16 keys, values by pairs of positions so that it holds
+//! 16 dimensions of two. Any bytes are good to read: what a block holds past its last position is masked.
 
 use quarry_model::ids::BlockId;
 use quarry_model::kv::SlabLease;
 use quarry_model::spec::DecoderSpec;
 
-use crate::kernels::vector::LANES;
+use crate::isa::Kernels;
+use crate::kernels::attention::HeadLayout;
+use crate::kernels::fixed_point::Word;
 
 /// Shape of a block.
 #[derive(Clone, Copy, Debug)]
 pub struct KvShape {
     pub layers: usize,
     pub kv_heads: usize,
-    pub head_dim: usize,
-    pub block_tokens: usize,
+    pub head: HeadLayout,
 }
 
 impl KvShape {
     pub fn new(spec: &DecoderSpec, block_tokens: usize) -> Self {
-        Self { layers: spec.layers, kv_heads: spec.kv_heads, head_dim: spec.head_dim, block_tokens }
-    }
-
-    /// Elements of a row of V: `head_dim` up to whole sixteens.
-    pub fn width(&self) -> usize {
-        self.head_dim.next_multiple_of(LANES)
-    }
-
-    /// Elements of K and V of one head in a block.
-    fn head_elements(&self) -> usize {
-        (self.head_dim + self.width()) * self.block_tokens
+        let head = HeadLayout { head_dim: spec.head_dim, block_tokens };
+        Self { layers: spec.layers, kv_heads: spec.kv_heads, head }
     }
 
     pub fn block_bytes(&self) -> usize {
-        2 * self.layers * self.kv_heads * self.head_elements()
+        self.layers * self.kv_heads * self.head.words() * size_of::<Word>()
     }
 
-    /// Offset in elements of a head's K; its V follows.
+    /// Offset in words of a head's part.
     pub fn head_offset(&self, layer: usize, head: usize) -> usize {
-        (layer * self.kv_heads + head) * self.head_elements()
+        (layer * self.kv_heads + head) * self.head.words()
+    }
+}
+
+/// One position's key and value of one head, as integers of 16 bits.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Pairs of dimensions.
+    pub key: Vec<Word>,
+    pub scale: f32,
+    /// Pairs of dimensions, `width / 2`.
+    pub value: Vec<Word>,
+    pub exponent: f32,
+}
+
+impl Entry {
+    pub fn new(layout: HeadLayout) -> Self {
+        let (key, value) = (vec![0; layout.pairs()], vec![0; layout.width() / 2]);
+        Self { key, scale: 0.0, value, exponent: 0.0 }
+    }
+
+    /// Writes a head's key and value.
+    pub fn set(&mut self, kernels: Kernels, key: &[f32], value: &[f32]) {
+        // SAFETY: the table proves the instruction set.
+        unsafe {
+            self.scale = (kernels.by_norm)(key, &mut self.key);
+            self.exponent = (kernels.by_power)(value, &mut self.value);
+        }
+    }
+}
+
+/// Writes an entry into a head's part of a block.
+///
+/// # Safety
+/// `head` points to `layout.words()` words; nobody else reads or writes this slot meanwhile.
+pub unsafe fn write_entry(head: *mut Word, layout: HeadLayout, slot: usize, entry: &Entry) {
+    let HeadLayout { block_tokens, .. } = layout;
+    let width = layout.width();
+    assert!(slot < block_tokens, "slot {slot} of {block_tokens}");
+    assert!(entry.key.len() == layout.pairs() && entry.value.len() == width / 2, "an entry's size");
+    // SAFETY: the assertions and the caller's promise keep every element within the head's part.
+    unsafe {
+        for (i, pair) in entry.key.iter().enumerate() {
+            head.add(i * block_tokens + slot).write(*pair);
+        }
+        // The other half of each word is the neighbour position's.
+        let values = head.add(layout.values() + slot / 2 * width).cast::<i16>().add(slot % 2);
+        for (i, pair) in entry.value.iter().enumerate() {
+            values.add(4 * i).write(*pair as i16);
+            values.add(4 * i + 2).write((pair >> 16) as i16);
+        }
+        let scales = head.add(layout.scales() + slot).cast::<f32>();
+        scales.write(entry.scale);
+        scales.add(block_tokens).write(entry.exponent);
     }
 }
 
 /// The cache.
 pub struct KvCache {
     pub shape: KvShape,
-    blocks: Vec<*mut u16>,
+    blocks: Vec<*mut Word>,
     /// Owns the memory that `blocks` points into.
     _lease: SlabLease,
 }
@@ -70,7 +114,7 @@ impl KvCache {
         let locate = |(slab, offset): (usize, usize)| {
             assert!(offset + bytes <= sizes[slab], "block within its slab");
             // SAFETY: the assertion keeps the offset within the slab's allocation.
-            unsafe { starts[slab].add(offset).cast::<u16>() }
+            unsafe { starts[slab].add(offset).cast::<Word>() }
         };
         let blocks = places.into_iter().map(locate).collect();
         Self { shape, blocks, _lease: lease }
@@ -80,36 +124,24 @@ impl KvCache {
         self.blocks.len()
     }
 
-    /// Writes one position's key (`head_dim` halves) and value (`width` halves) of one head.
+    /// Writes one position's key and value of the head at `offset`.
     ///
     /// # Safety
     /// No other thread reads or writes this position of this head meanwhile.
-    pub unsafe fn write(&self, block: BlockId, slot: usize, offset: usize, key: &[u16], value: &[u16]) {
-        let KvShape { head_dim, block_tokens, .. } = self.shape;
-        let width = self.shape.width();
-        assert!(slot < block_tokens && key.len() >= head_dim && value.len() == width);
-        assert!((offset + self.shape.head_elements()) * 2 <= self.shape.block_bytes());
-        let start = self.blocks[block.0 as usize];
-        // SAFETY: the assertions keep every element within the head's part of the block.
-        unsafe {
-            let keys = start.add(offset);
-            for (d, &k) in key.iter().enumerate().take(head_dim) {
-                keys.add(d * block_tokens + slot).write(k);
-            }
-            let values = keys.add(head_dim * block_tokens + slot * width);
-            std::ptr::copy_nonoverlapping(value.as_ptr(), values, width);
-        }
+    pub unsafe fn write(&self, block: BlockId, slot: usize, offset: usize, entry: &Entry) {
+        // SAFETY: a whole head's part; the caller's promise.
+        unsafe { write_entry(self.head(block, offset).cast_mut(), self.shape.head, slot, entry) }
     }
 
-    /// A head's K in a block; its V follows at once.
-    pub fn head(&self, block: BlockId, offset: usize) -> *const u16 {
-        assert!((offset + self.shape.head_elements()) * 2 <= self.shape.block_bytes());
+    /// A head's part of a block.
+    pub fn head(&self, block: BlockId, offset: usize) -> *const Word {
+        assert!((offset + self.shape.head.words()) * size_of::<Word>() <= self.shape.block_bytes());
         // SAFETY: within the block by the assertion.
         unsafe { self.blocks[block.0 as usize].add(offset) }
     }
 
     pub fn copy(&mut self, from: BlockId, to: BlockId) {
-        let words = self.shape.block_bytes() / 2;
+        let words = self.shape.block_bytes() / size_of::<Word>();
         // SAFETY: both are whole blocks of the lease; `&mut self` excludes every other access; `copy` allows overlap.
         unsafe { std::ptr::copy(self.blocks[from.0 as usize], self.blocks[to.0 as usize], words) };
     }

@@ -11,6 +11,8 @@ pub struct V(pub __m256, pub __m256);
 // SAFETY of every block below: the trait's contract: AVX2, FMA and F16C exist, pointers are good for sixteen
 // elements.
 impl Vector for V {
+    type Integers = [__m256i; 2];
+
     const QUERIES: usize = 6;
     const WIDE: bool = false;
 
@@ -21,7 +23,7 @@ impl Vector for V {
     }
 
     #[inline(always)]
-    fn prefetch(at: *const u16) {
+    fn prefetch(at: *const i32) {
         // SAFETY: every x86-64 processor has the instruction, and it reads nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
@@ -45,26 +47,6 @@ impl Vector for V {
         unsafe {
             _mm256_storeu_ps(to, self.0);
             _mm256_storeu_ps(to.add(8), self.1);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_half(from: *const u16) -> Self {
-        // SAFETY: the trait's contract.
-        unsafe {
-            Self(
-                _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
-                _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
-            )
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn store_half(self, to: *mut u16) {
-        // SAFETY: the trait's contract.
-        unsafe {
-            _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
-            _mm_storeu_si128(to.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1));
         }
     }
 
@@ -160,6 +142,50 @@ impl Vector for V {
             let v = _mm_add_epi32(v, _mm_shuffle_epi32::<0b0100_1110>(v));
             _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32::<0b1011_0001>(v)))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i16(self, to: *mut i16) {
+        // SAFETY: the trait's contract; sixteen int16 are one 256-bit register.
+        unsafe {
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
+            _mm256_storeu_si256(to.cast(), _mm256_permute4x64_epi64::<0b1101_1000>(words));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn no_integers() -> [__m256i; 2] {
+        // SAFETY: the trait's contract.
+        [unsafe { _mm256_setzero_si256() }; 2]
+    }
+
+    #[inline(always)]
+    unsafe fn load_integers(from: *const i32) -> [__m256i; 2] {
+        // SAFETY: the trait's contract.
+        unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())] }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_integer(x: i32) -> [__m256i; 2] {
+        // SAFETY: the trait's contract.
+        [unsafe { _mm256_set1_epi32(x) }; 2]
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(sums: [__m256i; 2], a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: the trait's contract.
+        unsafe {
+            [
+                _mm256_add_epi32(sums[0], _mm256_madd_epi16(a[0], b[0])),
+                _mm256_add_epi32(sums[1], _mm256_madd_epi16(a[1], b[1])),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn from_integers(x: [__m256i; 2]) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { Self(_mm256_cvtepi32_ps(x[0]), _mm256_cvtepi32_ps(x[1])) }
     }
 
     #[inline(always)]

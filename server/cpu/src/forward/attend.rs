@@ -10,8 +10,9 @@ use quarry_model::spec::{DecoderSpec, RopePairing};
 
 use crate::isa::Kernels;
 use crate::kernels::attention::{Queries, SPAN};
+use crate::kernels::fixed_point::Word;
 use crate::kernels::vector::LANES;
-use crate::kv::KvCache;
+use crate::kv::{Entry, KvCache};
 use crate::threads::{Shares, Tiles, WorkerPanicked};
 use crate::weights::Layer;
 
@@ -39,13 +40,13 @@ impl Pass<'_> {
         let width = (heads + 2 * kv_heads) * head_dim;
         let pairing = self.spec.rope.pairing;
         let (kv, rope, kernels) = (self.kv, &self.buffers.rope, self.kernels);
-        let scale = 1.0 / (head_dim as f32).sqrt();
+        // Scores are powers of two.
+        let scale = std::f32::consts::LOG2_E / (head_dim as f32).sqrt();
         let out = Shares::new(&mut self.buffers.qkv);
         let work = Tiles::split(places.len(), 4, self.threads.count());
         let region = |thread: usize| {
             let mut normed = vec![0f32; head_dim];
-            let mut key_halves = vec![0u16; kv.shape.width()];
-            let mut value_halves = vec![0u16; kv.shape.width()];
+            let mut entry = Entry::new(kv.shape.head);
             while let Some(run) = work.take(thread) {
                 for token in run {
                     // SAFETY: each token is handed to one thread.
@@ -69,20 +70,16 @@ impl Pass<'_> {
                         turn(head, &layer.query_norm, scale);
                     }
                     let Place { row, position } = places[token];
-                    let block = batch.rows[row].blocks[position / kv.shape.block_tokens];
-                    let slot = position % kv.shape.block_tokens;
+                    let block = batch.rows[row].blocks[position / kv.shape.head.block_tokens];
+                    let slot = position % kv.shape.head.block_tokens;
                     let pairs = keys.chunks_exact_mut(head_dim).zip(values.chunks_exact(head_dim));
                     for (h, (key, value)) in pairs.enumerate() {
                         turn(key, &layer.key_norm, 1.0);
                         let offset = kv.shape.head_offset(index, h);
-                        // SAFETY: the table proves the instruction set. A position is in one row (rows never share
-                        // a block that either writes), a token is handed to one thread, and nobody reads until
-                        // the region ends.
-                        unsafe {
-                            (kernels.halves)(key, &mut key_halves);
-                            (kernels.halves)(value, &mut value_halves);
-                            kv.write(block, slot, offset, &key_halves, &value_halves);
-                        }
+                        entry.set(kernels, key, value);
+                        // SAFETY: A position is in one row (rows never share a block that either writes), a token is
+                        // handed to one thread, and nobody reads until the region ends.
+                        unsafe { kv.write(block, slot, offset, &entry) };
                     }
                 }
             }
@@ -193,6 +190,15 @@ fn tiles(places: &[Place], tokens: &[usize], group: usize) -> Vec<std::ops::Rang
     tiles
 }
 
+/// A tile's queries and the addresses of its keys; addresses are valid only during the region that gathered them.
+#[derive(Default)]
+pub(super) struct Gathered {
+    q: Vec<Word>,
+    scales: Vec<f32>,
+    positions: Vec<usize>,
+    blocks: Vec<*const Word>,
+}
+
 /// One layer's attention.
 struct Attending<'a> {
     spec: &'a DecoderSpec,
@@ -216,33 +222,38 @@ impl Attending<'_> {
         &self,
         tile: std::ops::Range<usize>,
         head: usize,
-        q: &'b mut Vec<f32>,
-        positions: &'b mut Vec<usize>,
-        blocks: &'b mut Vec<*const u16>,
+        gathered: &'b mut Gathered,
     ) -> Queries<'b> {
         let DecoderSpec { heads, kv_heads, head_dim, .. } = *self.spec;
-        let (group, shape) = (self.group(), &self.kv.shape);
+        let (group, layout) = (self.group(), self.kv.shape.head);
         let row_width = (heads + 2 * kv_heads) * head_dim;
-        q.clear();
+        let Gathered { q, scales, positions, blocks } = gathered;
+        q.resize(tile.len() * group * layout.pairs(), 0);
+        scales.clear();
         positions.clear();
+        let mut to = q.as_mut_slice();
         for &token in &self.tokens[tile.clone()] {
             let at = token * row_width + head * group * head_dim;
-            q.extend_from_slice(&self.qkv[at..at + group * head_dim]);
+            for x in self.qkv[at..at + group * head_dim].chunks_exact(head_dim) {
+                let integers;
+                (integers, to) = to.split_at_mut(layout.pairs());
+                // SAFETY: the table proves the instruction set.
+                scales.push(unsafe { (self.kernels.by_norm)(x, integers) });
+            }
             positions.push(self.places[token].position);
         }
         let row = &self.batch.rows[self.places[self.tokens[tile.start]].row];
-        let used = positions.last().map_or(0, |last| last / shape.block_tokens + 1);
-        let offset = shape.head_offset(self.index, head);
+        let used = positions.last().map_or(0, |last| last / layout.block_tokens + 1);
+        let offset = self.kv.shape.head_offset(self.index, head);
         blocks.clear();
         blocks.extend(row.blocks[..used].iter().map(|&block: &BlockId| self.kv.head(block, offset)));
-        let (block_tokens, width) = (shape.block_tokens, shape.width());
-        Queries { q, positions, group, blocks, block_tokens, head_dim, width }
+        Queries { q, scales, positions, group, blocks, layout }
     }
 
     fn tile(&self, tile: std::ops::Range<usize>, head: usize, local: &mut Local) {
-        let Local { attention, q, result, positions, blocks, .. } = local;
-        let queries = self.queries(tile.clone(), head, q, positions, blocks);
-        result.resize(queries.count() * queries.width, 0.0);
+        let Local { attention, gathered, result, .. } = local;
+        let queries = self.queries(tile.clone(), head, gathered);
+        result.resize(queries.count() * queries.layout.width(), 0.0);
         // SAFETY: the table proves the instruction set; blocks cover the last position and are whole heads of the
         // cache, which nobody writes in this region.
         unsafe { (self.kernels.attention)(&queries, attention, result) };
@@ -257,8 +268,8 @@ impl Attending<'_> {
         local: &mut Local,
         part: &mut crate::kernels::attention::Partial,
     ) {
-        let Local { attention, q, positions, blocks, .. } = local;
-        let queries = self.queries(tile, head, q, positions, blocks);
+        let Local { attention, gathered, .. } = local;
+        let queries = self.queries(tile, head, gathered);
         // SAFETY: as in `tile`.
         unsafe { (self.kernels.span)(&queries, span, attention, part) };
     }
@@ -270,7 +281,7 @@ impl Attending<'_> {
         parts: &[crate::kernels::attention::Partial],
         local: &mut Local,
     ) {
-        let width = self.kv.shape.width();
+        let width = self.kv.shape.head.width();
         local.result.resize(tile.len() * self.group() * width, 0.0);
         // SAFETY: the table proves the instruction set; all parts are of this tile's queries.
         unsafe { (self.kernels.merge)(parts, width, &mut local.result) };
@@ -280,7 +291,7 @@ impl Attending<'_> {
     fn store(&self, tile: std::ops::Range<usize>, head: usize, result: &[f32]) {
         let DecoderSpec { heads, head_dim, .. } = *self.spec;
         let group = self.group();
-        let mut results = result.chunks_exact(self.kv.shape.width());
+        let mut results = result.chunks_exact(self.kv.shape.head.width());
         for i in tile {
             for (h, values) in (head * group..(head + 1) * group).zip(results.by_ref()) {
                 let at = (i * heads + h) * head_dim;

@@ -26,6 +26,7 @@ use crate::packing::PackedMatrix;
 use crate::threads::{Shares, Threads, WorkerPanicked};
 use crate::weights::{Layer, Weights};
 
+use attend::Gathered;
 use prepare::Input;
 use project::{Epilogue, TOKENS_MAX};
 
@@ -53,13 +54,11 @@ struct Local {
     /// Rows that the thread quantizes for itself.
     activations: Activations,
     attention: Scratch,
-    q: Vec<f32>,
+    gathered: Gathered,
     result: Vec<f32>,
-    positions: Vec<usize>,
-    blocks: Vec<*const u16>,
 }
 
-// SAFETY: `blocks` holds addresses that are valid only during the region that filled it; nothing else is shared.
+// SAFETY: `gathered` holds addresses that are valid only during the region that filled it; nothing else is shared.
 unsafe impl Send for Local {}
 
 impl Local {
@@ -71,10 +70,8 @@ impl Local {
             row: Vec::new(),
             activations: Activations::default(),
             attention: Scratch::default(),
-            q: Vec::new(),
+            gathered: Gathered::default(),
             result: Vec::new(),
-            positions: Vec::new(),
-            blocks: Vec::new(),
         }
     }
 }

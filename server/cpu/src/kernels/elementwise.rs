@@ -158,30 +158,6 @@ pub unsafe fn rotate<V: Vector>(head: &mut [f32], cosines: &[f32], sines: &[f32]
     }
 }
 
-/// Sixteen-wise f32 to f16, clamped to what f16 holds (a NaN becomes the smallest), so that no block ever has an
-/// infinity or NaN that a masked weight of 0 would turn into one for another sequence.
-///
-/// # Safety
-/// The instruction set exists.
-pub type HalvesFn = unsafe fn(x: &[f32], out: &mut [u16]);
-/// See [`HalvesFn`]; `out` is `x.len()` up to whole sixteens, zeros behind it.
-///
-/// # Safety
-/// As [`HalvesFn`].
-pub unsafe fn halves<V: Vector>(x: &[f32], out: &mut [u16]) {
-    assert_eq!(out.len(), x.len().next_multiple_of(LANES), "halves");
-    const MAX: f32 = 65504.0;
-    // SAFETY: the caller's promise and the length above; a short end goes through an array.
-    unsafe {
-        V::call(|| {
-            for (x, out) in x.chunks(LANES).zip(out.as_chunks_mut::<LANES>().0) {
-                let v = if x.len() == LANES { V::load(x.as_ptr()) } else { tail::<V>(x) };
-                v.max(V::splat(-MAX)).min(V::splat(MAX)).store_half(out.as_mut_ptr());
-            }
-        });
-    }
-}
-
 /// `x += y`.
 ///
 /// # Safety

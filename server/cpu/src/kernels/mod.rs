@@ -3,5 +3,6 @@
 
 pub mod attention;
 pub mod elementwise;
+pub mod fixed_point;
 pub mod product;
 pub mod vector;

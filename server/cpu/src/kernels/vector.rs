@@ -15,6 +15,8 @@ pub const LANES: usize = 16;
 /// The caller runs on a processor with the implementor's instruction set; pointers are valid for sixteen elements.
 #[allow(clippy::missing_safety_doc)]
 pub trait Vector: Copy {
+    /// Sixteen integers of 32 bits, or as many pairs of 16 bits.
+    type Integers: Copy;
     /// Attention queries whose sums fit the registers.
     const QUERIES: usize;
     /// Whether each of them has two vectors of sums there.
@@ -23,7 +25,7 @@ pub trait Vector: Copy {
     /// Runs `f` compiled for the instruction set.
     unsafe fn call<R>(f: impl FnOnce() -> R) -> R;
     /// Asks the second-level cache for the line at an address, which need not exist.
-    fn prefetch(_at: *const u16) {}
+    fn prefetch(_at: *const i32) {}
 
     /// All lanes `x`.
     unsafe fn splat(x: f32) -> Self;
@@ -31,10 +33,6 @@ pub trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// To memory, unaligned.
     unsafe fn store(self, to: *mut f32);
-    /// From sixteen f16, exact.
-    unsafe fn load_half(from: *const u16) -> Self;
-    /// To sixteen f16, to nearest even.
-    unsafe fn store_half(self, to: *mut u16);
     /// `self + b`.
     unsafe fn add(self, b: Self) -> Self;
     /// `self - b`.
@@ -57,6 +55,18 @@ pub trait Vector: Copy {
     unsafe fn first(self, count: usize, other: Self) -> Self;
     /// Rounds to nearest even, stores sixteen int8 (lanes are within -127 to 127) and returns their sum.
     unsafe fn store_i8(self, to: *mut i8) -> i32;
+    /// Rounds to nearest even and stores sixteen int16; lanes are within -32767 to 32767.
+    unsafe fn store_i16(self, to: *mut i16);
+    /// Zeros.
+    unsafe fn no_integers() -> Self::Integers;
+    /// From memory, unaligned.
+    unsafe fn load_integers(from: *const i32) -> Self::Integers;
+    /// All lanes `x`.
+    unsafe fn splat_integer(x: i32) -> Self::Integers;
+    /// To each sum both products of a lane's pairs are added, wrapping.
+    unsafe fn add_products(sums: Self::Integers, a: Self::Integers, b: Self::Integers) -> Self::Integers;
+    /// To the nearest f32, ties to even.
+    unsafe fn from_integers(x: Self::Integers) -> Self;
 
     /// Lanes as an array.
     #[inline(always)]
@@ -122,6 +132,28 @@ pub unsafe fn exp<V: Vector>(x: V) -> V {
             p = p.fma(r, V::splat(c));
         }
         let p = r.mul(r).fma(p, r.add(V::splat(1.0)));
+        p.mul(n.power_of_two())
+    }
+}
+
+/// 2^x: 2^n · p(r) with n = round(x) and r = x − n, p of degree 5 by least squares weighted towards the largest relative
+/// error, which is 2.4e-7; exactly 1 for 0. Below -126 the smallest normal number, above 127 about 2^127: callers mask
+/// or do not care.
+///
+/// # Safety
+/// As [`Vector`].
+#[inline(always)]
+pub unsafe fn exp2<V: Vector>(x: V) -> V {
+    use std::f32::consts::LN_2;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let x = V::splat(127.0).min(V::splat(-126.0).max(x));
+        let n = x.round();
+        let r = x.sub(n);
+        let mut p = V::splat(1.326_472_7e-3);
+        for c in [9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, LN_2, 1.0] {
+            p = p.fma(r, V::splat(c));
+        }
         p.mul(n.power_of_two())
     }
 }

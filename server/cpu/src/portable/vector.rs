@@ -1,7 +1,5 @@
 //! [`Vector`] as an array, for any target.
 
-use half::f16;
-
 use crate::kernels::vector::{LANES, Vector};
 
 /// Sixteen lanes in an array.
@@ -14,6 +12,8 @@ fn map2(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
 }
 
 impl Vector for V {
+    type Integers = [i32; LANES];
+
     const QUERIES: usize = 2;
     const WIDE: bool = false;
 
@@ -37,19 +37,6 @@ impl Vector for V {
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: as for `load`.
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_half(from: *const u16) -> Self {
-        // SAFETY: as for `load`.
-        let halves = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
-        Self(halves.map(|h| f16::from_bits(h).to_f32()))
-    }
-
-    #[inline(always)]
-    unsafe fn store_half(self, to: *mut u16) {
-        // SAFETY: as for `load`.
-        unsafe { to.cast::<[u16; LANES]>().write_unaligned(self.0.map(|x| f16::from_f32(x).to_bits())) }
     }
 
     #[inline(always)]
@@ -94,7 +81,7 @@ impl Vector for V {
 
     #[inline(always)]
     unsafe fn power_of_two(self) -> Self {
-        Self(self.0.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23)))
+        Self(self.0.map(|n| f32::from_bits((n as i32).wrapping_add(127).cast_unsigned() << 23)))
     }
 
     #[inline(always)]
@@ -108,5 +95,42 @@ impl Vector for V {
         // SAFETY: as for `load`.
         unsafe { to.cast::<[i8; LANES]>().write_unaligned(q) };
         q.iter().map(|&q| i32::from(q)).sum()
+    }
+
+    #[inline(always)]
+    unsafe fn store_i16(self, to: *mut i16) {
+        let q = self.0.map(|x| x.round_ties_even() as i16);
+        // SAFETY: as for `load`.
+        unsafe { to.cast::<[i16; LANES]>().write_unaligned(q) };
+    }
+
+    #[inline(always)]
+    unsafe fn no_integers() -> [i32; LANES] {
+        [0; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load_integers(from: *const i32) -> [i32; LANES] {
+        // SAFETY: as for `load`.
+        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_integer(x: i32) -> [i32; LANES] {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(sums: [i32; LANES], a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
+        let product = |a: i32, b: i32| {
+            let low = i32::from(a as i16) * i32::from(b as i16);
+            low.wrapping_add((a >> 16) * (b >> 16))
+        };
+        std::array::from_fn(|i| sums[i].wrapping_add(product(a[i], b[i])))
+    }
+
+    #[inline(always)]
+    unsafe fn from_integers(x: [i32; LANES]) -> Self {
+        Self(x.map(|x| x as f32))
     }
 }
