@@ -43,7 +43,12 @@ impl CpuBackend {
         let kernels = Kernels::new(isa)
             .ok_or_else(|| BackendError::Options(format!("this machine has no {}", isa.name())))?;
         let count = if options.threads == 0 { topology::threads() } else { options.threads };
-        Ok(Self { kernels, threads: Arc::new(Mutex::new(Threads::new(count))) })
+        // Fewer or more threads than cores: the system's scheduler knows better where they run.
+        let threads = match topology::cores() {
+            Some(cores) if cores.len() == count => Threads::kept(cores),
+            _ => Threads::new(count),
+        };
+        Ok(Self { kernels, threads: Arc::new(Mutex::new(threads)) })
     }
 }
 

@@ -135,6 +135,7 @@ impl Executor for CpuExecutor {
         self.check(batch)?;
         self.in_flight = None;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.keep_caller();
         let mut pass = Pass {
             spec: &self.spec,
             weights: &self.weights,

@@ -6,6 +6,7 @@
 //! part when it comes, or not at all. Whoever waits spins briefly and then sleeps, which hands its core to whom it
 //! waits for.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
@@ -13,6 +14,8 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
+
+use crate::topology::{self, Cores};
 
 /// Looks at a flag before a thread sleeps: 30 to 100 µs by the processor's pause.
 const SPINS: usize = 2_000;
@@ -43,6 +46,8 @@ struct Shared {
 /// The pool. Dropping it ends its threads.
 pub struct Threads {
     shared: Arc<Shared>,
+    /// A core for each thread, or none.
+    cores: Cores,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -54,6 +59,17 @@ pub struct WorkerPanicked;
 impl Threads {
     /// `threads` in all, the caller of [`Threads::run`] being one of them.
     pub fn new(threads: usize) -> Self {
+        Self::on(threads, Vec::new())
+    }
+
+    /// As many threads as `cores`, each kept on one of them; the caller only if it asks for it by
+    /// [`Threads::keep_caller`]. With another process about, the system's scheduler likes to put two threads that wake
+    /// each other on one core and leave the other core to the stranger; kept apart they lose half a core, not one.
+    pub fn kept(cores: Cores) -> Self {
+        Self::on(cores.len(), cores)
+    }
+
+    fn on(threads: usize, cores: Cores) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
@@ -66,13 +82,29 @@ impl Threads {
             stop: AtomicBool::new(false),
         });
         let spawn = |index: usize| {
-            let shared = shared.clone();
+            let (shared, core) = (shared.clone(), cores.get(index).cloned());
             let builder = std::thread::Builder::new().name(format!("cpu-{index}"));
             // A machine that cannot start a thread runs with fewer: slower, not wrong.
-            builder.spawn(move || work(&shared, index)).ok()
+            let main = move || {
+                topology::keep_on(&core.unwrap_or_default());
+                work(&shared, index);
+            };
+            builder.spawn(main).ok()
         };
         let workers = (1..threads.max(1)).filter_map(spawn).collect();
-        Self { shared, workers }
+        Self { shared, cores, workers }
+    }
+
+    /// Keeps the calling thread on the first core from now on. For a thread that lives for this pool's regions.
+    pub fn keep_caller(&self) {
+        thread_local! {
+            static IS_KEPT: Cell<bool> = const { Cell::new(false) };
+        }
+        if let Some(core) = self.cores.first()
+            && !IS_KEPT.replace(true)
+        {
+            topology::keep_on(core);
+        }
     }
 
     /// Threads in all.

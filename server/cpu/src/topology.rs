@@ -3,27 +3,47 @@
 //! Why: the kernels fill a core's vector ports, so a second hardware thread on it only takes cache from the first.
 //! How: `available_parallelism` knows affinity and quota; Linux tells in /sys which logical processors share a core.
 
-use std::collections::HashSet;
+/// Logical processors of each physical core, of those that this process may run on.
+pub type Cores = Vec<Vec<usize>>;
 
 /// Threads for the products of this process, at least 1.
 pub fn threads() -> usize {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
-    match physical_cores() {
-        Some(cores) if cores > 0 => logical.min(cores),
+    match cores() {
+        Some(cores) if !cores.is_empty() => logical.min(cores.len()),
         _ => logical,
     }
 }
 
-/// Distinct cores among the processors this process may run on, where the system says.
-fn physical_cores() -> Option<usize> {
+/// The physical cores, in the order of their first processors, where the system says.
+pub fn cores() -> Option<Cores> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    let siblings = |cpu: usize| {
+    let mut cores: Vec<(String, Vec<usize>)> = Vec::new();
+    for cpu in cpu_list(allowed.trim())? {
         let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-        std::fs::read_to_string(path).ok().map(|list| list.trim().to_owned())
-    };
-    let cores: Option<HashSet<String>> = cpu_list(allowed.trim())?.into_iter().map(siblings).collect();
-    cores.map(|cores| cores.len())
+        let siblings = std::fs::read_to_string(path).ok()?.trim().to_owned();
+        match cores.iter_mut().find(|(core, _)| *core == siblings) {
+            Some((_, cpus)) => cpus.push(cpu),
+            None => cores.push((siblings, vec![cpu])),
+        }
+    }
+    Some(cores.into_iter().map(|(_, cpus)| cpus).collect())
+}
+
+/// Keeps the calling thread on these processors. Only advice: where the system refuses, it runs wherever it is put.
+pub fn keep_on(cpus: &[usize]) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_setaffinity};
+        let mut set = CpuSet::new();
+        cpus.iter().filter(|cpu| **cpu < CpuSet::MAX_CPU).for_each(|cpu| set.set(*cpu));
+        if set.count() > 0 && sched_setaffinity(None, &set).is_err() {
+            // As said above.
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = cpus;
 }
 
 /// `0-3,8,10-11` as numbers (Linux' list format, Documentation/core-api/printk-formats); `None` if it is not one.
@@ -59,5 +79,21 @@ mod tests {
     fn there_is_always_a_thread_and_no_more_than_processors() {
         let logical = std::thread::available_parallelism().map_or(1, usize::from);
         assert!((1..=logical).contains(&threads()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_thread_that_is_kept_on_a_core_sees_no_other() {
+        let cores = cores().unwrap();
+        let kept = cores.last().unwrap().clone();
+        let seen = std::thread::spawn(move || {
+            keep_on(&kept);
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            (kept, cpu_list(allowed.unwrap().trim()).unwrap())
+        });
+        let (kept, seen) = seen.join().unwrap();
+        assert_eq!(kept, seen);
+        keep_on(&[]); // changes nothing
     }
 }
