@@ -317,7 +317,7 @@ pub unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
     }
 }
 
-/// `M` rows from `m0` over slot `t` of the panel, added to `out`.
+/// `M` rows from `m0` over slot `t` of the panel, added to `out`, which the first group replaces.
 ///
 /// # Safety
 /// The instructions of `D` exist; [`check`](crate::kernels::product::check) held for the whole call, the panel holds
@@ -338,9 +338,11 @@ pub unsafe fn strip<D: Dot, const BITS: usize, const MIN: bool, const M: usize>(
         let xq = x.q.as_ptr().add(at * GROUP).cast::<i32>();
         let (xscales, scaled) = (x.scales.as_ptr().add(at), x.scaled_sums.as_ptr().add(at));
         let mut acc = [[_mm256_setzero_ps(); 2]; M];
-        for m in 0..M {
-            for n in 0..2 {
-                acc[m][n] = _mm256_loadu_ps(out.add(m * PANEL_ROWS + n * HALF));
+        if first > 0 {
+            for m in 0..M {
+                for n in 0..2 {
+                    acc[m][n] = _mm256_loadu_ps(out.add(m * PANEL_ROWS + n * HALF));
+                }
             }
         }
         for i in 0..count {
