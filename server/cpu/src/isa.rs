@@ -1,8 +1,10 @@
 //! Which instructions this machine has, and the kernels made of them: chosen once, then called through a table.
 
-use crate::activations::RowMut;
+use crate::activations::{Activations, RowMut};
 use crate::kernels::attention::{self, AttentionFn, Queries, Scratch, SpanFn};
-use crate::kernels::elementwise::{self, AddFn, HalvesFn, NormFn, QuantizeFn, RotateFn, SiluFn};
+use crate::kernels::elementwise::{
+    self, AddFn, HalvesFn, NormFn, QuantizeFn, RotateFn, RowsFn, SiluQuantizeFn,
+};
 use crate::kernels::product::{Panel, ProductFn, Rows};
 use crate::kernels::vector::{LANES, Vector};
 use crate::packing::Tile;
@@ -87,10 +89,12 @@ pub struct Kernels {
     pub(crate) merge: MergeFn,
     pub(crate) norm: NormFn,
     pub(crate) quantize: QuantizeFn,
-    pub(crate) silu: SiluFn,
+    pub(crate) silu_quantize: SiluQuantizeFn,
     pub(crate) rotate: RotateFn,
     pub(crate) halves: HalvesFn,
     pub(crate) add: AddFn,
+    pub(crate) store_rows: RowsFn,
+    pub(crate) add_rows: RowsFn,
 }
 
 /// Merges spans, in order, and divides into `out`.
@@ -143,10 +147,12 @@ impl Kernels {
             merge: merge_spans::<V>,
             norm: elementwise::norm::<V>,
             quantize: elementwise::quantize::<V>,
-            silu: elementwise::silu::<V>,
+            silu_quantize: elementwise::silu_quantize::<V>,
             rotate: elementwise::rotate::<V>,
             halves: elementwise::halves::<V>,
             add: elementwise::add::<V>,
+            store_rows: elementwise::rows::<V, false>,
+            add_rows: elementwise::rows::<V, true>,
         }
     }
 
@@ -204,10 +210,10 @@ impl Kernels {
         unsafe { (self.norm)(x, weight, epsilon, out) }
     }
 
-    /// `silu(gate) · up` into `out`, whole sixteens.
-    pub fn silu(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
-        // SAFETY: as above.
-        unsafe { (self.silu)(gate, up, out) }
+    /// `silu(gate) · up` of rows of 32, quantized: group `group` of the rows of `out`.
+    pub fn silu_quantize(&self, gate: &[f32], up: &[f32], out: &mut Activations, group: usize) {
+        // SAFETY: as above; `out` is borrowed alone, and the kernel checks that it has these groups.
+        unsafe { (self.silu_quantize)(gate, up, &out.shares(), 0, group) }
     }
 }
 
