@@ -105,9 +105,9 @@ unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M:
                         let d0 = dot4(&w[..4], x, m, g, 0, offset(*sums, shift));
                         let d1 = dot4(&w[4..], x, m, g, 4, offset(*sums.add(1), shift));
                         let xscale = _mm512_set1_ps(*x.scales.as_ptr().add(m * groups + g));
-                        let (f0, f1) = (_mm512_mul_ps(s, xscale), _mm512_mul_ps(s1, xscale));
-                        acc[m] = _mm512_fmadd_ps(f0, _mm512_cvtepi32_ps(d0), acc[m]);
-                        acc[m] = _mm512_fmadd_ps(f1, _mm512_cvtepi32_ps(d1), acc[m]);
+                        let f = _mm512_mul_ps(s, _mm512_cvtepi32_ps(d0));
+                        let f = _mm512_fmadd_ps(s1, _mm512_cvtepi32_ps(d1), f);
+                        acc[m] = _mm512_fmadd_ps(f, xscale, acc[m]);
                     }
                     continue;
                 }
@@ -256,13 +256,30 @@ unsafe fn strip<const N: usize, const M: usize, const SIX: bool, const MIN: bool
             };
             if SIX {
                 let d = dots::<N, M, 0, 4>(weights, xq, groups, std::array::from_fn(|m| start(m, 0)));
-                fold(&mut acc, &d, std::array::from_fn(|n| scale(n, 0)), xscales.add(i), groups);
+                let s: [__m512; N] = std::array::from_fn(|n| scale(n, 0));
+                let f: [[__m512; N]; M] = std::array::from_fn(|m| {
+                    std::array::from_fn(|n| _mm512_mul_ps(s[n], _mm512_cvtepi32_ps(d[m][n])))
+                });
                 let d = dots::<N, M, 4, 4>(weights, xq, groups, std::array::from_fn(|m| start(m, 1)));
-                fold(&mut acc, &d, std::array::from_fn(|n| scale(n, 1)), xscales.add(i), groups);
+                let s: [__m512; N] = std::array::from_fn(|n| scale(n, 1));
+                for m in 0..M {
+                    let xscale = _mm512_set1_ps(*xscales.add(m * groups + i));
+                    for n in 0..N {
+                        let f = _mm512_fmadd_ps(s[n], _mm512_cvtepi32_ps(d[m][n]), f[m][n]);
+                        acc[m][n] = _mm512_fmadd_ps(f, xscale, acc[m][n]);
+                    }
+                }
                 continue;
             }
             let d = dots::<N, M, 0, 8>(weights, xq, groups, std::array::from_fn(|m| start(m, 0)));
-            fold(&mut acc, &d, std::array::from_fn(|n| scale(n, 0)), xscales.add(i), groups);
+            let s: [__m512; N] = std::array::from_fn(|n| scale(n, 0));
+            for m in 0..M {
+                let xscale = _mm512_set1_ps(*xscales.add(m * groups + i));
+                for n in 0..N {
+                    let f = _mm512_mul_ps(s[n], xscale);
+                    acc[m][n] = _mm512_fmadd_ps(f, _mm512_cvtepi32_ps(d[m][n]), acc[m][n]);
+                }
+            }
             if MIN {
                 for n in 0..N {
                     let low = _mm512_load_ps(panel.mins[n][i].as_ptr());
@@ -299,27 +316,6 @@ unsafe fn starts(minus_sums: &[i32], shift: __m128i) -> Starts {
         }
     }
     out
-}
-
-/// One fold of the pseudo code: `acc = fma(scale · xscale, dot products, acc)`.
-#[inline(always)]
-unsafe fn fold<const N: usize, const M: usize>(
-    acc: &mut [[__m512; N]; M],
-    d: &[[__m512i; N]; M],
-    scale: [__m512; N],
-    xscales: *const f32,
-    groups: usize,
-) {
-    // SAFETY: the caller's promise: each row, `groups` apart, has a scale.
-    unsafe {
-        for m in 0..M {
-            let xscale = _mm512_set1_ps(*xscales.add(m * groups));
-            for n in 0..N {
-                let f = _mm512_mul_ps(scale[n], xscale);
-                acc[m][n] = _mm512_fmadd_ps(f, _mm512_cvtepi32_ps(d[m][n]), acc[m][n]);
-            }
-        }
-    }
 }
 
 /// Steps `FIRST..FIRST + STEPS` of a group of `M` rows, `groups` apart, added to each row's start.
