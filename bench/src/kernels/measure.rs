@@ -256,17 +256,18 @@ impl Measure {
         Ok(row_figure("norm+quantize", width, 5, seconds))
     }
 
-    /// Rows of gates and what they let through.
+    /// Rows of gates and what they let through, quantized; 32 columns at a time, as products leave them.
     pub fn silu(&mut self, kernels: Kernels, width: usize) -> anyhow::Result<Timed> {
-        let whole = padded(width);
-        let (gate, up) = (self.normals(UNIT_ROWS * whole), self.normals(UNIT_ROWS * whole));
-        let seconds = self.time(UNIT_ROWS, 4, &|_, row, local| {
-            local.out.resize(local.out.len().max(whole), 0.0);
-            let of = row * whole..(row + 1) * whole;
-            kernels.silu(&gate[of.clone()], &up[of], &mut local.out[..whole]);
+        let groups = width.div_ceil(PANEL_ROWS);
+        let each = UNIT_ROWS * PANEL_ROWS;
+        let (gate, up) = (self.normals(groups * each), self.normals(groups * each));
+        let seconds = self.time(groups, 4, &|_, group, local| {
+            local.activations.reset(UNIT_ROWS, width);
+            let of = group * each..(group + 1) * each;
+            kernels.silu_quantize(&gate[of.clone()], &up[of], &mut local.activations, group);
         })?;
-        // Two floats in, one out.
-        Ok(row_figure("silu", width, 12, seconds))
+        // Two floats in, a byte out.
+        Ok(row_figure("silu+quantize", width, 9, seconds))
     }
 }
 

@@ -294,9 +294,9 @@ mod tests {
             "decode at 40",
             "prefill 512 at 40",
             "norm+quantize 96",
-            "silu 96",
+            "silu+quantize 96",
             "norm+quantize 256",
-            "silu 256",
+            "silu+quantize 256",
         ];
         assert!(said.iter().any(|line| line == "Q4_K has blocks of 256: no 33x96"), "{said:?}");
         for set in &report.sets {

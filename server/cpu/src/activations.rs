@@ -8,6 +8,7 @@
 
 use crate::kernels::product::Rows;
 use crate::packing::GROUP;
+use crate::threads::Shares;
 
 /// Rows of quantized activations.
 #[derive(Default)]
@@ -21,7 +22,7 @@ pub struct Activations {
     pub(crate) minus_half_sums: Vec<i32>,
 }
 
-/// One row's part of [`Activations`], to be written.
+/// One row's part of [`Activations`] or one group of it, to be written.
 pub struct RowMut<'a> {
     /// `groups × 32`.
     pub q: &'a mut [i8],
@@ -45,6 +46,18 @@ impl Activations {
         self.scaled_sums.resize(rows * self.groups, 0.0);
         self.minus_sums.resize(rows * self.groups, 0);
         self.minus_half_sums.resize(rows * self.groups * 2, 0);
+    }
+
+    /// For threads of a region, each of which writes parts of its own.
+    pub fn shares(&mut self) -> ActivationShares {
+        ActivationShares {
+            groups: self.groups,
+            q: Shares::new(&mut self.q),
+            scales: Shares::new(&mut self.scales),
+            scaled_sums: Shares::new(&mut self.scaled_sums),
+            minus_sums: Shares::new(&mut self.minus_sums),
+            minus_half_sums: Shares::new(&mut self.minus_half_sums),
+        }
     }
 
     /// Groups of 32 of a row.
@@ -75,6 +88,52 @@ impl Activations {
             scaled_sums: &mut self.scaled_sums[of(groups)],
             minus_sums: &mut self.minus_sums[of(groups)],
             minus_half_sums: &mut self.minus_half_sums[of(2 * groups)],
+        }
+    }
+}
+
+/// [`Activations`] that threads of a region write disjoint parts of.
+#[derive(Clone, Copy)]
+pub struct ActivationShares {
+    groups: usize,
+    q: Shares<i8>,
+    scales: Shares<f32>,
+    scaled_sums: Shares<f32>,
+    minus_sums: Shares<i32>,
+    minus_half_sums: Shares<i32>,
+}
+
+impl ActivationShares {
+    /// One row.
+    ///
+    /// # Safety
+    /// The activations outlive the region, and no other thread uses any part of the row while it is held.
+    pub unsafe fn row(&self, row: usize) -> RowMut<'_> {
+        // SAFETY: the caller's promise.
+        unsafe { self.part(row * self.groups, self.groups) }
+    }
+
+    /// One group of a row.
+    ///
+    /// # Safety
+    /// The activations outlive the region, and no other thread uses the group while it is held.
+    #[inline(always)]
+    pub unsafe fn group(&self, row: usize, group: usize) -> RowMut<'_> {
+        // SAFETY: the caller's promise.
+        unsafe { self.part(row * self.groups + group, 1) }
+    }
+
+    #[inline(always)]
+    unsafe fn part(&self, first: usize, groups: usize) -> RowMut<'_> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            RowMut {
+                q: self.q.slice(first * GROUP, groups * GROUP),
+                scales: self.scales.slice(first, groups),
+                scaled_sums: self.scaled_sums.slice(first, groups),
+                minus_sums: self.minus_sums.slice(first, groups),
+                minus_half_sums: self.minus_half_sums.slice(2 * first, 2 * groups),
+            }
         }
     }
 }

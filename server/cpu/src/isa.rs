@@ -1,8 +1,8 @@
 //! Which instructions this machine has, and the kernels made of them: chosen once, then called through a table.
 
-use crate::activations::RowMut;
+use crate::activations::{Activations, RowMut};
 use crate::kernels::attention::{self, AttentionFn, HeadLayout, Queries, Scratch, SpanFn};
-use crate::kernels::elementwise::{self, AddFn, NormFn, QuantizeFn, RotateFn, SiluFn};
+use crate::kernels::elementwise::{self, AddFn, NormFn, QuantizeFn, RotateFn, RowsFn, SiluQuantizeFn};
 use crate::kernels::fixed_point::{self, FixedPointFn, Word};
 use crate::kernels::product::{Panel, ProductFn, Rows};
 use crate::kernels::vector::{LANES, Vector};
@@ -88,11 +88,13 @@ pub struct Kernels {
     pub(crate) merge: MergeFn,
     pub(crate) norm: NormFn,
     pub(crate) quantize: QuantizeFn,
-    pub(crate) silu: SiluFn,
+    pub(crate) silu_quantize: SiluQuantizeFn,
     pub(crate) rotate: RotateFn,
     pub(crate) by_norm: FixedPointFn,
     pub(crate) by_power: FixedPointFn,
     pub(crate) add: AddFn,
+    pub(crate) store_rows: RowsFn,
+    pub(crate) add_rows: RowsFn,
 }
 
 /// Merges spans, in order, and divides into `out`.
@@ -145,11 +147,13 @@ impl Kernels {
             merge: merge_spans::<V>,
             norm: elementwise::norm::<V>,
             quantize: elementwise::quantize::<V>,
-            silu: elementwise::silu::<V>,
+            silu_quantize: elementwise::silu_quantize::<V>,
             rotate: elementwise::rotate::<V>,
             by_norm: fixed_point::by_norm::<V>,
             by_power: fixed_point::by_power::<V>,
             add: elementwise::add::<V>,
+            store_rows: elementwise::rows::<V, false>,
+            add_rows: elementwise::rows::<V, true>,
         }
     }
 
@@ -213,9 +217,9 @@ impl Kernels {
         unsafe { (self.norm)(x, weight, epsilon, out) }
     }
 
-    /// `silu(gate) · up` into `out`, whole sixteens.
-    pub fn silu(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
-        // SAFETY: as above.
-        unsafe { (self.silu)(gate, up, out) }
+    /// `silu(gate) · up` of rows of 32, quantized: group `group` of the rows of `out`.
+    pub fn silu_quantize(&self, gate: &[f32], up: &[f32], out: &mut Activations, group: usize) {
+        // SAFETY: as above; `out` is borrowed alone, and the kernel checks that it has these groups.
+        unsafe { (self.silu_quantize)(gate, up, &out.shares(), 0, group) }
     }
 }

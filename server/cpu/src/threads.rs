@@ -319,11 +319,22 @@ impl<T> Shares<T> {
         Self { start: buffer.as_mut_ptr(), len: buffer.len() }
     }
 
+    /// Where `count` parts of `len` begin, the first at `start`, each `stride` behind the one before.
+    ///
+    /// # Panics
+    /// Where one of them leaves the buffer. Whoever uses the pointer promises what [`Shares::slice`] asks for.
+    pub fn strided(&self, start: usize, stride: usize, count: usize, len: usize) -> *mut T {
+        let end = start + count.saturating_sub(1) * stride + len;
+        assert!(end <= self.len, "parts {start}..{end} of {}", self.len);
+        self.start.wrapping_add(start)
+    }
+
     /// The part `start..start + len`.
     ///
     /// # Safety
     /// The buffer outlives the region, and no other thread uses any element of the part while it is held.
     #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
     pub unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start + len <= self.len, "part {start}..{} of {}", start + len, self.len);
         // SAFETY: in bounds by the assertion; disjoint and alive by the caller's promise.

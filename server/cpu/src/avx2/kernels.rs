@@ -193,16 +193,13 @@ unsafe fn sums<const BITS: usize>(x: &Rows<'_>, at: usize) -> (Strided<i32>, Str
     }
 }
 
-/// One fold of the pseudo code: `acc = fma(scale · xscale, dot products, acc)`.
+/// Dot products of one fold as floats.
 #[inline(always)]
-unsafe fn fold<D: Dot, const BITS: usize, const MIN: bool, const M: usize, const FIRST: usize, W: Weights>(
-    acc: &mut [[__m256; 2]; M],
+unsafe fn dots<D: Dot, const BITS: usize, const MIN: bool, const M: usize, const FIRST: usize, W: Weights>(
     w: &W,
     x: Fours,
-    scale: [__m256; 2],
-    xscales: Strided<f32>,
     minus_sums: Strided<i32>,
-) {
+) -> [[__m256; 2]; M] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut d = [[_mm256_setzero_si256(); 2]; M];
@@ -210,11 +207,50 @@ unsafe fn fold<D: Dot, const BITS: usize, const MIN: bool, const M: usize, const
             d[m] = [start::<D, BITS, MIN>(minus_sums.at(m)); 2];
         }
         D::dot::<BITS, M, FIRST, W>(&mut d, w, x);
+        let mut floats = [[_mm256_setzero_ps(); 2]; M];
+        for m in 0..M {
+            floats[m] = [_mm256_cvtepi32_ps(d[m][0]), _mm256_cvtepi32_ps(d[m][1])];
+        }
+        floats
+    }
+}
+
+/// Group `at` (counted from the first row's first group) of the pseudo code, its minimums left out.
+#[inline(always)]
+unsafe fn group<D: Dot, const BITS: usize, const MIN: bool, const M: usize, W: Weights>(
+    acc: &mut [[__m256; 2]; M],
+    w: &W,
+    x: &Rows<'_>,
+    at: usize,
+    scales: [[__m256; 2]; 2],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let fours = Fours { from: x.q.as_ptr().add(at * GROUP).cast::<i32>(), stride: x.groups * 8 };
+        let xscales = Strided { from: x.scales.as_ptr().add(at), stride: x.groups };
+        let (sums0, sums1) = sums::<BITS>(x, at);
+        let mut d = dots::<D, BITS, MIN, M, 0, W>(w, fours, sums0);
+        if BITS != 6 {
+            for m in 0..M {
+                let xscale = _mm256_set1_ps(xscales.at(m));
+                for n in 0..2 {
+                    let f = _mm256_mul_ps(scales[0][n], xscale);
+                    acc[m][n] = _mm256_fmadd_ps(f, d[m][n], acc[m][n]);
+                }
+            }
+            return;
+        }
+        for m in 0..M {
+            for n in 0..2 {
+                d[m][n] = _mm256_mul_ps(scales[0][n], d[m][n]);
+            }
+        }
+        let second = dots::<D, BITS, MIN, M, 4, W>(w, fours, sums1);
         for m in 0..M {
             let xscale = _mm256_set1_ps(xscales.at(m));
             for n in 0..2 {
-                let f = _mm256_mul_ps(scale[n], xscale);
-                acc[m][n] = _mm256_fmadd_ps(f, _mm256_cvtepi32_ps(d[m][n]), acc[m][n]);
+                let f = _mm256_fmadd_ps(scales[1][n], second[m][n], d[m][n]);
+                acc[m][n] = _mm256_fmadd_ps(f, xscale, acc[m][n]);
             }
         }
     }
@@ -244,16 +280,10 @@ pub unsafe fn direct<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bo
             }
             for g in b * BLOCK_GROUPS..groups.min((b + 1) * BLOCK_GROUPS) {
                 let i = g - b * BLOCK_GROUPS;
-                let fours = Fours { from: x.q.as_ptr().add(g * GROUP).cast::<i32>(), stride: groups * 8 };
                 let w = Packed::<BITS>::new(&parts, i);
-                let xscales = Strided { from: x.scales.as_ptr().add(g), stride: groups };
-                let (sums0, sums1) = sums::<BITS>(x, g);
                 let s = scale::<BITS, SUPER>(&parts, i, 0);
-                fold::<D, BITS, MIN, M, 0, _>(&mut acc, &w, fours, s, xscales, sums0);
-                if BITS == 6 {
-                    let s = scale::<BITS, SUPER>(&parts, i, 1);
-                    fold::<D, BITS, MIN, M, 4, _>(&mut acc, &w, fours, s, xscales, sums1);
-                }
+                let s = [s, if BITS == 6 { scale::<BITS, SUPER>(&parts, i, 1) } else { s }];
+                group::<D, BITS, MIN, M, _>(&mut acc, &w, x, g, s);
                 if MIN {
                     let low = min::<SUPER>(&parts, i);
                     for m in 0..M {
@@ -317,7 +347,7 @@ pub unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
     }
 }
 
-/// `M` rows from `m0` over slot `t` of the panel, added to `out`.
+/// `M` rows from `m0` over slot `t` of the panel, added to `out`, which the first group replaces.
 ///
 /// # Safety
 /// The instructions of `D` exist; [`check`](crate::kernels::product::check) held for the whole call, the panel holds
@@ -335,27 +365,23 @@ pub unsafe fn strip<D: Dot, const BITS: usize, const MIN: bool, const M: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         let at = m0 * groups + first;
-        let xq = x.q.as_ptr().add(at * GROUP).cast::<i32>();
-        let (xscales, scaled) = (x.scales.as_ptr().add(at), x.scaled_sums.as_ptr().add(at));
+        let scaled = x.scaled_sums.as_ptr().add(at);
         let mut acc = [[_mm256_setzero_ps(); 2]; M];
-        for m in 0..M {
-            for n in 0..2 {
-                acc[m][n] = _mm256_loadu_ps(out.add(m * PANEL_ROWS + n * HALF));
+        if first > 0 {
+            for m in 0..M {
+                for n in 0..2 {
+                    acc[m][n] = _mm256_loadu_ps(out.add(m * PANEL_ROWS + n * HALF));
+                }
             }
         }
         for i in 0..count {
-            let fours = Fours { from: xq.add(i * 8), stride: groups * 8 };
             let w = Unpacked(panel.q[t][i].as_ptr());
-            let xscales = Strided { from: xscales.add(i), stride: groups };
-            let (sums0, sums1) = sums::<BITS>(x, at + i);
-            let s = panel.scales[t][i][0].as_ptr();
-            let s = [_mm256_loadu_ps(s), _mm256_loadu_ps(s.add(HALF))];
-            fold::<D, BITS, MIN, M, 0, _>(&mut acc, &w, fours, s, xscales, sums0);
-            if BITS == 6 {
-                let s = panel.scales[t][i][1].as_ptr();
-                let s = [_mm256_loadu_ps(s), _mm256_loadu_ps(s.add(HALF))];
-                fold::<D, BITS, MIN, M, 4, _>(&mut acc, &w, fours, s, xscales, sums1);
-            }
+            let scale = |half: usize| {
+                let s = panel.scales[t][i][half].as_ptr();
+                [_mm256_loadu_ps(s), _mm256_loadu_ps(s.add(HALF))]
+            };
+            let s = [scale(0), if BITS == 6 { scale(1) } else { scale(0) }];
+            group::<D, BITS, MIN, M, _>(&mut acc, &w, x, at + i, s);
             if MIN {
                 let low = panel.mins[t][i].as_ptr();
                 for m in 0..M {

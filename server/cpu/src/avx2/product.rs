@@ -260,7 +260,6 @@ pub unsafe fn product_by<D: Dot>(tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut P
             }
             return;
         }
-        out.fill(0.0);
         for first in (0..x.groups).step_by(PANEL_GROUPS) {
             let run = (first, PANEL_GROUPS.min(x.groups - first));
             for (t, tile) in tiles.iter().enumerate() {
@@ -310,7 +309,7 @@ unsafe fn unpack_run<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bo
     unsafe { D::unpack::<BITS, SUPER, MIN>(tile, run, panel, t) }
 }
 
-/// All rows over slot `t` of the panel, added to `out`.
+/// All rows over slot `t` of the panel, added to `out`, which the first panel replaces.
 unsafe fn strips<D: Dot, const BITS: usize, const MIN: bool>(
     panel: &Panel,
     t: usize,

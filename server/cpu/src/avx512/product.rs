@@ -34,7 +34,6 @@ pub unsafe fn product(tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut Panel, out: 
             }
             return;
         }
-        out.fill(0.0);
         for first in (0..x.groups).step_by(PANEL_GROUPS) {
             let count = PANEL_GROUPS.min(x.groups - first);
             for (t, tile) in tiles.iter().enumerate() {
@@ -106,9 +105,9 @@ unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M:
                         let d0 = dot4(&w[..4], x, m, g, 0, offset(*sums, shift));
                         let d1 = dot4(&w[4..], x, m, g, 4, offset(*sums.add(1), shift));
                         let xscale = _mm512_set1_ps(*x.scales.as_ptr().add(m * groups + g));
-                        let (f0, f1) = (_mm512_mul_ps(s, xscale), _mm512_mul_ps(s1, xscale));
-                        acc[m] = _mm512_fmadd_ps(f0, _mm512_cvtepi32_ps(d0), acc[m]);
-                        acc[m] = _mm512_fmadd_ps(f1, _mm512_cvtepi32_ps(d1), acc[m]);
+                        let f = _mm512_mul_ps(s, _mm512_cvtepi32_ps(d0));
+                        let f = _mm512_fmadd_ps(s1, _mm512_cvtepi32_ps(d1), f);
+                        acc[m] = _mm512_fmadd_ps(f, xscale, acc[m]);
                     }
                     continue;
                 }
@@ -185,7 +184,7 @@ unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
     }
 }
 
-/// All rows over the panel, added to `out`.
+/// All rows over the panel, added to `out`, which the first panel replaces.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 unsafe fn strips<const N: usize, const SIX: bool, const MIN: bool>(
     panel: &Panel,
@@ -211,7 +210,7 @@ unsafe fn strips<const N: usize, const SIX: bool, const MIN: bool>(
     }
 }
 
-/// `M` rows from `m0` over the panel's groups, added to `out`.
+/// `M` rows from `m0` over the panel's groups, added to `out`, which the first group replaces.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 unsafe fn strip<const N: usize, const M: usize, const SIX: bool, const MIN: bool>(
     panel: &Panel,
@@ -227,44 +226,58 @@ unsafe fn strip<const N: usize, const M: usize, const SIX: bool, const MIN: bool
         let at = m0 * groups + first;
         let xq = x.q.as_ptr().add(at * GROUP).cast::<i32>();
         let (xscales, scaled) = (x.scales.as_ptr().add(at), x.scaled_sums.as_ptr().add(at));
-        let (sums, half_sums) = (x.minus_sums.as_ptr().add(at), x.minus_half_sums.as_ptr().add(at * 2));
+        let starts: [Starts; M] = if MIN {
+            [Starts([0; 2 * PANEL_GROUPS]); M]
+        } else {
+            std::array::from_fn(|m| {
+                let at = at + m * groups;
+                if SIX {
+                    starts(&x.minus_half_sums[2 * at..2 * (at + count)], shift)
+                } else {
+                    starts(&x.minus_sums[at..at + count], shift)
+                }
+            })
+        };
         let mut acc: [[__m512; N]; M] = std::array::from_fn(|m| {
-            std::array::from_fn(|n| _mm512_loadu_ps(out.add(m * PANEL_ROWS + n * TILE)))
+            std::array::from_fn(|n| match first {
+                0 => _mm512_setzero_ps(),
+                _ => _mm512_loadu_ps(out.add(m * PANEL_ROWS + n * TILE)),
+            })
         });
         for i in 0..count {
-            for half in 0..if SIX { 2 } else { 1 } {
-                let mut d: [[__m512i; N]; M] = std::array::from_fn(|m| {
-                    if MIN {
-                        return [_mm512_setzero_si512(); N];
-                    }
-                    let minus_sum = if SIX {
-                        *half_sums.add(m * groups * 2 + 2 * i + half)
-                    } else {
-                        *sums.add(m * groups + i)
-                    };
-                    [offset(minus_sum, shift); N]
-                });
-                let steps = if SIX { 4 * half..4 * half + 4 } else { 0..8 };
-                for step in steps {
-                    let w: [__m512i; N] = std::array::from_fn(|n| {
-                        _mm512_load_si512(panel.q[n][i].as_ptr().add(64 * step).cast())
-                    });
-                    for m in 0..M {
-                        let four = xq.add((m * groups + i) * 8 + step).read_unaligned();
-                        let four = _mm512_set1_epi32(four);
-                        for n in 0..N {
-                            d[m][n] = _mm512_dpbusd_epi32(d[m][n], w[n], four);
-                        }
-                    }
+            let xq = xq.add(i * 8);
+            let weights: [*const u8; N] = std::array::from_fn(|n| panel.q[n][i].as_ptr());
+            let scale = |n: usize, half: usize| _mm512_load_ps(panel.scales[n][i][half].as_ptr());
+            let start = |m: usize, half: usize| {
+                if MIN {
+                    return _mm512_setzero_si512();
                 }
-                let s: [__m512; N] =
-                    std::array::from_fn(|n| _mm512_load_ps(panel.scales[n][i][half].as_ptr()));
+                _mm512_set1_epi32(starts[m].0[if SIX { 2 * i + half } else { i }])
+            };
+            if SIX {
+                let d = dots::<N, M, 0, 4>(weights, xq, groups, std::array::from_fn(|m| start(m, 0)));
+                let s: [__m512; N] = std::array::from_fn(|n| scale(n, 0));
+                let f: [[__m512; N]; M] = std::array::from_fn(|m| {
+                    std::array::from_fn(|n| _mm512_mul_ps(s[n], _mm512_cvtepi32_ps(d[m][n])))
+                });
+                let d = dots::<N, M, 4, 4>(weights, xq, groups, std::array::from_fn(|m| start(m, 1)));
+                let s: [__m512; N] = std::array::from_fn(|n| scale(n, 1));
                 for m in 0..M {
                     let xscale = _mm512_set1_ps(*xscales.add(m * groups + i));
                     for n in 0..N {
-                        let f = _mm512_mul_ps(s[n], xscale);
-                        acc[m][n] = _mm512_fmadd_ps(f, _mm512_cvtepi32_ps(d[m][n]), acc[m][n]);
+                        let f = _mm512_fmadd_ps(s[n], _mm512_cvtepi32_ps(d[m][n]), f[m][n]);
+                        acc[m][n] = _mm512_fmadd_ps(f, xscale, acc[m][n]);
                     }
+                }
+                continue;
+            }
+            let d = dots::<N, M, 0, 8>(weights, xq, groups, std::array::from_fn(|m| start(m, 0)));
+            let s: [__m512; N] = std::array::from_fn(|n| scale(n, 0));
+            for m in 0..M {
+                let xscale = _mm512_set1_ps(*xscales.add(m * groups + i));
+                for n in 0..N {
+                    let f = _mm512_mul_ps(s[n], xscale);
+                    acc[m][n] = _mm512_fmadd_ps(f, _mm512_cvtepi32_ps(d[m][n]), acc[m][n]);
                 }
             }
             if MIN {
@@ -283,4 +296,49 @@ unsafe fn strip<const N: usize, const M: usize, const SIX: bool, const MIN: bool
             }
         }
     }
+}
+
+/// What a row's dot products of a panel's folds start with.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Starts([i32; 2 * PANEL_GROUPS]);
+
+/// `offset · −Σ x` for the folds whose sums are given.
+#[inline(always)]
+unsafe fn starts(minus_sums: &[i32], shift: __m128i) -> Starts {
+    let mut out = Starts([0; 2 * PANEL_GROUPS]);
+    for (from, to) in minus_sums.chunks(TILE).zip(out.0.as_chunks_mut::<TILE>().0) {
+        // SAFETY: the caller runs on AVX-512 F; the mask has a bit for each element of a part of sixteen at most.
+        unsafe {
+            let mask = (1u32 << from.len()).wrapping_sub(1) as u16;
+            let sums = _mm512_maskz_loadu_epi32(mask, from.as_ptr());
+            _mm512_store_si512(to.as_mut_ptr().cast(), _mm512_sll_epi32(sums, shift));
+        }
+    }
+    out
+}
+
+/// Steps `FIRST..FIRST + STEPS` of a group of `M` rows, `groups` apart, added to each row's start.
+#[inline(always)]
+unsafe fn dots<const N: usize, const M: usize, const FIRST: usize, const STEPS: usize>(
+    weights: [*const u8; N],
+    xq: *const i32,
+    groups: usize,
+    starts: [__m512i; M],
+) -> [[__m512i; N]; M] {
+    let mut d: [[__m512i; N]; M] = std::array::from_fn(|m| [starts[m]; N]);
+    // SAFETY: the caller's promise: the group has eight steps of 64 bytes a tile and four bytes a row.
+    unsafe {
+        for step in FIRST..FIRST + STEPS {
+            let w: [__m512i; N] =
+                std::array::from_fn(|n| _mm512_load_si512(weights[n].add(64 * step).cast()));
+            for m in 0..M {
+                let four = _mm512_set1_epi32(xq.add(m * groups * 8 + step).read_unaligned());
+                for n in 0..N {
+                    d[m][n] = _mm512_dpbusd_epi32(d[m][n], w[n], four);
+                }
+            }
+        }
+    }
+    d
 }

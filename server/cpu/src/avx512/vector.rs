@@ -114,9 +114,12 @@ impl Vector for V {
     unsafe fn store_i8(self, to: *mut i8) -> i32 {
         // SAFETY: the trait's contract; sixteen bytes are one 128-bit register.
         unsafe {
-            let q = _mm512_cvtps_epi32(self.0);
-            _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(q));
-            _mm512_reduce_add_epi32(q)
+            let q = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0));
+            _mm_storeu_si128(to.cast(), q);
+            // Sums of eight bytes each, made unsigned.
+            let sums = _mm_sad_epu8(_mm_xor_si128(q, _mm_set1_epi8(-128)), _mm_setzero_si128());
+            let sum = _mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums));
+            _mm_cvtsi128_si32(sum) - 128 * LANES as i32
         }
     }
 

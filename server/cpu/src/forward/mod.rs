@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! per layer: [norm, quantize] → QKV → bias, QK-norm, RoPE, cache write → attention → [quantize] → output + residual
-//!            → [norm, quantize] → gate, up, SiLU → [quantize] → down + residual
+//!            → [norm, quantize] → gate, up, SiLU, quantize → down + residual
 //! ```
 //! Each arrow is a parallel region whose work is taken in tiles; what a tile computes does not depend on who takes
 //! it. Steps in brackets are regions for many tokens; for a few each thread does them for itself, which costs
@@ -22,13 +22,12 @@ use crate::kernels::attention::{Partial, Scratch};
 use crate::kernels::elementwise::padded;
 use crate::kernels::product::{PANEL_ROWS, Panel};
 use crate::kv::KvCache;
-use crate::packing::PackedMatrix;
 use crate::threads::{Shares, Threads, WorkerPanicked};
 use crate::weights::{Layer, Weights};
 
 use attend::Gathered;
-use prepare::Input;
-use project::{Epilogue, TOKENS_MAX};
+use prepare::{Input, Quantized};
+use project::{Output, TOKENS_MAX};
 
 /// Memory of a pass, kept between passes.
 #[derive(Default)]
@@ -36,7 +35,7 @@ pub struct Buffers {
     x: Vec<f32>,
     qkv: Vec<f32>,
     attention: Vec<f32>,
-    mlp: Vec<f32>,
+    mlp: Activations,
     rope: Vec<f32>,
     activations: Activations,
     spans: Vec<Partial>,
@@ -78,11 +77,8 @@ impl Local {
 
 /// Bytes that the largest batch takes beside weights and KV, threads' own memory not counted.
 pub fn scratch_bytes(spec: &DecoderSpec, options: &ActivateOptions) -> usize {
-    let floats = spec.hidden
-        + (2 * spec.heads + 2 * spec.kv_heads) * spec.head_dim
-        + padded(spec.mlp_hidden)
-        + spec.head_dim;
-    let integers = padded(spec.mlp_hidden.max(spec.hidden).max(spec.heads * spec.head_dim));
+    let floats = spec.hidden + (2 * spec.heads + 2 * spec.kv_heads) * spec.head_dim + spec.head_dim;
+    let integers = padded(spec.hidden.max(spec.heads * spec.head_dim)) + padded(spec.mlp_hidden);
     options.batch_tokens_max * (4 * floats + 2 * integers) + options.batch_rows_max * spec.vocab * 4
 }
 
@@ -171,12 +167,9 @@ impl Pass<'_> {
         let width = query + 2 * kv;
         let Buffers { x, qkv, activations, locals, .. } = &mut *self.buffers;
         qkv.resize(count * width, 0.0);
-        let out = Shares::new(qkv);
-        let store =
-            |base: usize| move |rows, first, values: &[f32]| store(out, width, base, rows, first, values);
-        let (q, k, v) = (store(0), store(query), store(query + kv));
-        let parts: [(&PackedMatrix, Epilogue<'_>); 3] =
-            [(&layer.query, &q), (&layer.key, &k), (&layer.value, &v)];
+        let to = Shares::new(qkv);
+        let store = |base| Output { to, width, base, is_added: false };
+        let parts = [(&layer.query, store(0)), (&layer.key, store(query)), (&layer.value, store(query + kv))];
         let input = Input::norm(x, &layer.attention_norm, self.spec.norm_epsilon, self.kernels);
         let input = prepare::quantize(self.threads, self.kernels, locals, activations, &input, count)?;
         project::matrices(self.threads, self.kernels, locals, &parts, &input, count, None)
@@ -187,32 +180,20 @@ impl Pass<'_> {
         let hidden = self.spec.hidden;
         let (threads, kernels) = (&mut *self.threads, self.kernels);
         let Buffers { x, attention, mlp, activations, locals, .. } = &mut *self.buffers;
-        let add = |x: Shares<f32>| {
-            move |rows: std::ops::Range<usize>, first: usize, values: &[f32]| {
-                for (m, values) in rows.zip(values.chunks_exact(PANEL_ROWS)) {
-                    let n = PANEL_ROWS.min(hidden - first);
-                    // SAFETY: each (token, output row) is added once, by the thread that computed it; the table
-                    // proves the instruction set.
-                    unsafe { (kernels.add)(x.slice(m * hidden + first, n), &values[..n]) };
-                }
-            }
-        };
+        let add = |x: &mut [f32]| Output { to: Shares::new(x), width: hidden, base: 0, is_added: true };
         let width = layer.output.columns();
         let input = Input::copy(attention, width);
         let input = prepare::quantize(threads, kernels, locals, activations, &input, count)?;
-        let residual = add(Shares::new(x));
-        project::matrices(threads, kernels, locals, &[(&layer.output, &residual)], &input, count, None)?;
+        let residual = add(x);
+        project::matrices(threads, kernels, locals, &[(&layer.output, residual)], &input, count, None)?;
 
         let input = Input::norm(x, &layer.mlp_norm, self.spec.norm_epsilon, kernels);
         let input = prepare::quantize(threads, kernels, locals, activations, &input, count)?;
-        let width = padded(layer.gate.rows());
-        mlp.resize(count * width, 0.0);
-        project::gate_up(threads, kernels, locals, layer, &input, count, Shares::new(mlp), width)?;
+        project::gate_up(threads, kernels, locals, layer, &input, count, mlp)?;
 
-        let input = Input::copy(mlp, width);
-        let input = prepare::quantize(threads, kernels, locals, activations, &input, count)?;
-        let residual = add(Shares::new(x));
-        project::matrices(threads, kernels, locals, &[(&layer.down, &residual)], &input, count, None)
+        let input = Quantized::Shared(mlp);
+        let residual = add(x);
+        project::matrices(threads, kernels, locals, &[(&layer.down, residual)], &input, count, None)
     }
 
     /// Logits of `count` final hidden states, of the head's tiles for which `needed` says so.
@@ -227,25 +208,9 @@ impl Pass<'_> {
         let Buffers { activations, locals, .. } = &mut *self.buffers;
         let input = Input::norm(hidden, &self.weights.output_norm, norm_epsilon, self.kernels);
         let input = prepare::quantize(self.threads, self.kernels, locals, activations, &input, count)?;
-        let out = Shares::new(logits);
-        let keep = move |rows, first, values: &[f32]| store(out, vocab, 0, rows, first, values);
-        let parts: [(&PackedMatrix, Epilogue<'_>); 1] = [(&self.weights.head, &keep)];
+        let output = Output { to: Shares::new(logits), width: vocab, base: 0, is_added: false };
+        let parts = [(&self.weights.head, output)];
         project::matrices(self.threads, self.kernels, locals, &parts, &input, count, Some(needed))
-    }
-}
-
-/// Rows of 32 values into `out`, whose rows are `width` long, from column `base + first`; past its end they are padding.
-fn store(
-    out: Shares<f32>,
-    width: usize,
-    base: usize,
-    rows: std::ops::Range<usize>,
-    first: usize,
-    values: &[f32],
-) {
-    for (m, values) in rows.zip(values.chunks(PANEL_ROWS)) {
-        // SAFETY: each (token, output row) is stored once, by the thread that computed it.
-        unsafe { out.slice(m * width + base + first, values.len()) }.copy_from_slice(values);
     }
 }
 

@@ -3,7 +3,7 @@
 //! For many tokens this is a parallel region of its own. For one or two each thread does it for itself at the start
 //! of the product's region: a microsecond of equal work beside a meeting of all threads that costs as much.
 
-use crate::activations::{Activations, RowMut};
+use crate::activations::Activations;
 use crate::isa::Kernels;
 use crate::kernels::elementwise::padded;
 use crate::kernels::product::Rows;
@@ -96,10 +96,7 @@ pub fn quantize<'a>(
         return Ok(Quantized::Own(input));
     }
     shared.reset(count, input.width);
-    let groups = shared.groups();
-    let (q, scales) = (Shares::new(&mut shared.q), Shares::new(&mut shared.scales));
-    let scaled = Shares::new(&mut shared.scaled_sums);
-    let (sums, halves) = (Shares::new(&mut shared.minus_sums), Shares::new(&mut shared.minus_half_sums));
+    let out = shared.shares();
     let locals = Shares::new(locals);
     let work = Tiles::split(count, 8, threads.count());
     threads.run(&|thread| {
@@ -108,16 +105,7 @@ pub fn quantize<'a>(
         while let Some(run) = work.take(thread) {
             for row in run {
                 // SAFETY: each row is handed to one thread; the table proves the instruction set.
-                unsafe {
-                    let out = RowMut {
-                        q: q.slice(row * groups * GROUP, groups * GROUP),
-                        scales: scales.slice(row * groups, groups),
-                        scaled_sums: scaled.slice(row * groups, groups),
-                        minus_sums: sums.slice(row * groups, groups),
-                        minus_half_sums: halves.slice(row * groups * 2, groups * 2),
-                    };
-                    (kernels.quantize)(input.row(row, buffer), out);
-                }
+                unsafe { (kernels.quantize)(input.row(row, buffer), out.row(row)) };
             }
         }
     })?;

@@ -5,9 +5,10 @@
 
 use std::ops::Range;
 
+use crate::activations::Activations;
 use crate::isa::Kernels;
 use crate::kernels::product::{DIRECT_ROWS_MAX, PANEL_ROWS, PANEL_TILES, Panel, Rows};
-use crate::packing::{PackedMatrix, TILE, Tile};
+use crate::packing::{GROUP, PackedMatrix, TILE, Tile};
 use crate::threads::{Shares, Threads, Tiles, WorkerPanicked};
 use crate::weights::Layer;
 
@@ -21,8 +22,50 @@ const TOKENS_MIN: usize = 64;
 /// Items a thread should find, so that a slow core can take fewer.
 const ITEMS_PER_THREAD: usize = 6;
 
-/// Takes an item's output: its tokens, its first output row, and `tokens × 32` values, rows cut where the matrix ends.
-pub type Epilogue<'a> = &'a (dyn Fn(Range<usize>, usize, &[f32]) + Sync);
+/// Where a product goes: rows `width` long, of which it has those from column `base`.
+#[derive(Clone, Copy)]
+pub struct Output {
+    pub to: Shares<f32>,
+    pub width: usize,
+    pub base: usize,
+    /// Added to what is there, or stored.
+    pub is_added: bool,
+}
+
+impl Output {
+    /// Takes `tokens × 32` values for the matrix's rows from `first`, of which `valid` exist.
+    ///
+    /// # Safety
+    /// The buffer outlives the region, and no other thread has these tokens and rows.
+    unsafe fn take(
+        &self,
+        kernels: Kernels,
+        tokens: Range<usize>,
+        first: usize,
+        valid: usize,
+        values: &[f32],
+    ) {
+        let column = self.base + first;
+        if valid == PANEL_ROWS {
+            let to = self.to.strided(tokens.start * self.width + column, self.width, tokens.len(), valid);
+            let rows = if self.is_added { kernels.add_rows } else { kernels.store_rows };
+            // SAFETY: the caller's promise; the buffer has these rows; the table proves the instruction set.
+            unsafe { rows(&values[..tokens.len() * PANEL_ROWS], to, self.width) };
+            return;
+        }
+        for (token, values) in tokens.zip(values.chunks_exact(PANEL_ROWS)) {
+            // SAFETY: the caller's promise; the table proves the instruction set.
+            unsafe {
+                let to = self.to.slice(token * self.width + column, valid);
+                if self.is_added {
+                    (kernels.add)(to, &values[..valid]);
+                } else {
+                    to.copy_from_slice(&values[..valid]);
+                }
+            }
+        }
+    }
+}
 
 /// How a product is cut into items.
 struct Cut {
@@ -63,7 +106,7 @@ pub fn matrices(
     threads: &mut Threads,
     kernels: Kernels,
     locals: &mut [Local],
-    parts: &[(&PackedMatrix, Epilogue<'_>)],
+    parts: &[(&PackedMatrix, Output)],
     input: &Quantized<'_>,
     count: usize,
     needed: Option<&(dyn Fn(usize) -> bool + Sync)>,
@@ -81,12 +124,12 @@ pub fn matrices(
         for run in std::iter::once(first_run).chain(std::iter::from_fn(|| work.take(thread))) {
             for item in run {
                 let (mut pair, tokens) = cut.item(item);
-                for (matrix, epilogue) in parts {
+                for (matrix, output) in parts {
                     if pair >= pairs(matrix) {
                         pair -= pairs(matrix);
                         continue;
                     }
-                    one(kernels, matrix, pair, rows, tokens, needed, panel, out, epilogue);
+                    one(kernels, matrix, pair, rows, tokens, needed, panel, out, output);
                     break;
                 }
             }
@@ -105,7 +148,7 @@ fn one(
     needed: Option<&(dyn Fn(usize) -> bool + Sync)>,
     panel: &mut Panel,
     out: &mut Vec<f32>,
-    epilogue: Epilogue<'_>,
+    output: &Output,
 ) {
     let both = pair * PANEL_TILES..((pair + 1) * PANEL_TILES).min(matrix.tiles());
     let mut wanted = both.filter(|&tile| needed.is_none_or(|needed| needed(tile)));
@@ -116,13 +159,8 @@ fn one(
     multiply(kernels, tiles, rows, &tokens, panel, out);
     let first = first * TILE;
     let valid = (tiles.len() * TILE).min(matrix.rows() - first);
-    if valid == PANEL_ROWS {
-        epilogue(tokens, first, out);
-        return;
-    }
-    for (token, values) in tokens.zip(out.chunks_exact(PANEL_ROWS)) {
-        epilogue(token..token + 1, first, &values[..valid]);
-    }
+    // SAFETY: each (token, output row) is in one item, and an item is handed to one thread.
+    unsafe { output.take(kernels, tokens, first, valid, out) };
 }
 
 fn multiply(
@@ -139,8 +177,7 @@ fn multiply(
     unsafe { (kernels.product)(tiles, &rows, panel, out) };
 }
 
-/// `silu(gate) · up`, both computed by one thread, into rows of `width`.
-#[allow(clippy::too_many_arguments)]
+/// `silu(gate) · up`, both computed by one thread, quantized into `mlp`: a pair of tiles is one group of its columns.
 pub fn gate_up(
     threads: &mut Threads,
     kernels: Kernels,
@@ -148,9 +185,10 @@ pub fn gate_up(
     layer: &Layer,
     input: &Quantized<'_>,
     count: usize,
-    mlp: Shares<f32>,
-    width: usize,
+    mlp: &mut Activations,
 ) -> Result<(), WorkerPanicked> {
+    mlp.reset(count, layer.gate.rows());
+    let mlp = mlp.shares();
     let cut = Cut::new(layer.gate.tiles().div_ceil(PANEL_TILES), count, threads.count());
     let work = cut.work(threads.count());
     let locals = Shares::new(locals);
@@ -168,18 +206,17 @@ pub fn gate_up(
                 for (matrix, out) in [(&layer.gate, &mut *out), (&layer.up, &mut *beside)] {
                     let both = [matrix.tile(first), matrix.tile(first + tiles - 1)];
                     multiply(kernels, &both[..tiles], rows, &tokens, panel, out);
-                }
-                let values = out.chunks_exact(PANEL_ROWS).zip(beside.chunks_exact(PANEL_ROWS));
-                for (token, (gate, up)) in tokens.zip(values) {
-                    let n = tiles * TILE;
-                    // SAFETY: each (token, tile of rows) is stored once, by the thread that computed it; the table
-                    // proves the instruction set.
-                    unsafe {
-                        let to = mlp.slice(token * width + first * TILE, n);
-                        (kernels.silu)(&gate[..n], &up[..n], to);
+                    if tiles < PANEL_TILES {
+                        // What pads the group.
+                        out.chunks_exact_mut(PANEL_ROWS).for_each(|row| row[TILE..].fill(0.0));
                     }
                 }
+                // SAFETY: each (token, group) is stored once, by the thread that computed it; the table proves the
+                // instruction set.
+                unsafe { (kernels.silu_quantize)(out, beside, &mlp, tokens.start, pair) };
             }
         }
     })
 }
+
+const _: () = assert!(PANEL_ROWS == GROUP, "a pair of tiles is a group of the next product");

@@ -1,7 +1,9 @@
 //! Norm, SiLU and rotation beside f64, and the same bits on every set that fuses.
 
 use super::{Random, assert_close, assert_same_bits, fused, kernels};
+use crate::activations::Activations;
 use crate::isa::Kernels;
+use crate::packing::GROUP;
 
 const LENGTHS: [usize; 7] = [1, 15, 16, 17, 64, 100, 896];
 
@@ -35,22 +37,75 @@ fn norms() {
 }
 
 #[test]
-fn silu() {
+fn silu_quantized() {
+    let (rows, groups, first) = (5, 3, 2);
     let mut random = Random(12);
-    let mut gate: Vec<f32> = random.units(96).iter().map(|x| x * 20.0).collect();
+    let mut gate: Vec<f32> = random.units(rows * GROUP).iter().map(|x| x * 20.0).collect();
     gate[..6].copy_from_slice(&[0.0, -0.0, 100.0, -100.0, 1e-30, -87.5]);
-    let up = random.units(96);
+    gate[GROUP..2 * GROUP].fill(0.0);
+    let up = random.units(rows * GROUP);
     let exact: Vec<f32> = gate
         .iter()
         .zip(&up)
         .map(|(g, u)| (f64::from(*g) / (1.0 + (-f64::from(*g)).exp()) * f64::from(*u)) as f32)
         .collect();
-    on_all("silu", &exact, 1e-6, |kernels| {
-        let mut out = vec![f32::NAN; 96];
-        // SAFETY: the table exists, so its instructions do.
-        unsafe { (kernels.silu)(&gate, &up, &mut out) };
+    let run = |kernels: &Kernels| {
+        let mut out = Activations::default();
+        out.reset(first + rows, groups * GROUP);
+        // SAFETY: the table exists, so its instructions do; `out` is this thread's.
+        unsafe { (kernels.silu_quantize)(&gate, &up, &out.shares(), first, 1) };
         out
-    });
+    };
+    for kernels in kernels() {
+        let out = run(&kernels);
+        for (m, exact) in exact.chunks(GROUP).enumerate() {
+            let at = (first + m) * groups + 1;
+            let largest = exact.iter().fold(0f32, |max, x| max.max(x.abs()));
+            assert_close("scale", &[out.scales[at]], &[largest / 127.0], 1e-6);
+            let q = &out.q[at * GROUP..][..GROUP];
+            for (q, exact) in q.iter().zip(exact) {
+                let back = out.scales[at] * f32::from(*q);
+                assert!((back - exact).abs() <= out.scales[at] * 0.5001, "{exact} came back as {back}");
+            }
+            let sums =
+                [&q[..GROUP / 2], &q[GROUP / 2..]].map(|q| -q.iter().map(|q| i32::from(*q)).sum::<i32>());
+            assert_eq!(out.minus_half_sums[2 * at..2 * at + 2], sums);
+            assert_eq!(out.minus_sums[at], sums[0] + sums[1]);
+            assert_eq!(out.scaled_sums[at], out.scales[at] * out.minus_sums[at] as f32);
+        }
+        let others =
+            out.q.chunks(GROUP).enumerate().filter(|(at, _)| at % groups != 1 || at / groups < first);
+        assert!(others.flat_map(|(_, q)| q).all(|q| *q == 0), "other groups are untouched");
+    }
+    for pair in fused().windows(2) {
+        let (a, b) = (run(&pair[0]), run(&pair[1]));
+        assert_eq!(a.q, b.q);
+        assert_same_bits("scales", &a.scales, &b.scales);
+        assert_same_bits("scaled sums", &a.scaled_sums, &b.scaled_sums);
+    }
+}
+
+#[test]
+fn rows_are_stored_and_added_where_they_belong() {
+    let mut random = Random(15);
+    let (rows, stride) = (7, GROUP + 9);
+    let values = random.units(rows * GROUP);
+    let before = random.units(rows * stride);
+    for kernels in kernels() {
+        for is_added in [false, true] {
+            let mut found = before.clone();
+            let kernel = if is_added { kernels.add_rows } else { kernels.store_rows };
+            // SAFETY: the table exists, so its instructions do; every row has 32 values from the fourth.
+            unsafe { kernel(&values, found.as_mut_ptr().add(4), stride) };
+            let mut expected = before.clone();
+            for (row, values) in expected.chunks_mut(stride).zip(values.chunks(GROUP)) {
+                for (to, value) in row[4..].iter_mut().zip(values) {
+                    *to = if is_added { *to + value } else { *value };
+                }
+            }
+            assert_same_bits(kernels.isa().name(), &found, &expected);
+        }
+    }
 }
 
 #[test]

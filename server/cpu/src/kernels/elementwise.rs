@@ -5,7 +5,7 @@
 //! written once.
 
 use super::vector::{LANES, Vector, exp};
-use crate::activations::RowMut;
+use crate::activations::{ActivationShares, RowMut};
 use crate::packing::GROUP;
 
 /// Elements that hold `count` in whole groups of 32.
@@ -66,8 +66,8 @@ pub type QuantizeFn = unsafe fn(x: &[f32], out: RowMut<'_>);
 ///
 /// # Safety
 /// As [`QuantizeFn`].
-pub unsafe fn quantize<V: Vector>(x: &[f32], out: RowMut<'_>) {
-    let RowMut { q, scales, scaled_sums, minus_sums, minus_half_sums } = out;
+pub unsafe fn quantize<V: Vector>(x: &[f32], mut out: RowMut<'_>) {
+    let RowMut { q, scales, scaled_sums, minus_sums, minus_half_sums } = &out;
     let groups = x.len() / GROUP;
     assert!(x.len().is_multiple_of(GROUP) && q.len() == x.len(), "{} activations", x.len());
     assert!(scales.len() == groups && scaled_sums.len() == groups && minus_sums.len() == groups, "groups");
@@ -77,44 +77,66 @@ pub unsafe fn quantize<V: Vector>(x: &[f32], out: RowMut<'_>) {
         V::call(|| {
             for g in 0..groups {
                 let from = x.as_ptr().add(g * GROUP);
-                let (a, b) = (V::load(from), V::load(from.add(LANES)));
-                let max = a.abs().max(b.abs()).largest();
-                let inverse = V::splat(if max > 0.0 { 127.0 / max } else { 0.0 });
-                let to = q.as_mut_ptr().add(g * GROUP);
-                let sums = [a.mul(inverse).store_i8(to), b.mul(inverse).store_i8(to.add(LANES))];
-                let (scale, minus_sum) = (max / 127.0, -(sums[0] + sums[1]));
-                scales[g] = scale;
-                scaled_sums[g] = scale * minus_sum as f32;
-                minus_sums[g] = minus_sum;
-                minus_half_sums[2 * g] = -sums[0];
-                minus_half_sums[2 * g + 1] = -sums[1];
+                quantize_group(V::load(from), V::load(from.add(LANES)), &mut out, g);
             }
         });
     }
 }
 
-/// `out = silu(gate) · up`.
+/// One group.
+#[inline(always)]
+unsafe fn quantize_group<V: Vector>(a: V, b: V, out: &mut RowMut<'_>, g: usize) {
+    // SAFETY: the caller runs on the instruction set; `q` has 32 numbers for each of the groups.
+    unsafe {
+        let max = a.abs().max(b.abs()).largest();
+        let inverse = V::splat(if max > 0.0 { 127.0 / max } else { 0.0 });
+        let to = out.q.as_mut_ptr().add(g * GROUP);
+        let sums = [a.mul(inverse).store_i8(to), b.mul(inverse).store_i8(to.add(LANES))];
+        let (scale, minus_sum) = (max / 127.0, -(sums[0] + sums[1]));
+        out.scales[g] = scale;
+        out.scaled_sums[g] = scale * minus_sum as f32;
+        out.minus_sums[g] = minus_sum;
+        out.minus_half_sums[2 * g] = -sums[0];
+        out.minus_half_sums[2 * g + 1] = -sums[1];
+    }
+}
+
+/// `silu(gate) · up` of 32 columns of some rows, quantized: group `group` of the rows from `first` of `out`.
 ///
 /// # Safety
-/// The instruction set exists.
-pub type SiluFn = unsafe fn(gate: &[f32], up: &[f32], out: &mut [f32]);
-/// See [`SiluFn`]; all are whole sixteens, equally long.
+/// The instruction set exists; no other thread uses these groups, and what `out` lends is alive.
+pub type SiluQuantizeFn =
+    unsafe fn(gate: &[f32], up: &[f32], out: &ActivationShares, first: usize, group: usize);
+/// See [`SiluQuantizeFn`]; `gate` and `up` are rows of 32.
 ///
 /// # Safety
-/// As [`SiluFn`].
-pub unsafe fn silu<V: Vector>(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    assert!(gate.len().is_multiple_of(LANES) && up.len() == gate.len() && out.len() == gate.len(), "silu");
-    // SAFETY: the caller's promise and the lengths above.
+/// As [`SiluQuantizeFn`].
+pub unsafe fn silu_quantize<V: Vector>(
+    gate: &[f32],
+    up: &[f32],
+    out: &ActivationShares,
+    first: usize,
+    group: usize,
+) {
+    assert!(gate.len().is_multiple_of(GROUP) && up.len() == gate.len(), "gate and up");
+    // SAFETY: the caller's promise and the lengths above; a group is two vectors.
     unsafe {
         V::call(|| {
-            for i in (0..gate.len()).step_by(LANES) {
-                let g = V::load(gate.as_ptr().add(i));
-                let e = exp(V::splat(0.0).sub(g));
-                let v = g.div(V::splat(1.0).add(e)).mul(V::load(up.as_ptr().add(i)));
-                v.store(out.as_mut_ptr().add(i));
+            for m in 0..gate.len() / GROUP {
+                let (gate, up) = (gate.as_ptr().add(m * GROUP), up.as_ptr().add(m * GROUP));
+                let a = silu(V::load(gate), V::load(up));
+                let b = silu(V::load(gate.add(LANES)), V::load(up.add(LANES)));
+                quantize_group(a, b, &mut out.group(first + m, group), 0);
             }
         });
     }
+}
+
+/// `silu(gate) · up`.
+#[inline(always)]
+unsafe fn silu<V: Vector>(gate: V, up: V) -> V {
+    // SAFETY: the caller runs on the instruction set.
+    unsafe { gate.div(V::splat(1.0).add(exp(V::splat(0.0).sub(gate)))).mul(up) }
 }
 
 /// Rotates pairs `(i, i + half)` of a head by angles whose cosines and sines are given, then multiplies by `scale`.
@@ -152,6 +174,29 @@ pub unsafe fn rotate<V: Vector>(head: &mut [f32], cosines: &[f32], sines: &[f32]
                     } else {
                         to[i..].copy_from_slice(&v.lanes()[..n]);
                     }
+                }
+            }
+        });
+    }
+}
+
+/// Rows of 32 values to `to`, whose rows are `stride` apart: stored there, or added to what is there.
+///
+/// # Safety
+/// The instruction set exists; `to` has a row of 32 for each row of `values`, and nobody else uses them.
+pub type RowsFn = unsafe fn(values: &[f32], to: *mut f32, stride: usize);
+/// See [`RowsFn`].
+///
+/// # Safety
+/// As [`RowsFn`].
+pub unsafe fn rows<V: Vector, const ADD: bool>(values: &[f32], to: *mut f32, stride: usize) {
+    // SAFETY: the caller's promise; a row is two vectors.
+    unsafe {
+        V::call(|| {
+            for (m, row) in values.as_chunks::<GROUP>().0.iter().enumerate() {
+                for half in [0, LANES] {
+                    let (value, to) = (V::load(row.as_ptr().add(half)), to.add(m * stride + half));
+                    (if ADD { V::load(to).add(value) } else { value }).store(to);
                 }
             }
         });

@@ -3,11 +3,12 @@
 //! ```text
 //! for each activation row m, each of a tile's 16 output rows r:
 //!   acc = 0
-//!   for each fold f (the columns under one weight scale: a group of 32, or half of it in 6-bit forms), in order:
+//!   for each group g of 32 columns, in order:
 //!     d   = Σ q[r][k] · x[m][k]  −  offset · Σ x[m][k]                            (exact, int32)
-//!     acc = fma(scale[r][f] · xscale[m][g], d, acc)
+//!     acc = fma(scale[r][g] · xscale[m][g], d, acc)
 //!     acc = fma(min[r][g], xscale[m][g] · −Σ x[m][k], acc)                         (forms with minimums)
 //!   out[m][r] = acc
+//! 6-bit forms, d0 and d1 of a group's halves: acc = fma(fma(scale[1], d1, scale[0] · d0), xscale[m][g], acc)
 //! ```
 //! Few rows take weights from the packed bits, many unpack a panel of two tiles × 512 columns once: the same bits, for
 //! integers are exact and folds have one order. A tile costs 16 K multiply-adds a row, and its bytes once a call.
@@ -124,17 +125,25 @@ pub fn naive(tiles: &[Tile<'_>], x: &Rows<'_>, out: &mut [f32], fma: impl Fn(f32
     check(tiles, x, out);
     let columns = x.groups * GROUP;
     for (t, tile) in tiles.iter().enumerate() {
-        let fold = tile.form().fold_columns();
+        let offset = tile.form().offset();
         for m in 0..x.rows {
             for r in 0..TILE {
+                let dot = |start: usize, count: usize| -> f32 {
+                    let products = (start..start + count)
+                        .map(|k| (tile.integer(r, k) - offset) * i32::from(x.q[m * columns + k]));
+                    products.sum::<i32>() as f32
+                };
                 let mut acc = 0f32;
-                for start in (0..columns).step_by(fold) {
-                    let mut d = 0i32;
-                    for k in start..start + fold {
-                        d += (tile.integer(r, k) - tile.form().offset()) * i32::from(x.q[m * columns + k]);
+                for g in 0..x.groups {
+                    let (start, at) = (g * GROUP, m * x.groups + g);
+                    if tile.form().fold_columns() < GROUP {
+                        let second = start + GROUP / 2;
+                        let f = tile.scale(r, start) * dot(start, GROUP / 2);
+                        let f = fma(tile.scale(r, second), dot(second, GROUP / 2), f);
+                        acc = fma(f, x.scales[at], acc);
+                        continue;
                     }
-                    let at = m * x.groups + start / GROUP;
-                    acc = fma(tile.scale(r, start) * x.scales[at], d as f32, acc);
+                    acc = fma(tile.scale(r, start) * x.scales[at], dot(start, GROUP), acc);
                     if tile.form().has_min() {
                         acc = fma(tile.min(r, start), x.scaled_sums[at], acc);
                     }

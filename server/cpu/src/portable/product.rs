@@ -18,19 +18,29 @@ pub unsafe fn product(tiles: &[Tile<'_>], x: &Rows<'_>, _panel: &mut Panel, out:
         for g in 0..x.groups {
             let weights = unpack(tile, g);
             let lanes = |of: &dyn Fn(usize) -> f32| -> [f32; TILE] { std::array::from_fn(of) };
-            for first in (0..GROUP).step_by(fold) {
-                let scales = lanes(&|r| tile.scale(r, g * GROUP + first));
-                for (m, acc) in acc.iter_mut().enumerate() {
-                    let at = m * x.groups + g;
-                    let d = dot(&weights[first / 4..(first + fold) / 4], &x.q[at * GROUP + first..][..fold]);
-                    let minus_sum = match fold {
-                        GROUP => x.minus_sums[at],
-                        _ => x.minus_half_sums[at * 2 + first / fold],
-                    };
+            let scales = [0, GROUP - fold].map(|first| lanes(&|r| tile.scale(r, g * GROUP + first)));
+            let part = |m: usize, first: usize| {
+                let at = m * x.groups + g;
+                let d = dot(&weights[first / 4..(first + fold) / 4], &x.q[at * GROUP + first..][..fold]);
+                let minus_sum = match fold {
+                    GROUP => x.minus_sums[at],
+                    _ => x.minus_half_sums[at * 2 + first / fold],
+                };
+                d.map(|d| (d + tile.form().offset() * minus_sum) as f32)
+            };
+            for (m, acc) in acc.iter_mut().enumerate() {
+                let xscale = x.scales[m * x.groups + g];
+                let d = part(m, 0);
+                if fold == GROUP {
                     for r in 0..TILE {
-                        let d = d[r] + tile.form().offset() * minus_sum;
-                        acc[r] = super::fma(scales[r] * x.scales[at], d as f32, acc[r]);
+                        acc[r] = super::fma(scales[0][r] * xscale, d[r], acc[r]);
                     }
+                    continue;
+                }
+                let second = part(m, fold);
+                for r in 0..TILE {
+                    let f = super::fma(scales[1][r], second[r], scales[0][r] * d[r]);
+                    acc[r] = super::fma(f, xscale, acc[r]);
                 }
             }
             if tile.form().has_min() {
