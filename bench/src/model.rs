@@ -204,10 +204,10 @@ fn describe(
     }
 }
 
-/// Linux says it in its own file.
+/// Memory of its own that this process has in RAM, pages of mapped files not counted; Linux says it in its own file.
 fn resident_bytes() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     Some(line.trim().trim_end_matches("kB").trim().parse::<usize>().ok()? * 1024)
 }
 

@@ -98,7 +98,7 @@ pub fn greedy_is_argmax(bench: &mut Bench<'_>) -> Outcome {
     sampled.iter().zip(logits.chunks(rig.vocab)).try_for_each(|(s, l)| draws_largest(s, l))
 }
 
-/// A head run for a few tokens draws what the full head draws under the same mask.
+/// A head run for a few tokens draws what the full head draws under the same mask, its log-probability included.
 pub fn masks(bench: &mut Bench<'_>) -> Outcome {
     let vocab = bench.files.spec.vocab;
     let words = vocab.div_ceil(32);
@@ -117,9 +117,13 @@ pub fn masks(bench: &mut Bench<'_>) -> Outcome {
     let (cold, hot) = (greedy(), SamplingParams { seed: 5, ..SamplingParams::default() });
     let free =
         SampleRow { params: &cold, prompt: &[], output: &[], mask: None, forbidden: &[], logprobs: false };
+    // With log-probabilities the head is whole, under the mask as well.
+    let kinds = [(&cold, false), (&hot, false), (&cold, true), (&hot, true)];
     let masked: Vec<_> = masks
         .iter()
-        .flat_map(|mask| [&cold, &hot].map(|params| SampleRow { params, mask: Some(mask), ..free }))
+        .flat_map(|mask| {
+            kinds.map(|(params, logprobs)| SampleRow { params, logprobs, mask: Some(mask), ..free })
+        })
         .collect();
     let mut rig = bench.rig()?;
     let (_, logits) = step(&mut rig, bench, &vec![free; masked.len()], true)?;
@@ -133,9 +137,9 @@ pub fn masks(bench: &mut Bench<'_>) -> Outcome {
         let one = TestRow { wanted: vec![i], ..whole };
         let alone = rig.step_with(&[one], &[*row], false).map_err(|error| error.to_string())?;
         for (how, found) in [("together", together[i]), ("alone", alone.sampled[0])] {
-            if found.token != expected.token {
-                let (found, expected) = (found.token, expected.token);
-                return Err(format!("mask {} {how} drew {found}, the full head {expected}", i / 2));
+            if found != expected {
+                let mask = i / kinds.len();
+                return Err(format!("mask {mask} {how} drew {found:?}, the full head {expected:?}"));
             }
         }
     }
