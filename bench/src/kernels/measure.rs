@@ -235,7 +235,7 @@ impl Measure {
             name: if decodes { format!("decode at {depth}") } else { format!("prefill {count} at {depth}") },
             operations: Some(4.0 * (keys * GROUP * HEAD_DIM) as f64),
             // A prefill's keys are read over and over, so mostly from caches.
-            bytes: decodes.then_some(4.0 * (keys * HEAD_DIM) as f64),
+            bytes: decodes.then_some((keys * (4 * HEAD_DIM + 8)) as f64),
             is_cold: decodes,
             seconds,
         })

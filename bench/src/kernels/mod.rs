@@ -1,7 +1,7 @@
 //! `bench kernels`: the kernels of each instruction set beside what the machine can do at most.
 //!
 //! ```text
-//! limits      the dot instruction, the fused multiply-add, memory read in order: same threads, same minute
+//! limits      the dot instruction, products of 16-bit pairs, memory read in order: same threads, same minute
 //! product     per weight format, shape and rows of activations: operations and bytes of packed weights a second
 //! attention   one position, and 512, behind so many keys: 7 query heads of 64 on a KV head
 //! rows        norm with quantization, SiLU: bytes a second, from cache
@@ -111,8 +111,8 @@ pub struct SetReport {
     pub isa: &'static str,
     /// Of the dot instruction alone.
     pub dot_limit: Option<f64>,
-    /// Of the fused multiply-add alone.
-    pub fma_limit: Option<f64>,
+    /// Of products of 16-bit pairs alone.
+    pub pair_limit: Option<f64>,
     /// Of memory read in order.
     pub read_limit: f64,
     /// Every kernel.
@@ -175,7 +175,7 @@ pub fn run(plan: &KernelPlan, progress: &mut dyn FnMut(&str)) -> anyhow::Result<
         sets.push(SetReport {
             isa: isa.name(),
             dot_limit: limits::dot_limit(isa, &mut measure.threads).map(|limit| limit / 1e9),
-            fma_limit: limits::fma_limit(isa, &mut measure.threads).map(|limit| limit / 1e9),
+            pair_limit: limits::pair_limit(isa, &mut measure.threads).map(|limit| limit / 1e9),
             read_limit: limits::read_limit(plan.cold_bytes, &mut measure.threads)? / 1e9,
             figures: Vec::new(),
         });
@@ -209,7 +209,7 @@ pub fn run(plan: &KernelPlan, progress: &mut dyn FnMut(&str)) -> anyhow::Result<
             let counts: &[usize] = if depth == 0 { &[measure::PREFILL] } else { &[1, measure::PREFILL] };
             for &count in counts {
                 let timed = measure.attention(*kernels, &cache, depth, count)?;
-                set.figures.push(timed.figure(set.fma_limit, set.read_limit));
+                set.figures.push(timed.figure(set.pair_limit, set.read_limit));
             }
         }
     }
@@ -234,7 +234,7 @@ pub fn table(report: &KernelReport) -> String {
             set.isa,
             report.threads,
             limit("dot", set.dot_limit).unwrap_or_default(),
-            limit("fma", set.fma_limit).unwrap_or_default(),
+            limit("pairs", set.pair_limit).unwrap_or_default(),
             set.read_limit,
             "KERNEL",
             "GOP/S",

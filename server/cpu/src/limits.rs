@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! dot_limit   12 independent sums in registers, the instruction set's dot instruction on each, nothing else
-//! fma_limit   the same with its fused multiply-add on f32
+//! pair_limit  the same with its multiplication of pairs of 16-bit integers
 //! read_limit  a buffer that no cache holds, each thread its own run of it, in order
 //! ```
 //! Twelve chains hide the latency of either instruction on every processor so far. The loops are written as assembly,
@@ -52,16 +52,16 @@ pub fn dot_limit(isa: Isa, threads: &mut Threads) -> Option<f64> {
     }
 }
 
-/// As [`dot_limit`], of the fused multiply-add that attention and folds are made of.
-pub fn fma_limit(isa: Isa, threads: &mut Threads) -> Option<f64> {
+/// As [`dot_limit`], of the sums of two 16-bit products that attention is made of.
+pub fn pair_limit(isa: Isa, threads: &mut Threads) -> Option<f64> {
     if !isa.is_available() {
         return None;
     }
     #[cfg(target_arch = "x86_64")]
     {
         let (lanes, rounds): (usize, Rounds) = match isa {
-            Isa::Avx512Vnni => (16, loops::fma_zmm),
-            Isa::AvxVnni | Isa::AvxVnniEvex | Isa::Avx2 => (8, loops::fma_ymm),
+            Isa::Avx512Vnni => (32, loops::pair_zmm),
+            Isa::AvxVnni | Isa::AvxVnniEvex | Isa::Avx2 => (16, loops::pair_avx2),
             Isa::Portable => return None,
         };
         Some(operations(threads, 2 * lanes, rounds))
@@ -222,8 +222,23 @@ mod loops {
         "vpmaddubsw {3}, {1}, {2}",
         "vpaddw {0}, {0}, {3}"
     );
-    chains!(fma_zmm, "avx512f", zmm_reg, __m512, _mm512_setzero_ps(), "vfmadd231ps {0}, {1}, {2} /* {3} */");
-    chains!(fma_ymm, "avx2,fma", ymm_reg, __m256, _mm256_setzero_ps(), "vfmadd231ps {0}, {1}, {2} /* {3} */");
+    chains!(
+        pair_zmm,
+        "avx512f,avx512vnni",
+        zmm_reg,
+        __m512i,
+        _mm512_setzero_si512(),
+        "vpdpwssd {0}, {1}, {2} /* {3} */"
+    );
+    chains!(
+        pair_avx2,
+        "avx2",
+        ymm_reg,
+        __m256i,
+        _mm256_setzero_si256(),
+        "vpmaddwd {3}, {1}, {2}",
+        "vpaddd {0}, {0}, {3}"
+    );
 }
 
 #[cfg(test)]
@@ -235,7 +250,7 @@ mod tests {
         let mut threads = Threads::new(2);
         for isa in Isa::ALL {
             let expected = isa.is_available() && isa != Isa::Portable;
-            for limit in [dot_limit(isa, &mut threads), fma_limit(isa, &mut threads)] {
+            for limit in [dot_limit(isa, &mut threads), pair_limit(isa, &mut threads)] {
                 assert_eq!(limit.is_some(), expected, "{}", isa.name());
                 assert!(limit.is_none_or(|limit| limit.is_finite() && limit > 0.0), "{}", isa.name());
             }
