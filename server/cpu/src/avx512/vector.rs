@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::vector::{LANES, Vector};
+use crate::kernels::vector::{LANES, Task, Vector};
 
 /// Sixteen lanes in a register.
 #[derive(Clone, Copy)]
@@ -20,6 +20,13 @@ impl Vector for V {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
     unsafe fn call<R>(f: impl FnOnce() -> R) -> R {
         f()
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+    unsafe fn run<T: Task>(task: T) {
+        // SAFETY: the trait's contract and the task's own, which the caller promises.
+        unsafe { task.run::<Self>() }
     }
 
     #[inline(always)]

@@ -9,6 +9,16 @@
 /// Lanes of a [`Vector`].
 pub const LANES: usize = 16;
 
+/// What is too long for a closure: LLVM inlines those by their length, and one that it leaves alone is compiled without
+/// the instruction set, each operation a call: a hundred times slower and right all the same.
+pub trait Task {
+    /// Does it; to be marked `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// As [`Vector`], and what the task says.
+    unsafe fn run<V: Vector>(self);
+}
+
 /// Sixteen lanes of f32.
 ///
 /// # Safety (of every method)
@@ -22,8 +32,10 @@ pub trait Vector: Copy {
     /// Whether each of them has two vectors of sums there.
     const WIDE: bool;
 
-    /// Runs `f` compiled for the instruction set.
+    /// Runs `f` compiled for the instruction set, if LLVM finds it small enough to be inlined.
     unsafe fn call<R>(f: impl FnOnce() -> R) -> R;
+    /// Runs `task` compiled for the instruction set, however long it is.
+    unsafe fn run<T: Task>(task: T);
     /// Asks the second-level cache for the line at an address, which need not exist.
     fn prefetch(_at: *const i32) {}
 

@@ -1,6 +1,6 @@
 //! [`Vector`] as an array, for any target.
 
-use crate::kernels::vector::{LANES, Vector};
+use crate::kernels::vector::{LANES, Task, Vector};
 
 /// Sixteen lanes in an array.
 #[derive(Clone, Copy)]
@@ -20,6 +20,12 @@ impl Vector for V {
     #[inline]
     unsafe fn call<R>(f: impl FnOnce() -> R) -> R {
         f()
+    }
+
+    #[inline]
+    unsafe fn run<T: Task>(task: T) {
+        // SAFETY: the trait's contract and the task's own, which the caller promises.
+        unsafe { task.run::<Self>() }
     }
 
     #[inline(always)]

@@ -16,7 +16,7 @@
 mod products;
 
 use super::fixed_point::{VALUE_MAX, Word};
-use super::vector::{LANES, Vector, exp2};
+use super::vector::{LANES, Task, Vector, exp2};
 
 use products::{Piece, Tile, score, weigh};
 
@@ -300,7 +300,7 @@ pub unsafe fn attend_span<V: Vector>(
         unsafe {
             let (q, scales) = (q.as_ptr().add(first * pairs), scales.as_ptr().add(first));
             score::<V>(active, q, scales, &tile, scores.as_mut_ptr().add(first * KEYS));
-            V::call(|| soften::<V>(queries, first, start, &tile, softmax, scores, weights));
+            V::run(Soften { queries, first, start, tile: &tile, softmax, scores, weights });
             weigh::<V>(
                 active,
                 weights.as_ptr().add(first * KEYS / 2),
@@ -318,61 +318,68 @@ pub unsafe fn attend_span<V: Vector>(
 }
 
 /// Scores from query `first` become integer weights; maxima, sums, corrections and factors move on.
-#[inline(always)]
-unsafe fn soften<V: Vector>(
-    queries: &Queries<'_>,
+struct Soften<'a> {
+    queries: &'a Queries<'a>,
     first: usize,
     start: usize,
-    tile: &Tile,
-    softmax: &mut Softmax,
-    scores: &[f32],
-    weights: &mut [Word],
-) {
-    let count = queries.count();
-    let Softmax { maxima, tile_maxima, corrections, factors, sums } = softmax;
-    // SAFETY: the caller's promise: scores and weights have 32 a query, sums 16, the others whole sixteens.
-    unsafe {
-        // Queries that see the whole tile come last, for positions ascend.
-        let whole = queries.first_seeing(start + KEYS - 1).max(first);
-        let scores = scores.as_ptr();
-        for i in first..count {
-            let (mut a, mut b) = (V::load(scores.add(i * KEYS)), V::load(scores.add(i * KEYS + LANES)));
-            if i < whole {
-                let infinity = V::splat(f32::NEG_INFINITY);
-                let seen = queries.seen(i, start);
-                (a, b) = (a.first(seen, infinity), b.first(seen.saturating_sub(LANES), infinity));
+    tile: &'a Tile,
+    softmax: &'a mut Softmax,
+    /// 32 a query.
+    scores: &'a [f32],
+    /// 16 pairs a query.
+    weights: &'a mut [Word],
+}
+
+impl Task for Soften<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { queries, first, start, tile, softmax, scores, weights } = self;
+        let count = queries.count();
+        let Softmax { maxima, tile_maxima, corrections, factors, sums } = softmax;
+        // SAFETY: the caller's promise: scores and weights have 32 a query, sums 16, the others whole sixteens.
+        unsafe {
+            // Queries that see the whole tile come last, for positions ascend.
+            let whole = queries.first_seeing(start + KEYS - 1).max(first);
+            let scores = scores.as_ptr();
+            for i in first..count {
+                let (mut a, mut b) = (V::load(scores.add(i * KEYS)), V::load(scores.add(i * KEYS + LANES)));
+                if i < whole {
+                    let infinity = V::splat(f32::NEG_INFINITY);
+                    let seen = queries.seen(i, start);
+                    (a, b) = (a.first(seen, infinity), b.first(seen.saturating_sub(LANES), infinity));
+                }
+                tile_maxima[i] = a.max(b).largest();
             }
-            tile_maxima[i] = a.max(b).largest();
-        }
-        for i in (first / LANES * LANES..count).step_by(LANES) {
-            let (old, new) = (V::load(maxima.as_ptr().add(i)), V::load(tile_maxima.as_ptr().add(i)));
-            let max = new.max(old);
-            // Lanes before `first` are of queries that see no key here; nobody reads them again.
-            max.store(maxima.as_mut_ptr().add(i));
-            exp2(old.sub(max)).store(corrections.as_mut_ptr().add(i));
-            exp2(new.sub(max)).store(factors.as_mut_ptr().add(i));
-        }
-        let one = V::splat(WEIGHT_MAX as f32);
-        let zero = V::splat(0.0);
-        let r = zero.sub(V::load(tile.pieces[0].exponents)).power_of_two();
-        let r2 = zero.sub(V::load(tile.pieces[1].exponents)).power_of_two();
-        for i in first..count {
-            let max = V::splat(tile_maxima[i]);
-            let mut a = exp2(V::load(scores.add(i * KEYS)).sub(max));
-            let mut b = exp2(V::load(scores.add(i * KEYS + LANES)).sub(max));
-            let (mut r, mut r2) = (r, r2);
-            if i < whole {
-                // The exponents too: what a block holds past the last position may be anything.
-                let (n, n2) = (queries.seen(i, start), queries.seen(i, start).saturating_sub(LANES));
-                (a, r) = (a.first(n, zero), r.first(n, zero));
-                (b, r2) = (b.first(n2, zero), r2.first(n2, zero));
+            for i in (first / LANES * LANES..count).step_by(LANES) {
+                let (old, new) = (V::load(maxima.as_ptr().add(i)), V::load(tile_maxima.as_ptr().add(i)));
+                let max = new.max(old);
+                // Lanes before `first` are of queries that see no key here; nobody reads them again.
+                max.store(maxima.as_mut_ptr().add(i));
+                exp2(old.sub(max)).store(corrections.as_mut_ptr().add(i));
+                exp2(new.sub(max)).store(factors.as_mut_ptr().add(i));
             }
-            let w = weights.as_mut_ptr().add(i * KEYS / 2).cast::<i16>();
-            a.mul(one).store_i16(w);
-            b.mul(one).store_i16(w.add(LANES));
-            let l = sums.as_mut_ptr().add(i * LANES);
-            let old = V::load(l).mul(V::splat(corrections[i]));
-            b.fma(r2, a.mul(r)).fma(V::splat(factors[i]), old).store(l);
+            let one = V::splat(WEIGHT_MAX as f32);
+            let zero = V::splat(0.0);
+            let r = zero.sub(V::load(tile.pieces[0].exponents)).power_of_two();
+            let r2 = zero.sub(V::load(tile.pieces[1].exponents)).power_of_two();
+            for i in first..count {
+                let max = V::splat(tile_maxima[i]);
+                let mut a = exp2(V::load(scores.add(i * KEYS)).sub(max));
+                let mut b = exp2(V::load(scores.add(i * KEYS + LANES)).sub(max));
+                let (mut r, mut r2) = (r, r2);
+                if i < whole {
+                    // The exponents too: what a block holds past the last position may be anything.
+                    let (n, n2) = (queries.seen(i, start), queries.seen(i, start).saturating_sub(LANES));
+                    (a, r) = (a.first(n, zero), r.first(n, zero));
+                    (b, r2) = (b.first(n2, zero), r2.first(n2, zero));
+                }
+                let w = weights.as_mut_ptr().add(i * KEYS / 2).cast::<i16>();
+                a.mul(one).store_i16(w);
+                b.mul(one).store_i16(w.add(LANES));
+                let l = sums.as_mut_ptr().add(i * LANES);
+                let old = V::load(l).mul(V::splat(corrections[i]));
+                b.fma(r2, a.mul(r)).fma(V::splat(factors[i]), old).store(l);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@
 
 use super::{KEYS, WEIGHT_MAX};
 use crate::kernels::fixed_point::Word;
-use crate::kernels::vector::{LANES, Vector};
+use crate::kernels::vector::{LANES, Task, Vector};
 
 /// Sixteen positions of a block.
 #[derive(Clone, Copy)]
@@ -85,53 +85,68 @@ unsafe fn score_some<V: Vector, const Q: usize>(
     tile: &Tile,
     scores: *mut f32,
 ) {
+    // SAFETY: the caller's promise.
+    unsafe { V::run(Score::<Q> { q, scales, tile, scores }) }
+}
+
+struct Score<'a, const Q: usize> {
+    q: *const Word,
+    scales: *const f32,
+    tile: &'a Tile,
+    scores: *mut f32,
+}
+
+impl<const Q: usize> Task for Score<'_, Q> {
     #[inline(always)]
-    unsafe fn some<V: Vector, const Q: usize, const N: usize>(
-        q: *const Word,
-        scales: *const f32,
-        tile: &Tile,
-        scores: *mut f32,
-        first: usize,
-    ) {
+    unsafe fn run<V: Vector>(self) {
+        let Self { q, scales, tile, scores } = self;
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sums = [[V::no_integers(); N]; Q];
-            for i in 0..tile.pairs {
-                let k: [V::Integers; N] = std::array::from_fn(|n| {
-                    let row = i * tile.block_tokens;
-                    V::prefetch(tile.next[first + n].keys.wrapping_add(row));
-                    V::load_integers(tile.pieces[first + n].keys.add(row))
-                });
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let q = V::splat_integer(*q.add(m * tile.pairs + i));
-                    for n in 0..N {
-                        sums[n] = V::add_products(sums[n], q, k[n]);
-                    }
-                }
-            }
-            for n in 0..N {
-                let piece = &tile.pieces[first + n];
-                let (scale, exponent) = (V::load(piece.scales), V::load(piece.exponents));
-                V::prefetch(tile.next[first + n].scales.cast());
-                V::prefetch(tile.next[first + n].exponents.cast());
-                for (m, sums) in sums.iter().enumerate() {
-                    let scale = V::splat(*scales.add(m)).mul(scale);
-                    let score = V::from_integers(sums[n]).fma(scale, exponent);
-                    score.store(scores.add(m * KEYS + (first + n) * LANES));
-                }
+            if V::WIDE {
+                score_part::<V, Q, 2>(q, scales, tile, scores, 0);
+            } else {
+                score_part::<V, Q, 1>(q, scales, tile, scores, 0);
+                score_part::<V, Q, 1>(q, scales, tile, scores, 1);
             }
         }
     }
+}
+
+#[inline(always)]
+unsafe fn score_part<V: Vector, const Q: usize, const N: usize>(
+    q: *const Word,
+    scales: *const f32,
+    tile: &Tile,
+    scores: *mut f32,
+    first: usize,
+) {
     // SAFETY: the caller's promise.
     unsafe {
-        V::call(|| {
-            if V::WIDE {
-                some::<V, Q, 2>(q, scales, tile, scores, 0);
-            } else {
-                some::<V, Q, 1>(q, scales, tile, scores, 0);
-                some::<V, Q, 1>(q, scales, tile, scores, 1);
+        let mut sums = [[V::no_integers(); N]; Q];
+        for i in 0..tile.pairs {
+            let k: [V::Integers; N] = std::array::from_fn(|n| {
+                let row = i * tile.block_tokens;
+                V::prefetch(tile.next[first + n].keys.wrapping_add(row));
+                V::load_integers(tile.pieces[first + n].keys.add(row))
+            });
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let q = V::splat_integer(*q.add(m * tile.pairs + i));
+                for n in 0..N {
+                    sums[n] = V::add_products(sums[n], q, k[n]);
+                }
             }
-        });
+        }
+        for n in 0..N {
+            let piece = &tile.pieces[first + n];
+            let (scale, exponent) = (V::load(piece.scales), V::load(piece.exponents));
+            V::prefetch(tile.next[first + n].scales.cast());
+            V::prefetch(tile.next[first + n].exponents.cast());
+            for (m, sums) in sums.iter().enumerate() {
+                let scale = V::splat(*scales.add(m)).mul(scale);
+                let score = V::from_integers(sums[n]).fma(scale, exponent);
+                score.store(scores.add(m * KEYS + (first + n) * LANES));
+            }
+        }
     }
 }
 
@@ -165,55 +180,70 @@ unsafe fn weigh_some<V: Vector, const Q: usize>(
     acc: *mut f32,
     tile: &Tile,
 ) {
-    #[inline(always)]
-    unsafe fn some<V: Vector, const Q: usize, const N: usize>(
-        p: *const Word,
-        [corrections, factors]: [*const f32; 2],
-        acc: *mut f32,
-        tile: &Tile,
-        d: usize,
-    ) {
-        const PAIRS: usize = LANES / 2;
-        // SAFETY: the caller's promise; d + 16 N <= width.
-        unsafe {
-            let mut sums = [[V::no_integers(); N]; Q];
-            for t in 0..2 * PAIRS {
-                let row = t % PAIRS * tile.width + d;
-                let values = tile.pieces[t / PAIRS].values.add(row);
-                let next = tile.next[t / PAIRS].values.wrapping_add(row);
-                let v: [V::Integers; N] = std::array::from_fn(|n| {
-                    V::prefetch(next.wrapping_add(n * LANES));
-                    V::load_integers(values.add(n * LANES))
-                });
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let p = V::splat_integer(*p.add(m * 2 * PAIRS + t));
-                    for n in 0..N {
-                        sums[n] = V::add_products(sums[n], p, v[n]);
-                    }
-                }
-            }
-            for (m, sums) in sums.iter().enumerate() {
-                let c = V::splat(*corrections.add(m));
-                let f = V::splat(*factors.add(m) * (1.0 / WEIGHT_MAX as f32));
-                for (n, sum) in sums.iter().enumerate() {
-                    let at = acc.add(m * tile.width + d + n * LANES);
-                    V::from_integers(*sum).fma(f, V::load(at).mul(c)).store(at);
-                }
-            }
-        }
-    }
     // SAFETY: the caller's promise.
-    unsafe {
-        V::call(|| {
-            let mut d = 0;
+    unsafe { V::run(Weigh::<Q> { p, by, acc, tile }) }
+}
+
+struct Weigh<'a, const Q: usize> {
+    p: *const Word,
+    by: [*const f32; 2],
+    acc: *mut f32,
+    tile: &'a Tile,
+}
+
+impl<const Q: usize> Task for Weigh<'_, Q> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { p, by, acc, tile } = self;
+        let mut d = 0;
+        // SAFETY: the caller's promise.
+        unsafe {
             while V::WIDE && d + 2 * LANES <= tile.width {
-                some::<V, Q, 2>(p, by, acc, tile, d);
+                weigh_part::<V, Q, 2>(p, by, acc, tile, d);
                 d += 2 * LANES;
             }
             while d < tile.width {
-                some::<V, Q, 1>(p, by, acc, tile, d);
+                weigh_part::<V, Q, 1>(p, by, acc, tile, d);
                 d += LANES;
             }
-        });
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn weigh_part<V: Vector, const Q: usize, const N: usize>(
+    p: *const Word,
+    [corrections, factors]: [*const f32; 2],
+    acc: *mut f32,
+    tile: &Tile,
+    d: usize,
+) {
+    const PAIRS: usize = LANES / 2;
+    // SAFETY: the caller's promise; d + 16 N <= width.
+    unsafe {
+        let mut sums = [[V::no_integers(); N]; Q];
+        for t in 0..2 * PAIRS {
+            let row = t % PAIRS * tile.width + d;
+            let values = tile.pieces[t / PAIRS].values.add(row);
+            let next = tile.next[t / PAIRS].values.wrapping_add(row);
+            let v: [V::Integers; N] = std::array::from_fn(|n| {
+                V::prefetch(next.wrapping_add(n * LANES));
+                V::load_integers(values.add(n * LANES))
+            });
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let p = V::splat_integer(*p.add(m * 2 * PAIRS + t));
+                for n in 0..N {
+                    sums[n] = V::add_products(sums[n], p, v[n]);
+                }
+            }
+        }
+        for (m, sums) in sums.iter().enumerate() {
+            let c = V::splat(*corrections.add(m));
+            let f = V::splat(*factors.add(m) * (1.0 / WEIGHT_MAX as f32));
+            for (n, sum) in sums.iter().enumerate() {
+                let at = acc.add(m * tile.width + d + n * LANES);
+                V::from_integers(*sum).fma(f, V::load(at).mul(c)).store(at);
+            }
+        }
     }
 }
