@@ -19,7 +19,8 @@ fn every_operation_is_part_of_its_kernel() {
     assert!(symbols.contains("quarry_cpu::avx2"), "the table has the kernels' names");
     // Instructions that no other crate here uses; libraries' own searches use integers of these sets.
     let floats = ["_ps", "_epi16", "_dpbusd", "cvtph"];
-    let alone = |line: &&str| line.contains("core_arch::x86") && floats.iter().any(|part| line.contains(part));
+    let alone =
+        |line: &&str| line.contains("core_arch::x86") && floats.iter().any(|part| line.contains(part));
     let alone: Vec<&str> = symbols.lines().filter(alone).collect();
     assert!(alone.is_empty(), "functions of their own: {alone:#?}");
 }
