@@ -99,7 +99,7 @@ fn kernels_are_measured_beside_their_limits() {
         let figures = set["figures"].as_array().unwrap();
         let names: Vec<&str> = figures.iter().map(|figure| figure["name"].as_str().unwrap()).collect();
         assert_eq!(names[..2], ["Q4_0 32x256 x1", "Q4_0 32x256 x9"]);
-        assert!(names.contains(&"decode at 33") && names.contains(&"silu 96"), "{names:?}");
+        assert!(names.contains(&"decode at 33") && names.contains(&"silu+quantize 96"), "{names:?}");
         assert!(
             set["read_limit"].as_f64().unwrap() > 0.0 && figures[0]["gops"]["median"].as_f64() > Some(0.0)
         );
