@@ -24,6 +24,12 @@ const STRIP: usize = 6;
 /// AVX-512 F, BW, VL, DQ, VNNI and F16C exist.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 pub unsafe fn product(tiles: &[Tile<'_>], x: &Rows<'_>, panel: &mut Panel, out: &mut [f32]) {
+    if x.rows == 1 {
+        // The same bits, and memory is read 5 to 25 % faster on Zen 4; why is not understood.
+        // SAFETY: AVX2, FMA and F16C come with these instructions; the caller's promise.
+        unsafe { crate::avx2::product::product(tiles, x, panel, out) };
+        return;
+    }
     check(tiles, x, out);
     let form = tiles[0].form();
     // SAFETY: `check` proved every slice as long as tiles and rows say; the features are the caller's promise.
