@@ -45,7 +45,7 @@ impl CpuBackend {
         let count = if options.threads == 0 { topology::threads() } else { options.threads };
         // Fewer or more threads than cores: the system's scheduler knows better where they run.
         let threads = match topology::cores() {
-            Some(cores) if cores.len() == count => Threads::kept(cores),
+            Some(cores) if cores.len() == count => Threads::kept(cores.clone()),
             _ => Threads::new(count),
         };
         Ok(Self { kernels, threads: Arc::new(Mutex::new(threads)) })

@@ -82,11 +82,14 @@ impl Threads {
             stop: AtomicBool::new(false),
         });
         let spawn = |index: usize| {
-            let (shared, core) = (shared.clone(), cores.get(index).cloned());
+            // Without a core of its own a worker runs anywhere, even where whoever starts it is kept on one.
+            let anywhere = || topology::cores().into_iter().flatten().flatten().copied().collect();
+            let core: Vec<usize> = cores.get(index).cloned().unwrap_or_else(anywhere);
+            let shared = shared.clone();
             let builder = std::thread::Builder::new().name(format!("cpu-{index}"));
             // A machine that cannot start a thread runs with fewer: slower, not wrong.
             let main = move || {
-                topology::keep_on(&core.unwrap_or_default());
+                topology::keep_on(&core);
                 work(&shared, index);
             };
             builder.spawn(main).ok()

@@ -1,14 +1,18 @@
 //! How many threads to run: one for each physical core that this process may use, within its container's quota.
 //!
 //! Why: the kernels fill a core's vector ports, so a second hardware thread on it only takes cache from the first.
-//! How: `available_parallelism` knows affinity and quota; Linux tells in /sys which logical processors share a core.
+//! How: `available_parallelism` knows affinity and quota; Linux tells in /sys which logical processors share a core. Both
+//! are asked once a process: whoever is kept on a core, and the threads it starts, would see that core alone.
+
+use std::sync::OnceLock;
 
 /// Logical processors of each physical core, of those that this process may run on.
 pub type Cores = Vec<Vec<usize>>;
 
 /// Threads for the products of this process, at least 1.
 pub fn threads() -> usize {
-    let logical = std::thread::available_parallelism().map_or(1, usize::from);
+    static LOGICAL: OnceLock<usize> = OnceLock::new();
+    let logical = *LOGICAL.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
     match cores() {
         Some(cores) if !cores.is_empty() => logical.min(cores.len()),
         _ => logical,
@@ -16,7 +20,12 @@ pub fn threads() -> usize {
 }
 
 /// The physical cores, in the order of their first processors, where the system says.
-pub fn cores() -> Option<Cores> {
+pub fn cores() -> Option<&'static Cores> {
+    static CORES: OnceLock<Option<Cores>> = OnceLock::new();
+    CORES.get_or_init(read_cores).as_ref()
+}
+
+fn read_cores() -> Option<Cores> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let mut cores: Vec<(String, Vec<usize>)> = Vec::new();
@@ -84,16 +93,19 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_thread_that_is_kept_on_a_core_sees_no_other() {
+        threads(); // asked before anybody is kept, as a process does
         let cores = cores().unwrap();
         let kept = cores.last().unwrap().clone();
         let seen = std::thread::spawn(move || {
             keep_on(&kept);
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-            (kept, cpu_list(allowed.unwrap().trim()).unwrap())
+            (kept, cpu_list(allowed.unwrap().trim()).unwrap(), threads())
         });
-        let (kept, seen) = seen.join().unwrap();
+        let before = threads();
+        let (kept, seen, counted) = seen.join().unwrap();
         assert_eq!(kept, seen);
+        assert_eq!(counted, before, "what a kept thread sees is not what there is");
         keep_on(&[]); // changes nothing
     }
 }
