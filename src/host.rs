@@ -60,6 +60,9 @@ impl Host {
         options.block_tokens = server.block_tokens;
         options.step_tokens_max = server.step_tokens_max;
         options.step_rows_max = server.step_rows_max;
+        options.scheduler.step_us_max = server.step_ms_max.saturating_mul(1000);
+        options.forced_tokens = server.forced_tokens;
+        options.drafts = server.drafts;
         let backend = CpuBackend::new(CpuOptions { threads: server.threads, isa: isa(server.isa) })?;
         let metrics = self.metrics.clone();
         let loading = tokio::task::spawn_blocking(move || {

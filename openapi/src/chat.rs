@@ -84,6 +84,13 @@ pub struct ChatRequest {
     /// Handed to the chat template, such as `{"enable_thinking": false}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template_kwargs: Option<Map<String, Value>>,
+    /// Whether tokens that the schema forces are taken without drawing them; absent: as the server is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced_tokens: Option<bool>,
+    /// Whether the answer is drafted ahead from the prompt and itself, which changes its speed alone; absent: as the
+    /// server is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drafts: Option<bool>,
     /// Smaller runs earlier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,

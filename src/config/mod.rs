@@ -141,6 +141,13 @@ pub struct ServerConfig {
     pub step_tokens_max: u32,
     /// Sequences of one step.
     pub step_rows_max: u32,
+    /// Milliseconds that prompts may hold up running answers in one step; two steps of answers where those take longer.
+    pub step_ms_max: u64,
+    /// Take tokens that a schema forces without drawing them; a request's `forced_tokens` overrides it.
+    pub forced_tokens: bool,
+    /// Guess what comes next from prompt and answer, and check several guesses in one step. Changes speed, never the
+    /// answer; a request's `drafts` overrides it.
+    pub drafts: bool,
     /// Requests that may wait; more get 429.
     pub queue_max: usize,
     /// Seconds that running requests have to finish at shutdown.
@@ -160,6 +167,9 @@ impl Default for ServerConfig {
             block_tokens: 32,
             step_tokens_max: 512,
             step_rows_max: 64,
+            step_ms_max: 200,
+            forced_tokens: true,
+            drafts: true,
             queue_max: 256,
             drain_seconds: 30,
         }

@@ -14,8 +14,9 @@ impl Scheduler {
     }
 
     /// Puts a waiting sequence on the device, with what the prefix cache holds of it. False when the blocks for
-    /// all its tokens are not to be had without preempting: a newcomer never pushes out who runs.
-    pub(crate) fn admit(&mut self, id: SequenceId) -> bool {
+    /// all its tokens, beside the `reserved` ones, are not to be had without preempting: a newcomer never pushes out
+    /// who runs.
+    pub(crate) fn admit(&mut self, id: SequenceId, reserved: usize) -> bool {
         let Some(sequence) = self.sequences.get_mut(&id) else { return false };
         let Some(loaded) = self.models.get_mut(&sequence.parts.model) else { return false };
         let pool = &mut loaded.pool;
@@ -25,7 +26,7 @@ impl Scheduler {
         let hits = pool.lookup(sequence.parts.cache_salt, findable);
         let idle_hits = hits.iter().filter(|(block, _)| pool.refs(*block) == 0).count();
         let needed = sequence.tokens.len().div_ceil(block_tokens) - hits.len();
-        if needed + idle_hits > pool.available() {
+        if needed + idle_hits + reserved > pool.available() {
             return false;
         }
         for &(block, hash) in &hits {
@@ -133,10 +134,12 @@ impl Scheduler {
     }
 
     fn swap_is_cheaper(&self, sequence: &Sequence, block_bytes: u64) -> bool {
-        let Some(rates) = self.rates else { return true };
+        let rates = self.models.get(&sequence.model()).and_then(|loaded| loaded.rates);
+        let Some(rates) = rates else { return true };
+        let Some(swap_bytes_per_s) = rates.swap_bytes_per_s else { return true };
         let bytes = block_bytes as f64 * sequence.blocks.len() as f64;
         // Out and back in.
-        2.0 * bytes / rates.swap_bytes_per_s.max(1.0)
+        2.0 * bytes / swap_bytes_per_s.max(1.0)
             <= f64::from(sequence.computed) / rates.prefill_tokens_per_s.max(1.0)
     }
 

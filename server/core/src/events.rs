@@ -6,7 +6,7 @@ use crate::plan::{
     Event, FinishReason, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan, SwapFailed,
 };
 use crate::request::Request;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{InFlightRow, Scheduler};
 use crate::sequence::{Place, Sequence};
 
 impl Scheduler {
@@ -24,7 +24,10 @@ impl Scheduler {
             Event::StepDone(outcome) => self.step_done(&outcome),
             Event::StepFailed(step) => self.step_failed(step),
             Event::SwapDone(swap, result) => self.swap_done(swap, result, plan),
-            Event::Rates(rates) => self.rates = Some(rates),
+            Event::Rates(model, rates) => match self.models.get_mut(&model) {
+                Some(loaded) => loaded.rates = Some(rates),
+                None => self.totals.stray_events += 1,
+            },
             Event::Shutdown => self.shutting_down = true,
         }
     }
@@ -76,18 +79,35 @@ impl Scheduler {
             let Some(sequence) = self.sequences.get_mut(&row.sequence) else { continue };
             sequence.in_step = None;
             sequence.computed = row.end;
-            self.publish(row.sequence);
         }
         let mut answers = outcome.rows.iter();
         for row in in_flight.rows.iter().filter(|row| row.samples) {
             match answers.next().filter(|answer| answer.sequence == row.sequence) {
-                Some(answer) => self.draw(answer),
+                Some(answer) => {
+                    self.draw(answer);
+                    self.keep_draft(row);
+                }
                 None => self.end(row.sequence, FinishReason::Failed),
             }
         }
+        for row in &in_flight.rows {
+            self.publish(row.sequence);
+        }
     }
 
-    /// Appends a drawn token and those forced after it, up to the sequence's bounds and its first stop token.
+    /// The KV of drafted positions stays as far as the draft is what was drawn; what follows is run again.
+    fn keep_draft(&mut self, row: &InFlightRow) {
+        let Some(sequence) = self.sequences.get_mut(&row.sequence) else { return };
+        let new = &sequence.tokens[row.end as usize..];
+        let equal = new.iter().zip(&row.draft).take_while(|(drawn, guessed)| drawn == guessed).count();
+        // The last token is always run: its logits are what the sequence waits for.
+        let kept = equal.min(new.len().saturating_sub(1));
+        sequence.computed += kept as u32;
+        self.totals.draft_tokens += row.draft.len() as u64;
+        self.totals.draft_tokens_accepted += kept as u64;
+    }
+
+    /// Appends new tokens, up to the sequence's bounds and its first stop token, and keeps the next draft.
     fn draw(&mut self, answer: &RowOutcome) {
         let Some(sequence) = self.sequences.get_mut(&answer.sequence) else { return };
         let Some(loaded) = self.models.get(&sequence.parts.model) else { return };
@@ -98,7 +118,8 @@ impl Scheduler {
         let prompt = u64::from(sequence.prompt_tokens);
         let bound = u64::from(loaded.tokens_max()).min(prompt + u64::from(sequence.parts.tokens_max));
         sequence.end = answer.finish;
-        for &token in std::iter::once(&answer.token).chain(&answer.forced) {
+        sequence.draft.clone_from(&answer.draft);
+        for &token in &answer.tokens {
             if sequence.output_tokens() >= sequence.parts.tokens_min
                 && sequence.parts.stop_tokens.contains(&token)
             {

@@ -16,6 +16,7 @@ mod events;
 pub mod ids;
 pub mod limits;
 pub mod plan;
+mod prefill;
 pub mod request;
 pub mod sampler;
 pub mod scheduler;

@@ -10,6 +10,8 @@ pub struct SchedulerLimits {
     /// How long a request may wait for another model's work, in microseconds, before its model gets a turn; see
     /// [`SWITCH_WAIT_US_DEFAULT`].
     pub switch_wait_us: u64,
+    /// How long prefill may hold up decodes in one step, in microseconds; see [`STEP_US_MAX_DEFAULT`].
+    pub step_us_max: u64,
 }
 
 /// Waiting requests. Each costs its prompt in memory; more of them wait longer instead of being told to come back.
@@ -18,6 +20,13 @@ pub const QUEUE_MAX_DEFAULT: usize = 256;
 pub const SWAP_SPACE_BYTES_DEFAULT: u64 = 4 << 30;
 /// Microseconds before another model's waiting request gets its turn. Smaller switches more often.
 pub const SWITCH_WAIT_US_DEFAULT: u64 = 2_000_000;
+/// Microseconds that prefill beside decodes may take in one step, by measured speed; two steps of decodes where those
+/// take longer. Smaller makes streams smoother and prompts slower.
+pub const STEP_US_MAX_DEFAULT: u64 = 200_000;
+/// Prompts that are prefilled in turns. More would share the same steps and each take longer.
+pub const PREFILLS_MAX: usize = 8;
+/// Tokens of a draft. More than are ever worth a guess on the machines measured; a row costs as many masks and draws.
+pub const DRAFT_TOKENS_MAX: usize = 15;
 /// KV positions of a block. Smaller shares more of a prefix, larger makes tables and swaps cheaper.
 pub const BLOCK_TOKENS_DEFAULT: u32 = 32;
 /// Tokens of one step. Larger prefills faster, smaller lets decodes in sooner.
@@ -35,6 +44,7 @@ impl Default for SchedulerLimits {
             queue_max: QUEUE_MAX_DEFAULT,
             swap_space_bytes: SWAP_SPACE_BYTES_DEFAULT,
             switch_wait_us: SWITCH_WAIT_US_DEFAULT,
+            step_us_max: STEP_US_MAX_DEFAULT,
         }
     }
 }

@@ -24,8 +24,8 @@ pub enum Event {
     SwapDone(SwapId, Result<(), SwapFailed>),
     /// A switch ended. On failure the model active before stays active.
     SwitchDone(ModelId, Result<(), SwitchFailed>),
-    /// What swapping and recomputing cost, as measured.
-    Rates(MeasuredRates),
+    /// What a model's work costs, as measured.
+    Rates(ModelId, MeasuredRates),
     /// Admit nothing more; finish what runs.
     Shutdown,
 }
@@ -60,13 +60,15 @@ pub struct ModelSetup {
     pub pool_stays: bool,
 }
 
-/// Bytes and tokens per second, for the choice between swap and recompute.
+/// What work costs, for the choice between swap and recompute and for the size of steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeasuredRates {
-    /// Host ↔ device, bytes per second.
-    pub swap_bytes_per_s: f64,
+    /// Host ↔ device, bytes per second; `None` before the first swap.
+    pub swap_bytes_per_s: Option<f64>,
     /// Prefill, tokens per second.
     pub prefill_tokens_per_s: f64,
+    /// A step of decodes alone, seconds; `None` before the first.
+    pub decode_step_s: Option<f64>,
 }
 
 /// What one step shall do. Names exactly one model. Reused between steps; cleared by the scheduler.
@@ -109,10 +111,20 @@ pub struct PlanRow {
     pub start: u32,
     /// End of the range.
     pub end: u32,
-    /// The block table for positions `0..end`.
+    /// The block table for positions `0..end` and the draft's.
     pub blocks: Vec<BlockId>,
     /// Whether the last position's logits are drawn from: true when `end` reaches the sequence's tokens.
     pub samples: bool,
+    /// A guess of what will be drawn, run at the positions from `end`, each of them drawn from as well; empty where
+    /// nothing was guessed or `samples` is false. The block table covers it.
+    pub draft: Vec<TokenId>,
+}
+
+impl PlanRow {
+    /// Tokens that the row runs.
+    pub fn tokens(&self) -> u32 {
+        self.end - self.start + self.draft.len() as u32
+    }
 }
 
 /// Device block to device block.
@@ -165,14 +177,15 @@ pub struct StepOutcome {
 }
 
 /// What happened to one sampling row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowOutcome {
     /// Whose.
     pub sequence: SequenceId,
-    /// The token drawn.
-    pub token: TokenId,
-    /// Tokens the constraint forces after it; appended unsampled and run in the next step's row.
-    pub forced: Vec<TokenId>,
+    /// New tokens in order: the one drawn and those the constraint forces after it; where these are what the draft
+    /// says, so on with the one drawn behind them. The KV of a new token that the draft had is already there.
+    pub tokens: Vec<TokenId>,
+    /// A guess of what comes next, for the sequence's next row.
+    pub draft: Vec<TokenId>,
     /// The runtime's verdict: a stop string was found, or the constraint is complete.
     pub finish: Option<FinishReason>,
 }

@@ -1,14 +1,15 @@
 //! Continuous batching over paged KV: one [`Scheduler::step`] turns what happened into what to do next.
 //!
-//! Each step names one model: decodes first (one token, or a token and those forced after it), then prefill
-//! chunks in order of priority and arrival into what the token budget leaves, then admission. When blocks run
-//! out, the lowest-ranked sequence is swapped to the host pool, or recomputed where that is cheaper or the pool
-//! is full. At most one step is in flight; blocks that a step or a swap uses are pinned until its outcome.
+//! Each step names one model: decodes first (one token, those forced after it, a draft), then admission and prefill
+//! chunks ([`crate::prefill`]) into what the token budget leaves. When blocks run out, the lowest-ranked sequence is
+//! swapped to the host pool, or recomputed where that is cheaper or the pool is full. At most one step is in flight;
+//! blocks that a step or a swap uses are pinned until its outcome.
 
 use std::collections::BTreeMap;
 
 use crate::block_pool::BlockPool;
-use crate::ids::{ModelId, RequestId, SequenceId, StepId, Tick};
+use crate::ids::{ModelId, RequestId, SequenceId, StepId, Tick, TokenId};
+use crate::limits::DRAFT_TOKENS_MAX;
 pub use crate::limits::SchedulerLimits;
 use crate::plan::{Event, FinishReason, Finished, MeasuredRates, ModelSetup, PlanRow, StepPlan};
 use crate::sequence::{Place, Sequence};
@@ -21,6 +22,8 @@ pub(crate) struct Loaded {
     pub pool: BlockPool,
     /// Number of its last turn as the active model, 0 before the first.
     pub turn: u64,
+    /// What its work costs, once measured.
+    pub rates: Option<MeasuredRates>,
 }
 
 impl Loaded {
@@ -28,6 +31,23 @@ impl Loaded {
     pub fn tokens_max(&self) -> u32 {
         let pool = self.setup.blocks.saturating_mul(self.setup.block_tokens);
         self.setup.context_tokens_max.min(pool)
+    }
+
+    /// The sequence's draft as far as its bounds, `tokens_max` and free blocks allow: a guess pushes nobody out.
+    fn room_for_draft(&mut self, sequence: &mut Sequence, tokens_max: u32) -> Vec<TokenId> {
+        let mut draft = std::mem::take(&mut sequence.draft);
+        let bound = self.tokens_max().min(sequence.prompt_tokens.saturating_add(sequence.parts.tokens_max));
+        let known = sequence.tokens.len();
+        // The token drawn behind the draft is one more.
+        let left = (bound as usize).saturating_sub(known + 1).min(tokens_max as usize).min(DRAFT_TOKENS_MAX);
+        draft.truncate(left);
+        let block_tokens = self.pool.block_tokens();
+        while sequence.blocks.len() * block_tokens < known + draft.len() {
+            let Some(block) = self.pool.allocate() else { break };
+            sequence.blocks.push(block);
+        }
+        draft.truncate((sequence.blocks.len() * block_tokens).saturating_sub(known));
+        draft
     }
 }
 
@@ -54,6 +74,7 @@ pub(crate) struct InFlightRow {
     pub sequence: SequenceId,
     pub end: u32,
     pub samples: bool,
+    pub draft: Vec<TokenId>,
 }
 
 /// Counts for metrics.
@@ -79,6 +100,10 @@ pub struct Counts {
     pub prefix_hit_tokens: u64,
     /// Sequences pushed off the device since start.
     pub preemptions: u64,
+    /// Draft tokens run since start.
+    pub draft_tokens: u64,
+    /// Of these, drawn.
+    pub draft_tokens_accepted: u64,
     /// Events about sequences, swaps or steps that do not exist (late or doubled), since start.
     pub stray_events: u64,
 }
@@ -101,7 +126,6 @@ pub struct Scheduler {
     pub(crate) sequences: BTreeMap<SequenceId, Sequence>,
     pub(crate) by_request: BTreeMap<RequestId, SequenceId>,
     pub(crate) swap_space: SwapSpace,
-    pub(crate) rates: Option<MeasuredRates>,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) shutting_down: bool,
     pub(crate) unloading: Vec<ModelId>,
@@ -128,7 +152,6 @@ impl Scheduler {
             sequences: BTreeMap::new(),
             by_request: BTreeMap::new(),
             swap_space,
-            rates: None,
             in_flight: None,
             shutting_down: false,
             unloading: Vec::new(),
@@ -209,22 +232,12 @@ impl Scheduler {
         let Some(setup) = self.models.get(&model).map(|loaded| loaded.setup) else { return };
         self.resume_swapped(model, plan);
         let mut budget = Budget { tokens: setup.step_tokens_max, rows: setup.step_rows_max };
-        let mut order: Vec<SequenceId> = self.runnable(model);
-        // Decodes first: what has its whole prompt computed; both halves stay in order of rank.
-        order.sort_by_key(|id| {
-            let s = &self.sequences[id];
-            (s.computed < s.prompt_tokens, s.rank())
-        });
-        for id in order {
-            self.plan_row(id, &mut budget, plan);
+        let (prefills, decodes): (Vec<_>, Vec<_>) =
+            self.runnable(model).into_iter().partition(|id| self.sequences[id].is_prefilling());
+        for id in decodes {
+            self.plan_row(id, u32::MAX, &mut budget, plan);
         }
-        while budget.rows > 0 && budget.tokens > 0 {
-            let Some(id) = self.next_waiting(model) else { break };
-            if self.outranked_by_host(id) || !self.admit(id) {
-                break;
-            }
-            self.plan_row(id, &mut budget, plan);
-        }
+        self.plan_prefills(model, prefills, &mut budget, plan);
         if plan.rows.is_empty() {
             return;
         }
@@ -236,30 +249,46 @@ impl Scheduler {
             if let Some(sequence) = self.sequences.get_mut(&row.sequence) {
                 sequence.in_step = Some(plan.id);
             }
-            rows.push(InFlightRow { sequence: row.sequence, end: row.end, samples: row.samples });
+            let PlanRow { sequence, end, samples, .. } = *row;
+            rows.push(InFlightRow { sequence, end, samples, draft: row.draft.clone() });
         }
         self.in_flight = Some(InFlight { id: plan.id, rows });
     }
 
+    /// Sequences of the model with KV on the device, best rank first.
     fn runnable(&self, model: ModelId) -> Vec<SequenceId> {
         let ready = |s: &&Sequence| s.model() == model && s.place == Place::Device && s.end.is_none();
-        self.sequences.values().filter(ready).map(Sequence::id).collect()
+        let mut ids: Vec<_> = self.sequences.values().filter(ready).map(|s| (s.rank(), s.id())).collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// One row, if budget and blocks allow; may push a lower-ranked sequence off the device.
-    fn plan_row(&mut self, id: SequenceId, budget: &mut Budget, plan: &mut StepPlan) {
+    /// One row of `tokens_max` tokens at most, if budget and blocks allow; may push a lower-ranked sequence off the
+    /// device.
+    pub(crate) fn plan_row(
+        &mut self,
+        id: SequenceId,
+        tokens_max: u32,
+        budget: &mut Budget,
+        plan: &mut StepPlan,
+    ) {
         let Some(sequence) = self.sequences.get(&id) else { return };
+        let wanted = sequence.remaining().min(budget.tokens).min(tokens_max);
         // Preempted by a row planned before it in this very step.
-        if sequence.place != Place::Device || budget.rows == 0 || budget.tokens == 0 {
+        if sequence.place != Place::Device || budget.rows == 0 || wanted == 0 {
             return;
         }
         let start = sequence.computed;
-        let wanted = sequence.remaining().min(budget.tokens);
         let Some(tokens) = self.make_room(id, start, wanted, plan) else { return };
-        let (Some(sequence), Some(loaded)) = (self.sequences.get(&id), self.active_pool()) else { return };
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let Some(loaded) = self.models.get_mut(&sequence.parts.model) else { return };
         let end = start + tokens;
-        let table = (end as usize).div_ceil(loaded.block_tokens());
-        budget.tokens -= tokens;
+        let samples = end == sequence.tokens.len() as u32;
+        let draft =
+            if samples { loaded.room_for_draft(sequence, budget.tokens - tokens) } else { Vec::new() };
+        let positions = end as usize + draft.len();
+        let table = positions.div_ceil(loaded.pool.block_tokens());
+        budget.tokens -= tokens + draft.len() as u32;
         budget.rows -= 1;
         plan.rows.push(PlanRow {
             sequence: id,
@@ -267,7 +296,8 @@ impl Scheduler {
             start,
             end,
             blocks: sequence.blocks[..table].to_vec(),
-            samples: end == sequence.tokens.len() as u32,
+            samples,
+            draft,
         });
     }
 
@@ -276,9 +306,10 @@ impl Scheduler {
     }
 }
 
-struct Budget {
-    tokens: u32,
-    rows: u32,
+/// What a step may still carry.
+pub(crate) struct Budget {
+    pub tokens: u32,
+    pub rows: u32,
 }
 
 fn clear(plan: &mut StepPlan) {

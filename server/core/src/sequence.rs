@@ -2,7 +2,7 @@
 //!
 //! Three counters tell all: `tokens` known (prompt, then output), `computed` whose KV is in blocks, and
 //! `published` full blocks in the prefix cache. Decode, prefill and forced tokens are the same thing: positions
-//! `computed..tokens.len()` still to run.
+//! `computed..tokens.len()` still to run. A `draft` is no token of the sequence before it was drawn.
 
 use crate::block_pool::Chain;
 use crate::ids::{BlockId, HostBlockId, ModelId, RequestId, SequenceId, StepId, SwapId, Tick, TokenId};
@@ -42,6 +42,8 @@ pub struct Sequence {
     pub(crate) end: Option<FinishReason>,
     pub(crate) arrived: Tick,
     pub(crate) admitted_once: bool,
+    /// A guess of the tokens that come next.
+    pub(crate) draft: Vec<TokenId>,
     /// Cleared when a swap of it failed: next time it is recomputed.
     pub(crate) swappable: bool,
 }
@@ -66,6 +68,7 @@ impl Sequence {
             end: None,
             arrived,
             admitted_once: false,
+            draft: Vec::new(),
             swappable: true,
         }
     }
@@ -108,6 +111,11 @@ impl Sequence {
     /// Positions still to run before the next draw.
     pub(crate) fn remaining(&self) -> u32 {
         self.tokens.len() as u32 - self.computed
+    }
+
+    /// Whether its prompt is not all computed yet.
+    pub(crate) fn is_prefilling(&self) -> bool {
+        self.computed < self.prompt_tokens
     }
 
     /// Whether device or host memory of it is in use by a step or a swap.

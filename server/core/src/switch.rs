@@ -24,7 +24,7 @@ impl Scheduler {
             return;
         }
         let pool = BlockPool::new(setup.blocks, setup.block_tokens);
-        self.models.insert(setup.model, Loaded { setup, pool, turn: 0 });
+        self.models.insert(setup.model, Loaded { setup, pool, turn: 0, rates: None });
     }
 
     /// Ends the model's sequences; it is gone once no step and no swap uses its memory.

@@ -3,7 +3,7 @@
 use quarry_core::ids::{ModelId, RequestId, SequenceId, StepId, SwapId, Tick, TokenId};
 use quarry_core::limits::SchedulerLimits;
 use quarry_core::plan::{
-    Event, FinishReason, ModelSetup, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan,
+    Event, FinishReason, MeasuredRates, ModelSetup, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan,
 };
 use quarry_core::request::{Request, RequestParts, SamplingParams};
 use quarry_core::scheduler::Scheduler;
@@ -19,6 +19,7 @@ struct Engine {
     now: u64,
     draw: TokenId,
     forced: Vec<TokenId>,
+    draft: Vec<TokenId>,
 }
 
 impl Engine {
@@ -31,6 +32,7 @@ impl Engine {
             now: 0,
             draw: 9,
             forced: Vec::new(),
+            draft: Vec::new(),
         };
         engine.send(setups.iter().map(|setup| Event::Load(*setup)).collect());
         engine
@@ -62,8 +64,8 @@ impl Engine {
     fn outcome(&self) -> Event {
         let rows = self.flight.1.iter().map(|&sequence| RowOutcome {
             sequence,
-            token: self.draw,
-            forced: self.forced.clone(),
+            tokens: std::iter::once(self.draw).chain(self.forced.iter().copied()).collect(),
+            draft: self.draft.clone(),
             finish: None,
         });
         Event::StepDone(StepOutcome { id: self.flight.0, rows: rows.collect() })
@@ -123,6 +125,56 @@ fn a_long_prompt_does_not_hold_up_decodes() {
     engine.done();
     assert_eq!(engine.rows(), [(1, 7, 8), (2, 45, 50)]);
     assert!(engine.plan.rows[1].samples, "the last chunk is drawn from");
+}
+
+#[test]
+fn a_short_prompt_does_not_wait_for_the_end_of_a_long_one() {
+    let mut engine = Engine::one(setup());
+    engine.submit(request(1, 100..200));
+    engine.submit(request(2, 0..3));
+    engine.done();
+    assert_eq!(engine.rows(), [(1, 16, 29), (2, 0, 3)]);
+}
+
+#[test]
+fn a_chunk_beside_decodes_lasts_as_long_as_it_may() {
+    for (step_us_max, decode_step_s, chunk) in
+        [(1_000, Some(1e-5), 8), (1_000, Some(0.000_9), 12), (1, Some(0.0), 4), (1_000, None, 8)]
+    {
+        let limits = SchedulerLimits { step_us_max, ..SchedulerLimits::default() };
+        let mut engine = Engine::new(limits, &[setup()]);
+        engine.send(vec![Event::SwitchRequested(MODEL)]);
+        engine.send(vec![Event::SwitchDone(MODEL, Ok(()))]);
+        let rates = MeasuredRates { swap_bytes_per_s: None, prefill_tokens_per_s: 8_000.0, decode_step_s };
+        engine.send(vec![Event::Rates(MODEL, rates)]);
+        engine.submit(request(1, 0..3));
+        engine.done();
+        engine.submit(request(2, 100..150));
+        engine.done();
+        assert_eq!(engine.rows(), [(1, 4, 5), (2, 0, chunk)], "{step_us_max} us, {decode_step_s:?} s");
+    }
+}
+
+#[test]
+fn a_drafts_positions_are_kept_as_far_as_it_was_right() {
+    let mut engine = Engine::one(setup());
+    engine.submit(RequestParts { tokens_max: 9, ..request(1, 0..3) });
+    engine.draft = vec![9, 20, 21, 22];
+    engine.done();
+    let row = &engine.plan.rows[0];
+    assert_eq!((row.start, row.end, &row.draft[..], row.blocks.len()), (3, 4, &[9, 20, 21, 22][..], 2));
+    // Drawn: 9, as guessed, then 20, which is forced, as guessed, then 9 where the draft says 21.
+    engine.forced = vec![20, 9];
+    engine.draft = Vec::new();
+    engine.done();
+    assert_eq!(engine.rows(), [(1, 6, 7)], "the KV of 9 and 20 is there, that of the last 9 is not");
+    let counts = engine.scheduler.counts();
+    assert_eq!((counts.draft_tokens, counts.draft_tokens_accepted), (4, 2));
+    // A draft leaves room for the token behind it: seven of nine are there after this.
+    engine.forced = vec![20, 21];
+    engine.draft = vec![1, 2, 3];
+    engine.done();
+    assert_eq!(engine.plan.rows[0].draft, [1]);
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub(crate) fn chat(
         ignore_eos: request.ignore_eos.unwrap_or(false),
         stop_strings: stop_strings(request.stop, limits)?,
         constraint: constraint(request.response_format)?,
+        forced_tokens: request.forced_tokens,
+        drafts: request.drafts,
         priority: request.priority.unwrap_or(0),
         cache_salt: request.cache_salt.as_deref().map_or(0, salt),
         request_id: request_id.to_owned(),

@@ -1,19 +1,23 @@
 //! Binding: what one request needs beside the pure engine. Detokenizer, stop strings, constraint, client, times.
 //!
-//! The scheduler knows tokens and blocks; a [`Job`] knows what they mean to the client. After a draw,
-//! [`Job::take`] turns the token and those the constraint forces into text and the verdict for the scheduler.
+//! The scheduler knows tokens and blocks; a [`Job`] knows what they mean to the client. After a step,
+//! [`Job::take`] turns what was drawn, and what the constraint forces, into text and the verdict for the scheduler,
+//! and [`Job::guess`] drafts what comes next.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use quarry_core::ids::{RequestId, SequenceId, TokenId};
 use quarry_core::plan::{FinishReason, Finished, RowOutcome};
 use quarry_core::request::Request;
-use quarry_text::constraint::Constraint;
+use quarry_core::sampler::Sampled;
+use quarry_text::constraint::{Constraint, ConstraintError};
 use quarry_text::detokenizer::Detokenizer;
 use quarry_text::stop::StopMatcher;
 use tokio::sync::mpsc;
 
+use crate::drafts::{Acceptance, StepCost, look_up};
 use crate::generate::{GenerateError, GenerationEvent, Usage};
 use crate::model_host::ServedModel;
 use crate::observe::RequestStats;
@@ -28,8 +32,16 @@ pub struct Job {
     pub detokenizer: Detokenizer,
     pub stops: StopMatcher,
     pub constraint: Option<Constraint>,
-    /// The allowed tokens of the next draw; reused.
-    pub mask: Vec<u32>,
+    /// Whether tokens that the constraint forces are taken undrawn.
+    pub is_forcing: bool,
+    /// The allowed tokens of the next draw and of those behind a draft; reused.
+    pub masks: Vec<Vec<u32>>,
+    /// Prompt and output, where drafts are looked up.
+    pub history: Vec<TokenId>,
+    pub is_drafting: bool,
+    pub acceptance: Acceptance,
+    /// How long an end of the text the draft was found by.
+    pub draft_end: usize,
     /// Tokens that end the output, as the scheduler was told.
     pub stop_tokens: Vec<TokenId>,
     pub tokens_min: u32,
@@ -40,6 +52,81 @@ pub struct Job {
     pub times: Times,
     /// For logs.
     pub request_id: String,
+}
+
+/// What a step gave a request.
+pub struct Taken {
+    pub outcome: RowOutcome,
+    /// Of its tokens, those that the constraint forced.
+    pub forced: u32,
+    /// Of its tokens, those whose KV the draft has already made.
+    pub accepted: u32,
+    /// Whether the answer goes on, as far as the request alone can tell.
+    pub goes_on: bool,
+}
+
+/// A constraint's way ahead of what was drawn.
+#[derive(Default)]
+struct Ahead {
+    /// Tokens to roll back.
+    taken: usize,
+    /// Forced tokens, already taken, that must come next.
+    forced: VecDeque<TokenId>,
+}
+
+impl Ahead {
+    /// On by one token; false where the constraint does not allow it.
+    fn push(
+        &mut self,
+        constraint: &mut Constraint,
+        token: TokenId,
+        is_forcing: bool,
+    ) -> Result<bool, ConstraintError> {
+        if let Some(forced) = self.forced.pop_front() {
+            return Ok(forced == token);
+        }
+        if constraint.is_complete() || !constraint.allows(token)? {
+            return Ok(false);
+        }
+        constraint.commit(token)?;
+        self.taken += 1;
+        if is_forcing {
+            self.forced.extend(constraint.forced()?);
+            self.taken += self.forced.len();
+        }
+        Ok(true)
+    }
+}
+
+/// Appends guesses and what the constraint forces after them to `tokens`, up to a length of `until`.
+fn guess_within(
+    constraint: &mut Constraint,
+    tokens: &mut Vec<TokenId>,
+    until: usize,
+    is_forcing: bool,
+    ahead: &mut Ahead,
+) -> Result<(), ConstraintError> {
+    while tokens.len() < until {
+        let Some((place, _)) = look_up(tokens) else { return Ok(()) };
+        let before = tokens.len();
+        for index in place..before {
+            let token = tokens[index];
+            if tokens.len() >= until || !ahead.push(constraint, token, is_forcing)? {
+                break;
+            }
+            tokens.push(token);
+            if !ahead.forced.is_empty() {
+                // Past what is forced the text goes on elsewhere: look anew.
+                tokens.extend(ahead.forced.drain(..));
+                break;
+            }
+        }
+        if tokens.len() == before {
+            return Ok(());
+        }
+    }
+    tokens.truncate(until);
+    Ok(())
 }
 
 /// When things happened.
@@ -64,44 +151,98 @@ impl Times {
 }
 
 impl Job {
-    /// Fills [`Job::mask`] for the next draw; false where nothing is constrained.
-    pub fn prepare_mask(&mut self) -> Result<bool, GenerateError> {
-        let Some(constraint) = &mut self.constraint else { return Ok(false) };
-        constraint.mask(&mut self.mask).map_err(|e| GenerateError::Engine(e.to_string()))?;
-        Ok(true)
+    /// Fills [`Job::masks`] for the next draw and for those behind the tokens of `draft`; nothing where nothing is
+    /// constrained.
+    pub fn prepare_masks(&mut self, draft: &[TokenId]) -> Result<(), ConstraintError> {
+        let Some(constraint) = &mut self.constraint else { return Ok(()) };
+        self.masks.resize_with(draft.len() + 1, Vec::new);
+        let mut ahead = Ahead::default();
+        let last = draft.len();
+        for index in 0..=last {
+            match ahead.forced.front() {
+                // What is forced is not drawn: the cheapest mask.
+                Some(&forced) => constraint.only(forced, &mut self.masks[index]),
+                None => constraint.mask(&mut self.masks[index])?,
+            }
+            if index < last && !ahead.push(constraint, draft[index], self.is_forcing)? {
+                // The draft is wrong here: what is drawn behind it is not looked at.
+                self.masks[index + 1..].iter_mut().for_each(|mask| constraint.only(0, mask));
+                break;
+            }
+        }
+        constraint.roll_back(ahead.taken)
     }
 
-    /// Takes a drawn token: advances the constraint, sends text, looks for stop strings.
-    pub fn take(&mut self, sequence: SequenceId, token: TokenId, now: Instant) -> RowOutcome {
+    /// Takes what was drawn after the row and after each token of `draft`, as far as the draft is right: advances the
+    /// constraint, sends text, looks for stop strings, and guesses on.
+    pub fn take(
+        &mut self,
+        sequence: SequenceId,
+        sampled: &[Sampled],
+        draft: &[TokenId],
+        now: Instant,
+    ) -> Taken {
         self.note_time(now);
-        let mut outcome = RowOutcome { sequence, token, forced: Vec::new(), finish: None };
+        let outcome = RowOutcome { sequence, tokens: Vec::new(), draft: Vec::new(), finish: None };
+        let mut taken = Taken { outcome, forced: 0, accepted: 0, goes_on: true };
+        let mut text = String::new();
+        while taken.goes_on && draft.starts_with(&taken.outcome.tokens) {
+            let Some(sampled) = sampled.get(taken.outcome.tokens.len()) else { break };
+            self.take_one(sampled.token, &mut taken, &mut text);
+        }
+        let tokens = &taken.outcome.tokens;
+        let equal = tokens.iter().zip(draft).take_while(|(drawn, guessed)| drawn == guessed).count();
+        taken.accepted = equal.min(tokens.len().saturating_sub(1)) as u32;
+        if !draft.is_empty() {
+            self.acceptance.note(self.draft_end, draft.len(), equal);
+        }
+        if self.is_drafting {
+            self.history.extend_from_slice(tokens);
+        }
+        if !text.is_empty() {
+            self.send(GenerationEvent::Text { text, tokens: self.tokens_unsent });
+            self.tokens_unsent = 0;
+        }
+        taken
+    }
+
+    /// One drawn token and those forced after it.
+    fn take_one(&mut self, token: TokenId, taken: &mut Taken, text: &mut String) {
+        let Taken { outcome, goes_on, .. } = taken;
         if self.stop_tokens.contains(&token) && self.output_tokens >= self.tokens_min {
-            return outcome; // the scheduler ends it; a stop token has no text
+            outcome.tokens.push(token);
+            *goes_on = false;
+            return; // the scheduler ends it; a stop token has no text
         }
         let mut complete = false;
+        let mut forced = Vec::new();
         if let Some(constraint) = &mut self.constraint {
-            match constraint.commit(token).and_then(|()| constraint.forced()) {
-                Ok(forced) => {
+            let after = constraint
+                .commit(token)
+                .and_then(|()| if self.is_forcing { constraint.forced() } else { Ok(Vec::new()) });
+            match after {
+                Ok(tokens) => {
                     let room = self.tokens_max.saturating_sub(self.output_tokens + 1) as usize;
-                    outcome.forced = forced;
+                    forced = tokens;
                     complete = constraint.is_complete();
-                    if outcome.forced.len() > room {
-                        outcome.forced.truncate(room);
+                    if forced.len() > room {
+                        forced.truncate(room);
                         complete = false; // the scheduler ends it for length
                     }
                 }
                 Err(error) => {
                     tracing::error!(request_id = %self.request_id, %error, "the constraint cannot go on");
                     outcome.finish = Some(FinishReason::Failed);
-                    return outcome;
+                    *goes_on = false;
+                    return;
                 }
             }
         }
-        let mut text = String::new();
         let mut stopped = false;
-        let mut taken = 0;
-        for token in std::iter::once(token).chain(outcome.forced.iter().copied()) {
-            taken += 1;
+        let mut count = 0;
+        for token in std::iter::once(token).chain(forced) {
+            count += 1;
+            outcome.tokens.push(token);
             let step = self.stops.push(&self.detokenizer.push(token));
             text.push_str(&step.emit);
             if step.stopped {
@@ -109,17 +250,49 @@ impl Job {
                 break;
             }
         }
-        outcome.forced.truncate(taken - 1);
-        self.output_tokens += taken as u32;
-        self.tokens_unsent += taken as u32;
-        if !text.is_empty() {
-            self.send(GenerationEvent::Text { text, tokens: self.tokens_unsent });
-            self.tokens_unsent = 0;
-        }
+        taken.forced += count - 1;
+        self.output_tokens += count;
+        self.tokens_unsent += count;
         if stopped || complete {
             outcome.finish = Some(FinishReason::Stop);
         }
-        outcome
+        *goes_on = outcome.finish.is_none() && self.output_tokens < self.tokens_max;
+    }
+
+    /// A guess of what comes next, as long as it pays beside `others` other rows and `prefill_s` of prompts; empty where
+    /// none is wanted or nothing was found.
+    pub fn guess(&mut self, cost: &StepCost, others: usize, prefill_s: f64) -> Vec<TokenId> {
+        if !self.is_drafting {
+            return Vec::new();
+        }
+        let known = self.history.len();
+        let Some((place, end)) = look_up(&self.history) else { return Vec::new() };
+        self.draft_end = end;
+        let length = cost.best_length(others, prefill_s, self.acceptance.share(end));
+        let guessed = match &mut self.constraint {
+            _ if length == 0 => Ok(()),
+            Some(constraint) => {
+                let mut ahead = Ahead::default();
+                let guessed =
+                    guess_within(constraint, &mut self.history, known + length, self.is_forcing, &mut ahead);
+                guessed.and_then(|()| constraint.roll_back(ahead.taken))
+            }
+            None => {
+                let until = (place + length).min(known);
+                self.history.extend_from_within(place..until);
+                Ok(())
+            }
+        };
+        let mut draft = self.history.split_off(known);
+        if let Err(error) = guessed {
+            tracing::error!(request_id = %self.request_id, %error, "no more drafts: the constraint broke");
+            self.is_drafting = false;
+            draft.clear();
+        }
+        if let Some(stop) = draft.iter().position(|token| self.stop_tokens.contains(token)) {
+            draft.truncate(stop);
+        }
+        draft
     }
 
     /// The scheduler ended the sequence: sends what was held back and the end.

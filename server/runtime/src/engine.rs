@@ -12,6 +12,7 @@ use quarry_text::stop::StopMatcher;
 use tokio::sync::mpsc;
 
 use crate::bind::{Job, Times};
+use crate::drafts::Acceptance;
 use crate::engine_loop::{EngineLoop, Shared};
 use crate::generate::{Generate, Generation, SubmitError};
 use crate::inbox::{Inbox, Rejected};
@@ -33,6 +34,8 @@ pub struct Engine {
     models: Arc<Vec<Arc<ServedModel>>>,
     next_id: Arc<AtomicU64>,
     inbox: Arc<Inbox>,
+    forced_tokens: bool,
+    drafts: bool,
 }
 
 impl Engine {
@@ -56,12 +59,14 @@ impl Engine {
             dead: AtomicBool::new(false),
             snapshot: Mutex::new(Snapshot { healthy: true, ..Snapshot::default() }),
         });
+        let (forced_tokens, drafts) = (options.forced_tokens, options.drafts);
         let engine = EngineLoop::new(host, options, shared.clone(), observer);
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || engine.run())
             .map_err(HostError::Thread)?;
-        Ok(Self { shared, models: Arc::new(models), next_id: Arc::new(AtomicU64::new(1)), inbox })
+        let next_id = Arc::new(AtomicU64::new(1));
+        Ok(Self { shared, models: Arc::new(models), next_id, inbox, forced_tokens, drafts })
     }
 
     /// Every model served.
@@ -104,6 +109,8 @@ impl Engine {
             None => None,
         };
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let is_drafting = g.drafts.unwrap_or(self.drafts);
+        let history = if is_drafting { g.prompt.clone() } else { Vec::new() };
         let request = Request::new(RequestParts {
             id,
             model: g.model.id,
@@ -125,7 +132,12 @@ impl Engine {
             model: g.model,
             events: sender,
             constraint,
-            mask: Vec::new(),
+            is_forcing: g.forced_tokens.unwrap_or(self.forced_tokens),
+            masks: Vec::new(),
+            history,
+            is_drafting,
+            acceptance: Acceptance::default(),
+            draft_end: 0,
             stop_tokens,
             tokens_min: g.tokens_min,
             tokens_max,

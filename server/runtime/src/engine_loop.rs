@@ -11,17 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quarry_core::ids::{ModelId, RequestId, StepId, Tick};
-use quarry_core::plan::{Direction, Event, Refused, StepOutcome, StepPlan, SwapFailed};
-use quarry_core::sampler::SampleRow;
+use quarry_core::plan::{Direction, Event, MeasuredRates, Refused, StepOutcome, StepPlan, SwapFailed};
 use quarry_core::scheduler::Scheduler;
-use quarry_model::executor::{Batch, ExecError, Row, StepResult, SwapDone};
+use quarry_model::executor::{ExecError, StepResult, SwapDone};
 use quarry_model::kv::HostPool;
 
 use crate::bind::Job;
+use crate::execute::Pass;
 use crate::generate::GenerateError;
 use crate::inbox::{Inbox, Mail};
 use crate::model_host::ModelHost;
-use crate::observe::{Observer, Snapshot, StepStats};
+use crate::observe::{Observer, Snapshot};
 use crate::options::EngineOptions;
 
 /// How long an idle engine sleeps before it looks again; mail wakes it at once.
@@ -29,6 +29,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(500);
 /// How long it waits when only swaps are in flight.
 const SWAP_WAIT: Duration = Duration::from_micros(200);
 
+/// Weight of a swap in the mean of their rates.
+const SWAP_RATE_WEIGHT: f64 = 0.2;
 /// How long it waits when requests are there and none can run.
 const STALLED_WAIT: Duration = Duration::from_millis(1);
 
@@ -57,6 +59,8 @@ pub struct EngineLoop {
     swaps: Vec<SwapDone>,
     swaps_in_flight: usize,
     swap_directions: HashMap<quarry_core::ids::SwapId, Direction>,
+    /// Bytes a second of the last swaps.
+    swap_rate: Option<f64>,
     active: Option<ModelId>,
     /// Ends when everything is answered.
     draining: bool,
@@ -102,6 +106,7 @@ impl EngineLoop {
             swaps: Vec::new(),
             swaps_in_flight: 0,
             swap_directions: HashMap::new(),
+            swap_rate: None,
             active: None,
             draining: false,
             started: Instant::now(),
@@ -273,6 +278,11 @@ impl EngineLoop {
                 Some(Direction::In) => self.counters.swap_in_bytes += done.bytes as u64,
                 None => {}
             }
+            if done.result.is_ok() && done.seconds > 0.0 {
+                let rate = done.bytes as f64 / done.seconds;
+                self.swap_rate =
+                    Some(self.swap_rate.map_or(rate, |mean| mean + SWAP_RATE_WEIGHT * (rate - mean)));
+            }
             let result = done.result.map_err(|error| {
                 tracing::warn!(swap = done.id.0, %error, "swap failed");
                 SwapFailed
@@ -281,97 +291,20 @@ impl EngineLoop {
         }
     }
 
-    /// Runs the plan's rows: masks are computed while the forward pass runs.
+    /// Runs the plan's rows and tells the scheduler, the observer and the next plan's sizes what it took.
     fn execute(&mut self, plan: &StepPlan) -> Result<StepOutcome, ExecError> {
         let model =
             plan.model.ok_or_else(|| ExecError::BadBatch("a plan with rows names no model".into()))?;
-        let Self { host, scheduler, jobs, result, observer, .. } = self;
+        let Self { host, scheduler, jobs, result, observer, events, swap_rate, .. } = self;
         let hosted =
             host.get_mut(model).ok_or_else(|| ExecError::BadBatch(format!("model {model} is not here")))?;
-        let begun = Instant::now();
-        if !plan.copies.is_empty() {
-            hosted.executor.copy_blocks(&plan.copies)?;
+        let (outcome, stats) = Pass { plan, hosted, scheduler, jobs, result }.run()?;
+        if let Some(prefill_tokens_per_s) = hosted.cost.prefill_tokens_per_s() {
+            let decode_step_s = hosted.cost.decode_s();
+            let rates = MeasuredRates { swap_bytes_per_s: *swap_rate, prefill_tokens_per_s, decode_step_s };
+            events.push(Event::Rates(model, rates));
         }
-        let mut rows = Vec::with_capacity(plan.rows.len());
-        let wanted: Vec<[usize; 1]> = plan.rows.iter().map(|r| [(r.end - r.start - 1) as usize]).collect();
-        for (row, wanted) in plan.rows.iter().zip(&wanted) {
-            let sequence = scheduler
-                .sequence(row.sequence)
-                .ok_or_else(|| ExecError::BadBatch(format!("sequence {} is gone", row.sequence)))?;
-            rows.push(Row {
-                tokens: &sequence.tokens()[row.start as usize..row.end as usize],
-                first_position: row.start as usize,
-                blocks: &row.blocks,
-                wanted: if row.samples { wanted } else { &[] },
-            });
-            if let Some(job) = jobs.get_mut(&row.request) {
-                job.times.scheduled.get_or_insert(begun);
-            }
-        }
-        let ticket = hosted.executor.submit(&Batch { rows: &rows })?;
-
-        let mask_begun = Instant::now();
-        let sampling = || plan.rows.iter().filter(|row| row.samples);
-        let mut broken = Vec::new();
-        for row in sampling() {
-            if let Some(job) = jobs.get_mut(&row.request)
-                && let Err(error) = job.prepare_mask()
-            {
-                tracing::error!(request_id = %job.request_id, %error, "mask failed");
-                broken.push(row.request);
-            }
-        }
-        let mask_s = mask_begun.elapsed().as_secs_f64();
-
-        let mut samples = Vec::new();
-        for row in sampling() {
-            let sequence = scheduler
-                .sequence(row.sequence)
-                .ok_or_else(|| ExecError::BadBatch(format!("sequence {} is gone", row.sequence)))?;
-            let (prompt, output) = sequence.tokens().split_at(sequence.prompt_tokens() as usize);
-            let job = jobs.get(&row.request);
-            let masked = job.filter(|job| job.constraint.is_some() && !broken.contains(&row.request));
-            let early = job.filter(|job| (output.len() as u32) < job.tokens_min);
-            samples.push(SampleRow {
-                params: sequence.sampling(),
-                prompt,
-                output,
-                mask: masked.map(|job| job.mask.as_slice()),
-                forbidden: early.map_or(&[], |job| &job.stop_tokens),
-                // The edge refuses them by name.
-                logprobs: false,
-            });
-        }
-        hosted.executor.finish(ticket, &samples, result)?;
-
-        let now = Instant::now();
-        let mut outcome = StepOutcome { id: plan.id, rows: Vec::new() };
-        let mut forced = 0;
-        for (row, sampled) in sampling().zip(&result.sampled) {
-            let mut taken = match jobs.get_mut(&row.request) {
-                Some(job) => job.take(row.sequence, sampled.token, now),
-                None => quarry_core::plan::RowOutcome {
-                    sequence: row.sequence,
-                    token: sampled.token,
-                    forced: Vec::new(),
-                    finish: Some(quarry_core::plan::FinishReason::Cancelled),
-                },
-            };
-            if broken.contains(&row.request) {
-                taken.finish = Some(quarry_core::plan::FinishReason::Failed);
-            }
-            forced += taken.forced.len() as u32;
-            outcome.rows.push(taken);
-        }
-        observer.step(&StepStats {
-            model: hosted.served.name.clone(),
-            rows: plan.rows.len() as u32,
-            tokens: plan.rows.iter().map(|row| row.end - row.start).sum(),
-            sampled: result.sampled.len() as u32,
-            forced,
-            seconds: now.duration_since(begun).as_secs_f64(),
-            mask_s,
-        });
+        observer.step(&stats);
         Ok(outcome)
     }
 
@@ -440,6 +373,8 @@ impl EngineLoop {
             host_pool_bytes_max: self.pool.bytes_max() as u64,
             prefix_query_tokens: counts.prefix_query_tokens,
             prefix_hit_tokens: counts.prefix_hit_tokens,
+            draft_tokens: counts.draft_tokens,
+            draft_tokens_accepted: counts.draft_tokens_accepted,
             preemptions: counts.preemptions,
             swap_out_bytes: self.counters.swap_out_bytes,
             swap_in_bytes: self.counters.swap_in_bytes,

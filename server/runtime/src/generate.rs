@@ -33,6 +33,11 @@ pub struct Generate {
     pub stop_strings: Vec<String>,
     /// What the output must satisfy.
     pub constraint: Option<ConstraintSpec>,
+    /// Take tokens that the constraint forces without drawing them; `None` does as the engine's options say.
+    pub forced_tokens: Option<bool>,
+    /// Guess what comes next from prompt and output, and check guesses in the same step; `None` does
+    /// as the engine's options say. Changes speed alone.
+    pub drafts: Option<bool>,
     /// Smaller runs earlier.
     pub priority: i32,
     /// Prefix blocks are shared only between equal salts.

@@ -7,8 +7,10 @@
 #![forbid(unsafe_code)]
 
 mod bind;
+mod drafts;
 mod engine;
 mod engine_loop;
+mod execute;
 mod generate;
 mod inbox;
 mod model_host;
@@ -18,7 +20,7 @@ mod options;
 pub use engine::Engine;
 pub use generate::{FinishReason, Generate, GenerateError, Generation, GenerationEvent, SubmitError, Usage};
 pub use model_host::{HostError, ServedModel};
-pub use observe::{NoObserver, Observer, RequestStats, Snapshot, StepStats};
+pub use observe::{DraftStats, NoObserver, Observer, RequestStats, Snapshot, StepStats};
 pub use options::{EngineOptions, ModelSource};
 /// The engine's pure types that requests are made of.
 pub use quarry_core::{ids, request};

@@ -13,6 +13,7 @@ use quarry_model::families::FamilyError;
 use quarry_model::kv::KvArena;
 use quarry_text::{TextError, TextModel};
 
+use crate::drafts::StepCost;
 use crate::options::{EngineOptions, ModelSource, SLAB_BYTES};
 
 /// A model that this server answers for.
@@ -71,6 +72,8 @@ pub struct Hosted {
     pub warm: WarmModel,
     pub options: ActivateOptions,
     pub executor: Box<dyn Executor>,
+    /// What its steps took so far.
+    pub cost: StepCost,
 }
 
 /// All models of one device.
@@ -110,10 +113,10 @@ impl ModelHost {
         let Self { backend, arena, models } = self;
         let mut fresh = Vec::new();
         for hosted in models.drain(..) {
-            let Hosted { served, warm, options, executor } = hosted;
+            let Hosted { served, warm, options, executor, cost } = hosted;
             drop(executor); // its lease must be back before the new one is taken
             let executor = backend.activate(&warm, arena, &options)?;
-            fresh.push(Hosted { served, warm, options, executor });
+            fresh.push(Hosted { served, warm, options, executor, cost });
         }
         *models = fresh;
         Ok(())
@@ -205,7 +208,8 @@ fn load_one(
         isa = %executor.caps().isa,
         "model active"
     );
-    Ok(Hosted { served: Arc::new(served), warm, options: activate, executor })
+    let cost = StepCost::default();
+    Ok(Hosted { served: Arc::new(served), warm, options: activate, executor, cost })
 }
 
 /// The tensor type that holds most bytes of the file.

@@ -18,6 +18,15 @@ impl Observer for NoObserver {
     fn request(&self, _: &RequestStats) {}
 }
 
+/// What became of one draft.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DraftStats {
+    /// Tokens run.
+    pub tokens: u32,
+    /// Of these from the first on, drawn.
+    pub accepted: u32,
+}
+
 /// One step.
 #[derive(Clone, Debug, Default)]
 pub struct StepStats {
@@ -31,6 +40,8 @@ pub struct StepStats {
     pub sampled: u32,
     /// Tokens that constraints forced.
     pub forced: u32,
+    /// Drafts that were run, each with its tokens and how many of them were right.
+    pub drafts: Vec<DraftStats>,
     /// Submit to finish, seconds.
     pub seconds: f64,
     /// Of these, computing masks.
@@ -89,6 +100,10 @@ pub struct Snapshot {
     pub prefix_query_tokens: u64,
     /// Tokens found there.
     pub prefix_hit_tokens: u64,
+    /// Draft tokens run, since start.
+    pub draft_tokens: u64,
+    /// Of these, drawn.
+    pub draft_tokens_accepted: u64,
     /// Preemptions since start.
     pub preemptions: u64,
     /// Bytes swapped out and in, since start.

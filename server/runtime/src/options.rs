@@ -30,6 +30,10 @@ pub struct EngineOptions {
     pub step_tokens_max: u32,
     /// Rows of one step.
     pub step_rows_max: u32,
+    /// Whether tokens that a constraint forces are taken undrawn, where a request does not say.
+    pub forced_tokens: bool,
+    /// Whether answers are drafted, where a request does not say.
+    pub drafts: bool,
     /// Host pool bound in bytes.
     pub swap_space_bytes: usize,
     /// The scheduler's own bounds (queue and so on).
@@ -55,6 +59,8 @@ impl EngineOptions {
             block_tokens: 32,
             step_tokens_max: 512,
             step_rows_max: 64,
+            forced_tokens: true,
+            drafts: true,
             swap_space_bytes: 4 << 30,
             scheduler: SchedulerLimits::default(),
             inbox_max: 1024,

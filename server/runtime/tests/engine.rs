@@ -13,6 +13,8 @@ use quarry_model::kv::{HostPool, KvArena};
 use quarry_model::spec::DecoderSpec;
 use quarry_runtime::ids::SwapId;
 use quarry_runtime::request::SamplingParams;
+use quarry_runtime::text::constraint::ConstraintSpec;
+use quarry_runtime::text::tokenizer::Specials;
 use quarry_runtime::{
     Engine, EngineOptions, FinishReason, Generate, GenerateError, Generation, GenerationEvent, ModelSource,
     NoObserver, SubmitError,
@@ -158,6 +160,8 @@ fn generate(engine: &Engine, prompt: Vec<u32>, tokens: u32) -> Generate {
         ignore_eos: true,
         stop_strings: Vec::new(),
         constraint: None,
+        forced_tokens: None,
+        drafts: None,
         priority: 0,
         cache_salt: 0,
         request_id: String::new(),
@@ -323,4 +327,50 @@ async fn swapping_changes_no_answer() {
 async fn recomputing_changes_no_answer() {
     let crowd = crowded(0).await;
     assert!(crowd.preemptions > 0 && crowd.swap_out_bytes == 0, "{crowd:?}");
+}
+
+/// Prompts that repeat themselves, greedy and sampled, free and under a schema with forced and with drawn parts: drafts
+/// are run, some are right, and no answer is another one than without.
+#[tokio::test]
+async fn drafts_change_no_answer() {
+    let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
+    let source = ModelSource { name: "small".into(), aliases: Vec::new(), path };
+    let engine = start(Box::new(backend()), EngineOptions::new(vec![source]));
+    let text = "The ferry leaves at nine. The ferry leaves at ten. The ferry leaves at noon. ".repeat(4);
+    let prompt = engine.models()[0].text.tokenizer.encode(&text, Specials::Literal);
+    let schema = serde_json::json!({
+        "type": "object",
+        "properties": {
+            "a": {"type": "string", "maxLength": 60},
+            "kind": {"enum": ["ferry", "bus"]},
+            "b": {"type": "string", "maxLength": 60}
+        },
+        "required": ["a", "kind", "b"],
+        "additionalProperties": false
+    });
+    for (temperature, constraint) in [
+        (0.0, None),
+        (0.8, None),
+        (0.0, Some(ConstraintSpec::JsonSchema(schema.clone()))),
+        (0.8, Some(ConstraintSpec::JsonSchema(schema))),
+    ] {
+        let sampling =
+            SamplingParams { temperature, seed: 7, repetition_penalty: 1.1, ..SamplingParams::default() };
+        let with = |drafts: bool| Generate {
+            drafts: Some(drafts),
+            sampling: sampling.clone(),
+            constraint: constraint.clone(),
+            ignore_eos: false,
+            ..generate(&engine, prompt.clone(), 80)
+        };
+        let without = all(&mut engine.submit(with(false)).unwrap()).await.unwrap();
+        let before = engine.snapshot();
+        let answer = all(&mut engine.submit(with(true)).unwrap()).await.unwrap();
+        assert_eq!(answer, without, "temperature {temperature}, {constraint:?}");
+        until("idle", || engine.snapshot().running == 0).await;
+        let after = engine.snapshot();
+        assert!(after.draft_tokens > before.draft_tokens, "no draft at {temperature}, {constraint:?}");
+    }
+    let end = engine.snapshot();
+    assert!(0 < end.draft_tokens_accepted && end.draft_tokens_accepted < end.draft_tokens, "{end:?}");
 }

@@ -264,6 +264,32 @@ impl Constraint {
         Ok(tokens)
     }
 
+    /// Whether the token may come next.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Broken`] when a limit of the constraint engine is met.
+    pub fn allows(&mut self, token: TokenId) -> Result<bool, ConstraintError> {
+        let broken = |error| ConstraintError::Broken(words_of(&error));
+        Ok(self.matcher.validate_tokens(&[token]).map_err(broken)? == 1)
+    }
+
+    /// Takes back the last `count` tokens that were committed or forced.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Broken`] where there are fewer.
+    pub fn roll_back(&mut self, count: usize) -> Result<(), ConstraintError> {
+        self.matcher.rollback(count).map_err(|error| ConstraintError::Broken(words_of(&error)))
+    }
+
+    /// The mask that allows this token alone.
+    pub fn only(&self, token: TokenId, out: &mut Vec<u32>) {
+        out.clear();
+        out.resize(self.words, 0);
+        if let Some(word) = out.get_mut(token as usize / 32) {
+            *word = 1 << (token % 32);
+        }
+    }
+
     /// Whether the answer is complete and nothing may follow.
     pub fn is_complete(&self) -> bool {
         use StopReason::{EndOfSentence, NoExtension, NoExtensionBias};

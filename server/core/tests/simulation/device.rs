@@ -14,7 +14,7 @@ pub struct Pool {
     slots: Vec<u64>,
 }
 
-/// A row with the tokens it had when it was planned.
+/// A row with the tokens it had when it was planned, its draft at the end.
 pub struct Work {
     pub row: PlanRow,
     pub tokens: Vec<TokenId>,
@@ -40,11 +40,13 @@ impl Device {
         }
     }
 
-    /// Runs a row: reads all before it, writes its own positions; returns the content of the last.
-    pub fn run(&mut self, model: ModelId, work: &Work) -> u64 {
+    /// Runs a row: reads all before it, writes its own positions and its draft's; returns the contents of the last and
+    /// of the draft's.
+    pub fn run(&mut self, model: ModelId, work: &Work) -> Vec<u64> {
         let pool = self.pools.get_mut(&model).expect("rows run on loaded models");
         let mut before = None;
-        for position in 0..work.row.end as usize {
+        let mut drawn = Vec::new();
+        for position in 0..work.tokens.len() {
             let slot = pool.slot(&work.row.blocks, position);
             let now = content(model, before, work.tokens[position]);
             if position < work.row.start as usize {
@@ -53,15 +55,18 @@ impl Device {
             } else {
                 pool.slots[slot] = now;
             }
+            if position + 1 >= work.row.end as usize {
+                drawn.push(now);
+            }
             before = Some(now);
         }
-        before.expect("rows are not empty")
+        drawn
     }
 
     /// A row that broke: what it should have written is anything.
     pub fn run_broken(&mut self, model: ModelId, work: &Work, rng: &mut Rng) {
         let pool = self.pools.get_mut(&model).expect("rows run on loaded models");
-        for position in work.row.start as usize..work.row.end as usize {
+        for position in work.row.start as usize..work.tokens.len() {
             let slot = pool.slot(&work.row.blocks, position);
             pool.slots[slot] = rng.next();
         }

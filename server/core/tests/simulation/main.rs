@@ -40,6 +40,7 @@ fn every_schedule_is_sound_and_ends() {
     // A workload that no longer reaches something tests nothing there.
     let Seen { plans, steps, completed, cancelled, failed, refused, cached_tokens, .. } = total;
     let Seen { swaps_out, swaps_in, preemptions, switches, unloads, .. } = total;
+    let Seen { draft_tokens, draft_tokens_accepted, .. } = total;
     let counts = [
         plans,
         steps,
@@ -53,6 +54,8 @@ fn every_schedule_is_sound_and_ends() {
         preemptions,
         switches,
         unloads,
+        draft_tokens - draft_tokens_accepted,
+        draft_tokens_accepted,
     ];
     assert!(counts.iter().all(|count| *count > 100), "{total:?}");
 }

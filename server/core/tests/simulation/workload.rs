@@ -37,6 +37,7 @@ impl Workload {
             queue_max: rng.pick(&[2, 1000, 1000]),
             swap_space_bytes: rng.pick(&[0, 40, 400, 1 << 30]),
             switch_wait_us: rng.pick(&[20, 300, 3_000]),
+            step_us_max: rng.pick(&[0, 1_000, 1_000_000]),
         };
         let share = |rng: &mut Rng| rng.pick(&[0, 0, 0, 5, 30]);
         let faults = Faults {
@@ -70,10 +71,18 @@ impl Workload {
         }
         for _ in 0..rng.within(0, 2) {
             let rates = MeasuredRates {
-                swap_bytes_per_s: rng.pick(&[0.0, 1.0, 1e3, f64::INFINITY, f64::NAN]),
+                swap_bytes_per_s: rng.pick(&[
+                    None,
+                    Some(0.0),
+                    Some(1e3),
+                    Some(f64::INFINITY),
+                    Some(f64::NAN),
+                ]),
                 prefill_tokens_per_s: rng.pick(&[0.0, 1.0, 1e3, f64::INFINITY, f64::NAN]),
+                decode_step_s: rng.pick(&[None, Some(0.0), Some(0.01), Some(f64::INFINITY), Some(f64::NAN)]),
             };
-            self.events.push((rng.within(0, SPAN_US), Event::Rates(rates)));
+            let model = ModelId(rng.within(0, 3) as u32);
+            self.events.push((rng.within(0, SPAN_US), Event::Rates(model, rates)));
         }
         if rng.percent(15) {
             self.events.push((rng.within(SPAN_US / 2, SPAN_US), Event::Shutdown));

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quarry_core::ids::{ModelId, RequestId, StepId, SwapId, Tick};
+use quarry_core::ids::{ModelId, RequestId, StepId, SwapId, Tick, TokenId};
 use quarry_core::plan::{
-    Direction, Event, FinishReason, Finished, RowOutcome, StepOutcome, StepPlan, SwapFailed, SwapOrder,
-    SwitchFailed,
+    Direction, Event, FinishReason, Finished, PlanRow, RowOutcome, StepOutcome, StepPlan, SwapFailed,
+    SwapOrder, SwitchFailed,
 };
 use quarry_core::request::RequestParts;
 use quarry_core::scheduler::Scheduler;
 
 use crate::device::{Device, Work};
-use crate::oracle::{answer, expected};
+use crate::oracle::{answer, content, expected};
 use crate::rng::{Rng, mix};
 use crate::workload::{Faults, Workload};
 
@@ -31,8 +31,8 @@ struct Step {
     model: ModelId,
     works: Vec<Work>,
     fails: bool,
-    /// Contents of the sampling rows' last positions, where the pass ran at once.
-    early: Option<Vec<u64>>,
+    /// Contents of each row's last position and of its draft's, where the pass ran at once.
+    early: Option<Vec<Vec<u64>>>,
 }
 
 struct Swap {
@@ -56,6 +56,8 @@ pub struct Seen {
     pub preemptions: u64,
     pub switches: u64,
     pub unloads: u64,
+    pub draft_tokens: u64,
+    pub draft_tokens_accepted: u64,
     /// Over every plan in full.
     pub fingerprint: u64,
 }
@@ -74,6 +76,8 @@ impl Seen {
         self.preemptions += other.preemptions;
         self.switches += other.switches;
         self.unloads += other.unloads;
+        self.draft_tokens += other.draft_tokens;
+        self.draft_tokens_accepted += other.draft_tokens_accepted;
         self.fingerprint ^= other.fingerprint;
     }
 
@@ -190,6 +194,8 @@ impl World {
         }
         let counts = self.scheduler.counts();
         self.seen.preemptions = counts.preemptions;
+        self.seen.draft_tokens = counts.draft_tokens;
+        self.seen.draft_tokens_accepted = counts.draft_tokens_accepted;
         let left = counts.running + counts.waiting + counts.swapped + counts.suspended + counts.blocks_held;
         assert_eq!(left, 0, "something is left: {counts:?}");
         assert!(self.device.host.is_empty(), "the host pool is empty at the end");
@@ -226,7 +232,7 @@ impl World {
                 }
                 let contents =
                     step.early.unwrap_or_else(|| run_all(&mut self.device, step.model, &step.works));
-                let outcome = outcome(step.id, &step.works, &contents);
+                let outcome = outcome(step.id, step.model, &step.works, &contents);
                 if doubled {
                     events.push(Event::StepDone(outcome.clone()));
                 }
@@ -384,7 +390,7 @@ impl World {
         assert_eq!(Some(model), self.active, "rows are of the active model");
         let setup = self.device.pools[&model].setup;
         assert!(plan.rows.len() <= setup.step_rows_max as usize);
-        let tokens: u32 = plan.rows.iter().map(|row| row.end - row.start).sum();
+        let tokens: u32 = plan.rows.iter().map(PlanRow::tokens).sum();
         assert!(tokens <= setup.step_tokens_max);
         let moving: BTreeSet<_> = self
             .swaps
@@ -401,7 +407,11 @@ impl World {
             assert!(row.start < row.end && self.live.contains(&row.request));
             assert_eq!(row.samples, row.end as usize == sequence.tokens().len());
             assert!(sequence.tokens().starts_with(&self.requests[&row.request].prompt));
-            assert_eq!(row.blocks.len(), row.end.div_ceil(setup.block_tokens) as usize);
+            assert!(row.draft.is_empty() || row.samples);
+            let positions = row.start + row.tokens();
+            let room = setup.context_tokens_max.min(setup.blocks * setup.block_tokens);
+            assert!(row.draft.is_empty() || positions < room, "the token behind the draft has room");
+            assert_eq!(row.blocks.len(), positions.div_ceil(setup.block_tokens) as usize);
             for block in &row.blocks {
                 assert!(!moving.contains(&(true, *block)), "block {block} of {row:?} is being swapped in");
             }
@@ -409,7 +419,8 @@ impl World {
                 assert!(written.insert(*block), "block {block} has one writer");
                 assert!(!moving.contains(&(false, *block)), "block {block} is being swapped out");
             }
-            works.push(Work { row: row.clone(), tokens: sequence.tokens().to_vec() });
+            let known = &sequence.tokens()[..row.end as usize];
+            works.push(Work { row: row.clone(), tokens: [known, &row.draft].concat() });
         }
         for row in &plan.rows {
             let read = &row.blocks[..(row.start / setup.block_tokens) as usize];
@@ -423,16 +434,44 @@ impl World {
     }
 }
 
-fn run_all(device: &mut Device, model: ModelId, works: &[Work]) -> Vec<u64> {
+fn run_all(device: &mut Device, model: ModelId, works: &[Work]) -> Vec<Vec<u64>> {
     works.iter().map(|work| device.run(model, work)).collect()
 }
 
-fn outcome(id: StepId, works: &[Work], contents: &[u64]) -> StepOutcome {
+fn outcome(id: StepId, model: ModelId, works: &[Work], contents: &[Vec<u64>]) -> StepOutcome {
     let sampling = works.iter().zip(contents).filter(|(work, _)| work.row.samples);
-    let rows = sampling.map(|(work, &content)| {
-        let answer = answer(content);
-        let sequence = work.row.sequence;
-        RowOutcome { sequence, token: answer.token, forced: answer.forced, finish: answer.finish }
+    let rows = sampling.map(|(work, contents)| {
+        let draft = &work.row.draft;
+        let (mut tokens, mut finish) = (Vec::new(), None);
+        // On as long as what came is what the draft says.
+        while finish.is_none() && tokens.len() <= draft.len() && draft.starts_with(&tokens) {
+            let answer = answer(contents[tokens.len()]);
+            tokens.push(answer.token);
+            tokens.extend(answer.forced);
+            finish = answer.finish;
+        }
+        let known = &work.tokens[..work.row.end as usize];
+        let draft = guess(model, &[known, &tokens].concat());
+        RowOutcome { sequence: work.row.sequence, tokens, draft, finish }
     });
     StepOutcome { id, rows: rows.collect() }
+}
+
+/// What comes after these tokens, often with a mistake in it.
+fn guess(model: ModelId, tokens: &[TokenId]) -> Vec<TokenId> {
+    let mut last = tokens.iter().fold(None, |before, &token| Some(content(model, before, token)));
+    let mut draft = Vec::new();
+    let seed = mix(last.expect("prompts are not empty") ^ 5);
+    while draft.len() < (seed % 8) as usize {
+        let answer = answer(last.expect("set"));
+        for token in std::iter::once(answer.token).chain(answer.forced) {
+            last = Some(content(model, last, token));
+            draft.push(token);
+        }
+    }
+    if !draft.is_empty() && (seed >> 8).is_multiple_of(2) {
+        let at = (seed >> 16) as usize % draft.len();
+        draft[at] ^= 1;
+    }
+    draft
 }

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::product::{Dot, Fours, Weights};
-use crate::kernels::product::{AHEAD, BLOCK_GROUPS, LINE, PANEL_ROWS, Panel, Rows};
+use crate::kernels::product::{AHEAD, BLOCK_GROUPS, LINE, PANEL_ROWS, Panel, Rows, prefetch_panel_ahead};
 use crate::packing::{GROUP, PartPointers, TILE, Tile};
 
 /// Rows of a register.
@@ -323,8 +323,12 @@ pub unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
         }
     };
     for i in 0..count {
-        let parts = tile.parts((first + i) / BLOCK_GROUPS);
+        let block = (first + i) / BLOCK_GROUPS;
+        let parts = tile.parts(block);
         let g = i % BLOCK_GROUPS; // `first` begins a block
+        if g == 0 {
+            prefetch_panel_ahead(tile, block);
+        }
         // SAFETY: the caller's promise; the panel's arrays are as long as written.
         unsafe {
             let to = panel.q[t][i].as_mut_ptr();

@@ -12,6 +12,7 @@ use std::arch::x86_64::*;
 use super::unpack::{min, scale, weights};
 use crate::kernels::product::{
     AHEAD, BLOCK_GROUPS, DIRECT_ROWS_MAX, LINE, PANEL_GROUPS, PANEL_ROWS, Panel, Rows, check, for_form,
+    prefetch_panel_ahead,
 };
 use crate::packing::{Form, GROUP, TILE, Tile};
 
@@ -171,8 +172,12 @@ unsafe fn unpack<const BITS: usize, const SUPER: bool, const MIN: bool>(
     t: usize,
 ) {
     for i in 0..count {
-        let parts = tile.parts((first + i) / BLOCK_GROUPS);
+        let block = (first + i) / BLOCK_GROUPS;
+        let parts = tile.parts(block);
         let g = i % BLOCK_GROUPS; // `first` begins a block
+        if g == 0 {
+            prefetch_panel_ahead(tile, block);
+        }
         // SAFETY: `first + count` is at most the tile's groups, and the panel's arrays are as long as written.
         unsafe {
             let to = panel.q[t][i].as_mut_ptr();

@@ -123,6 +123,16 @@ families! {
     );
     request_n: HistogramVec("vllm:request_params_n", "Choices of a request", LABELS, CHOICES);
 
+    drafts: IntCounterVec("vllm:spec_decode_num_drafts_total", "Drafts that were run");
+    draft_tokens: IntCounterVec("vllm:spec_decode_num_draft_tokens_total", "Draft tokens that were run");
+    draft_tokens_accepted: IntCounterVec(
+        "vllm:spec_decode_num_accepted_tokens_total", "Draft tokens that were right"
+    );
+    draft_tokens_accepted_at: IntCounterVec(
+        "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+        "Draft tokens that were right, by their position in the draft",
+        &["model_name", "engine", "position"]
+    );
     forced_tokens: IntCounterVec("quarry_forced_tokens_total", "Tokens that constraints forced, undrawn");
     suspended: GaugeVec("quarry_requests_suspended", "Requests of a model that is not active");
     host_pool_bytes: GaugeVec("quarry_host_pool_bytes", "Bytes in the host pool");

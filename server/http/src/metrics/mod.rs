@@ -98,6 +98,15 @@ impl Observer for Metrics {
             .with_label_values(&labels)
             .inc_by(u64::from(stats.sampled) + u64::from(stats.forced));
         f.forced_tokens.with_label_values(&labels).inc_by(u64::from(stats.forced));
+        for draft in &stats.drafts {
+            f.drafts.with_label_values(&labels).inc();
+            f.draft_tokens.with_label_values(&labels).inc_by(u64::from(draft.tokens));
+            f.draft_tokens_accepted.with_label_values(&labels).inc_by(u64::from(draft.accepted));
+            for position in 0..draft.accepted {
+                let labels = [stats.model.as_str(), ENGINE, &position.to_string()];
+                f.draft_tokens_accepted_at.with_label_values(&labels).inc();
+            }
+        }
         f.iteration_tokens.with_label_values(&labels).observe(f64::from(stats.tokens));
         f.step_rows.with_label_values(&labels).observe(f64::from(stats.rows));
         f.step_seconds.with_label_values(&labels).observe(stats.seconds);
@@ -151,6 +160,8 @@ impl Observer for Metrics {
 
 #[cfg(test)]
 mod tests {
+    use quarry_runtime::DraftStats;
+
     use super::*;
 
     fn request() -> RequestStats {
@@ -180,6 +191,7 @@ mod tests {
             tokens: 31,
             sampled: 2,
             forced: 1,
+            drafts: vec![DraftStats { tokens: 4, accepted: 2 }],
             ..Default::default()
         });
         metrics.http("/v1/chat/completions", "POST", 200, 0.7);
@@ -197,6 +209,10 @@ mod tests {
             format!("vllm:generation_tokens_total{labels} 3"),
             format!("vllm:prefix_cache_hits_total{labels} 20"),
             format!("quarry_forced_tokens_total{labels} 1"),
+            format!("vllm:spec_decode_num_drafts_total{labels} 1"),
+            format!("vllm:spec_decode_num_draft_tokens_total{labels} 4"),
+            format!("vllm:spec_decode_num_accepted_tokens_total{labels} 2"),
+            "vllm:spec_decode_num_accepted_tokens_per_pos_total{engine=\"0\",model_name=\"m\",position=\"1\"} 1".into(),
             format!("vllm:e2e_request_latency_seconds_count{labels} 1"),
             format!("vllm:time_to_first_token_seconds_sum{labels} 0.3"),
             format!("vllm:inter_token_latency_seconds_count{labels} 2"),
