@@ -8,6 +8,7 @@ import contest
 import machine
 import servers
 from contest import Test
+from exactness import exactness
 from verdict import Row
 
 # Modes of llama.cpp: weights repacked or as in the file; and the word by which a program's help shows that it has them.
@@ -114,7 +115,7 @@ def demo():
 
 ROWS = {
     "prefill": prefill, "decode": decode, "decode-depth": decode_depth, "streams": streams,
-    "extraction": extraction, "busy": busy, "demo": demo,
+    "extraction": extraction, "busy": busy, "demo": demo, "exactness": exactness,
 }
 
 if __name__ == "__main__":

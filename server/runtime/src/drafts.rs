@@ -168,12 +168,12 @@ mod tests {
         // Reading weights takes as long as computing twelve tokens: more are free up to there.
         assert_eq!(cost.best_length(0, 0.0, 0.98), 11);
         assert_eq!(cost.best_length(0, 0.0, 0.3), 11, "what costs nothing is tried");
+        // Beside twelve other tokens the next costs time, and is worth it only where it is likely right.
+        assert_eq!(cost.best_length(12, 0.0, 0.05), 0);
+        // Beside prompts that take long anyway it is.
+        assert!(cost.best_length(12, 10.0, 0.5) > 5);
         cost.note(12, false, 0.030);
         assert!(cost.best_length(0, 0.0, 0.3) < 11);
-        // Beside eleven other tokens the next costs time, and is worth it only where it is likely right.
-        assert_eq!(cost.best_length(11, 0.0, 0.05), 0);
-        // Beside prompts that take long anyway it is.
-        assert!(cost.best_length(11, 10.0, 0.5) > 5);
         // Where one token takes as long to compute as to read, a guess never pays.
         let mut slow = StepCost::default();
         slow.note(100, true, 10.0);

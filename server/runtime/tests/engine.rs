@@ -292,6 +292,8 @@ async fn what_cannot_run_is_refused_before_it_is_queued() {
 /// Eight conversations that together need more KV than there is: some are swapped out and come back, or are
 /// recomputed, and none says anything else than it does alone.
 async fn crowded(swap_space_bytes: usize) -> quarry_runtime::Snapshot {
+    /// Half as long again as what all together have room for.
+    const OUTPUT: u32 = 150;
     let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
     let source = ModelSource { name: "small".into(), aliases: Vec::new(), path };
     let mut options =
@@ -300,7 +302,7 @@ async fn crowded(swap_space_bytes: usize) -> quarry_runtime::Snapshot {
     let engine = start(Box::new(backend()), options);
     let prompt = |n: u32| (0..340).map(|i| 1000 + n * 7 + i * 13 % 997).collect::<Vec<u32>>();
     let mut together: Vec<Generation> =
-        (0..8).map(|n| engine.submit(generate(&engine, prompt(n), 30)).unwrap()).collect();
+        (0..8).map(|n| engine.submit(generate(&engine, prompt(n), OUTPUT)).unwrap()).collect();
     let mut answers = Vec::new();
     for generation in &mut together {
         answers.push(all(generation).await.unwrap());
@@ -308,7 +310,7 @@ async fn crowded(swap_space_bytes: usize) -> quarry_runtime::Snapshot {
     let crowd = engine.snapshot();
     // The first, and some of those that had to leave.
     for (n, answer) in answers.into_iter().enumerate().filter(|(n, _)| [0, 5, 7].contains(n)) {
-        let mut alone = engine.submit(generate(&engine, prompt(n as u32), 30)).unwrap();
+        let mut alone = engine.submit(generate(&engine, prompt(n as u32), OUTPUT)).unwrap();
         assert_eq!(all(&mut alone).await.unwrap(), answer, "conversation {n}");
     }
     until("idle", || engine.snapshot().running + engine.snapshot().swapped == 0).await;
