@@ -6,7 +6,7 @@ use crate::plan::{
     Event, FinishReason, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan, SwapFailed,
 };
 use crate::request::Request;
-use crate::scheduler::{InFlightRow, Scheduler};
+use crate::scheduler::{InFlight, InFlightRow, Scheduler};
 use crate::sequence::{Place, Sequence};
 
 impl Scheduler {
@@ -35,7 +35,8 @@ impl Scheduler {
     fn submit(&mut self, request: Request, plan: &mut StepPlan) {
         let parts = request.parts();
         let id = parts.id;
-        let waiting = self.sequences.values().filter(|s| s.place == Place::Waiting).count();
+        // Who was pushed out is no newcomer.
+        let waiting = self.sequences.values().filter(|s| !s.admitted_once).count();
         let refused = match self.models.get(&parts.model) {
             _ if self.shutting_down => Some(RefusedReason::ShuttingDown),
             None => Some(RefusedReason::UnknownModel),
@@ -57,6 +58,7 @@ impl Scheduler {
             plan.refused.push(Refused { request: id, reason });
             return;
         }
+        self.credit_rest(request.parts().model);
         self.next_sequence += 1;
         let sequence = Sequence::new(SequenceId(self.next_sequence), request, self.now);
         self.by_request.insert(id, sequence.id);
@@ -75,6 +77,7 @@ impl Scheduler {
             self.totals.stray_events += 1;
             return;
         };
+        self.count_service(&in_flight);
         for row in &in_flight.rows {
             let Some(sequence) = self.sequences.get_mut(&row.sequence) else { continue };
             sequence.in_step = None;
@@ -92,6 +95,13 @@ impl Scheduler {
         }
         for row in &in_flight.rows {
             self.publish(row.sequence);
+        }
+    }
+
+    /// The time of an ended step, at least one microsecond, counts as its model's service.
+    fn count_service(&mut self, step: &InFlight) {
+        if let Some(loaded) = self.models.get_mut(&step.model) {
+            loaded.service_us += self.now.0.saturating_sub(step.began.0).max(1);
         }
     }
 
@@ -158,6 +168,7 @@ impl Scheduler {
             self.totals.stray_events += 1;
             return;
         };
+        self.count_service(&in_flight);
         for row in &in_flight.rows {
             if let Some(sequence) = self.sequences.get_mut(&row.sequence) {
                 sequence.in_step = None;

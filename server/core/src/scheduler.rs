@@ -22,6 +22,8 @@ pub(crate) struct Loaded {
     pub pool: BlockPool,
     /// Number of its last turn as the active model, 0 before the first.
     pub turn: u64,
+    /// Microseconds of steps it has had, or was credited when work came after a rest; what fairness counts.
+    pub service_us: u64,
     /// What its work costs, once measured.
     pub rates: Option<MeasuredRates>,
 }
@@ -66,6 +68,8 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub id: StepId,
+    pub model: ModelId,
+    pub began: Tick,
     pub rows: Vec<InFlightRow>,
 }
 
@@ -252,7 +256,7 @@ impl Scheduler {
             let PlanRow { sequence, end, samples, .. } = *row;
             rows.push(InFlightRow { sequence, end, samples, draft: row.draft.clone() });
         }
-        self.in_flight = Some(InFlight { id: plan.id, rows });
+        self.in_flight = Some(InFlight { id: plan.id, model, began: self.now, rows });
     }
 
     /// Sequences of the model with KV on the device, best rank first.

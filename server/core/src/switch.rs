@@ -1,6 +1,7 @@
 //! Which model's turn it is: load, unload, fair turns, and the way of a switch.
 //!
-//! A switch is asked for by the runtime, or is due when the active model has nothing to do or has kept another one
+//! A switch is asked for by the runtime, or is due when the active model has nothing to do, when another one has had less
+//! service and switching moves nothing (step by step, so that each gets the same time), or when another one was kept
 //! waiting. Where the device pool does not outlive it, the active model's sequences first go to the host pool
 //! (`Turn::Leaving`); then the runtime is told (`Turn::Switching`) and answers. Nothing runs in between.
 
@@ -24,7 +25,7 @@ impl Scheduler {
             return;
         }
         let pool = BlockPool::new(setup.blocks, setup.block_tokens);
-        self.models.insert(setup.model, Loaded { setup, pool, turn: 0, rates: None });
+        self.models.insert(setup.model, Loaded { setup, pool, turn: 0, service_us: 0, rates: None });
     }
 
     /// Ends the model's sequences; it is gone once no step and no swap uses its memory.
@@ -134,12 +135,32 @@ impl Scheduler {
         if busy && !stays && !self.drawn_in_turn {
             return None;
         }
+        let served = self.active.and_then(|id| self.models.get(&id)).map_or(0, |m| m.service_us);
+        // Where a switch moves nothing, who has had less service is next.
+        let service = |s: &Sequence| {
+            let loaded = self.models.get(&s.model()).filter(|loaded| stays && loaded.setup.pool_stays);
+            loaded.map(|loaded| loaded.service_us)
+        };
         let due = |s: &&Sequence| {
             // Counted from the turn's begin at the earliest: a fresh turn is never cut short.
             let waited = self.now.0.saturating_sub(s.arrived.0.max(self.turn_began.0));
-            Some(s.model()) != self.active && (!busy || waited >= self.limits.switch_wait_us)
+            let is_behind = service(s).is_some_and(|service| service < served);
+            Some(s.model()) != self.active && (!busy || is_behind || waited >= self.limits.switch_wait_us)
         };
         let turn = |s: &Sequence| self.models.get(&s.model()).map_or(0, |loaded| loaded.turn);
-        live().filter(due).min_by_key(|s| (turn(s), s.arrived, s.id)).map(Sequence::model)
+        live().filter(due).min_by_key(|s| (service(s), turn(s), s.arrived, s.id)).map(Sequence::model)
+    }
+
+    /// A model had nothing to do and gets work: the time that others had meanwhile is not made up for.
+    pub(crate) fn credit_rest(&mut self, model: ModelId) {
+        let live = |s: &Sequence| s.end.is_none();
+        if self.sequences.values().any(|s| live(s) && s.model() == model) {
+            return;
+        }
+        let working = self.sequences.values().filter(|s| live(s)).map(Sequence::model);
+        let least = working.filter_map(|id| self.models.get(&id)).map(|loaded| loaded.service_us).min();
+        if let (Some(least), Some(loaded)) = (least, self.models.get_mut(&model)) {
+            loaded.service_us = loaded.service_us.max(least);
+        }
     }
 }

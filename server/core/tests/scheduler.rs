@@ -306,6 +306,30 @@ fn sequences_leave_a_pool_that_does_not_stay_and_return() {
 }
 
 #[test]
+fn models_share_time_step_by_step_where_switching_moves_nothing() {
+    let other = ModelId(1);
+    let setups = [setup(), ModelSetup { model: other, ..setup() }];
+    let mut engine = Engine::new(SchedulerLimits::default(), &setups);
+    engine.send(vec![Event::SwitchRequested(MODEL)]);
+    engine.send(vec![Event::SwitchDone(MODEL, Ok(()))]);
+    engine.submit(request(1, 0..3));
+    engine.submit(RequestParts { model: other, ..request(2, 0..3) });
+    let (mut time, mut running) = ([0, 0], 0);
+    for _ in 0..60 {
+        // Steps of the first model take three times as long.
+        let took = [30, 10][running];
+        time[running] += took;
+        engine.now += took;
+        engine.done();
+        if let Some(model) = engine.plan.switch_to {
+            engine.send(vec![Event::SwitchDone(model, Ok(()))]);
+        }
+        running = engine.plan.rows[0].request.0 as usize - 1;
+    }
+    assert!(time[0].abs_diff(time[1]) <= 60, "{time:?}");
+}
+
+#[test]
 fn an_unloaded_model_is_reported_once_nothing_uses_it() {
     let mut engine = Engine::one(setup());
     engine.submit(request(1, 0..3));

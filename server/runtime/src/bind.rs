@@ -21,11 +21,14 @@ use crate::drafts::{Acceptance, StepCost, look_up};
 use crate::generate::{GenerateError, GenerationEvent, Usage};
 use crate::model_host::ServedModel;
 use crate::observe::RequestStats;
+use crate::queue::Reservation;
 
 /// One request in the engine's hands.
 pub struct Job {
     /// Moves into the scheduler with the submit event.
     pub request: Option<Request>,
+    /// Given back when it first runs.
+    pub reservation: Option<Reservation>,
     pub id: RequestId,
     pub model: Arc<ServedModel>,
     pub events: mpsc::Sender<GenerationEvent>,

@@ -15,10 +15,11 @@ use crate::bind::{Job, Times};
 use crate::drafts::Acceptance;
 use crate::engine_loop::{EngineLoop, Shared};
 use crate::generate::{Generate, Generation, SubmitError};
-use crate::inbox::{Inbox, Rejected};
+use crate::inbox::{Closed, Inbox};
 use crate::model_host::{HostError, ModelHost, ServedModel};
 use crate::observe::{Observer, Snapshot};
 use crate::options::EngineOptions;
+use crate::queue::{Queue, Reservation};
 
 /// How often [`Engine::drain`] looks whether all is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -34,6 +35,7 @@ pub struct Engine {
     models: Arc<Vec<Arc<ServedModel>>>,
     next_id: Arc<AtomicU64>,
     inbox: Arc<Inbox>,
+    queue: Arc<Queue>,
     forced_tokens: bool,
     drafts: bool,
 }
@@ -51,7 +53,8 @@ impl Engine {
     ) -> Result<Self, HostError> {
         let host = ModelHost::load(backend, &options, progress)?;
         let models = host.models.iter().map(|hosted| hosted.served.clone()).collect();
-        let inbox = Arc::new(Inbox::new(options.inbox_max));
+        let inbox = Arc::new(Inbox::default());
+        let queue = Queue::new(options.scheduler.queue_max);
         let shared = Arc::new(Shared {
             inbox: inbox.clone(),
             ready: AtomicBool::new(false),
@@ -66,7 +69,7 @@ impl Engine {
             .spawn(move || engine.run())
             .map_err(HostError::Thread)?;
         let next_id = Arc::new(AtomicU64::new(1));
-        Ok(Self { shared, models: Arc::new(models), next_id, inbox, forced_tokens, drafts })
+        Ok(Self { shared, models: Arc::new(models), next_id, inbox, queue, forced_tokens, drafts })
     }
 
     /// Every model served.
@@ -80,17 +83,26 @@ impl Engine {
         self.models.iter().find(named).cloned()
     }
 
-    /// Starts a generation. Never waits for the engine, but compiles the constraint (milliseconds, then cached).
+    /// Room in the queue for one request, to be had before its prompt is made.
     ///
     /// # Errors
-    /// [`SubmitError`]; what only the scheduler can know comes as the generation's first event instead.
-    pub fn submit(&self, g: Generate) -> Result<Generation, SubmitError> {
+    /// [`SubmitError::QueueFull`], [`SubmitError::NotReady`] and [`SubmitError::ShuttingDown`].
+    pub fn reserve(&self) -> Result<Reservation, SubmitError> {
         if self.shared.draining.load(Ordering::Acquire) {
             return Err(SubmitError::ShuttingDown);
         }
         if !self.is_ready() {
             return Err(SubmitError::NotReady);
         }
+        let full = |queued| SubmitError::QueueFull { queued, retry_after_s: RETRY_AFTER_S };
+        self.queue.reserve().map_err(full)
+    }
+
+    /// Starts a generation. Never waits for the engine, but compiles the constraint (milliseconds, then cached).
+    ///
+    /// # Errors
+    /// [`SubmitError`]; what only the scheduler can know comes as the generation's first event instead.
+    pub fn submit(&self, g: Generate, reservation: Reservation) -> Result<Generation, SubmitError> {
         let prompt_tokens = u32::try_from(g.prompt.len()).unwrap_or(u32::MAX);
         let prompt_tokens_max = g.model.prompt_tokens_max;
         if prompt_tokens > prompt_tokens_max {
@@ -126,6 +138,7 @@ impl Engine {
         let (sender, events) = mpsc::channel(tokens_max as usize + END_EVENTS);
         let job = Job {
             request: Some(request),
+            reservation: Some(reservation),
             id,
             detokenizer: Detokenizer::new(g.model.text.tokenizer.clone()),
             stops: StopMatcher::new(g.stop_strings),
@@ -149,11 +162,8 @@ impl Engine {
         let generation = Generation { id, events, inbox: self.inbox.clone(), ended: false };
         match self.inbox.submit(job) {
             Ok(()) => Ok(generation),
-            Err(Rejected::Full(queued)) => {
-                Err(SubmitError::QueueFull { queued, retry_after_s: RETRY_AFTER_S })
-            }
-            Err(Rejected::Closed) if self.is_dead() => Err(SubmitError::NotReady),
-            Err(Rejected::Closed) => Err(SubmitError::ShuttingDown),
+            Err(Closed) if self.is_dead() => Err(SubmitError::NotReady),
+            Err(Closed) => Err(SubmitError::ShuttingDown),
         }
     }
 

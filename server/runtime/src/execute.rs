@@ -53,6 +53,7 @@ impl Pass<'_> {
         for input in &inputs {
             if let Some(job) = jobs.get_mut(&input.row.request) {
                 job.times.scheduled.get_or_insert(begun);
+                job.reservation = None;
             }
         }
         let ticket = hosted.executor.submit(&Batch { rows: &rows })?;

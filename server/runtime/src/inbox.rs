@@ -1,4 +1,5 @@
-//! The engine thread's mailbox: bounded submissions, and cancels that are never lost and never block.
+//! The engine thread's mailbox. Submissions are bounded by the queue's room ([`crate::queue`]), cancels by the live
+//! requests; none is lost and none blocks.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::bind::Job;
 /// What waits for the engine thread.
 #[derive(Default)]
 pub struct Mail {
-    /// New work, at most [`Inbox::submissions_max`].
+    /// New work.
     pub submissions: Vec<Job>,
     /// Clients that went away; at most one per live request.
     pub cancels: Vec<RequestId>,
@@ -26,14 +27,9 @@ impl Mail {
     }
 }
 
-/// Why a job was not taken.
+/// Nobody will look into the mailbox any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// So many wait already.
-    Full(usize),
-    /// Nobody will look any more.
-    Closed,
-}
+pub struct Closed;
 
 #[derive(Default)]
 struct Slot {
@@ -42,27 +38,18 @@ struct Slot {
 }
 
 /// A mutex and a condition variable; every critical section is a few moves long.
+#[derive(Default)]
 pub struct Inbox {
     slot: Mutex<Slot>,
     arrived: Condvar,
-    submissions_max: usize,
 }
 
 impl Inbox {
-    /// An empty mailbox.
-    pub fn new(submissions_max: usize) -> Self {
-        Self { slot: Mutex::default(), arrived: Condvar::new(), submissions_max }
-    }
-
-    /// Puts a job in, unless the bound is met or nobody will take it out.
-    pub fn submit(&self, job: Job) -> Result<(), Rejected> {
+    /// Puts a job in, unless nobody will take it out.
+    pub fn submit(&self, job: Job) -> Result<(), Closed> {
         let mut slot = self.lock();
         if slot.closed {
-            return Err(Rejected::Closed);
-        }
-        let queued = slot.mail.submissions.len();
-        if queued >= self.submissions_max {
-            return Err(Rejected::Full(queued));
+            return Err(Closed);
         }
         slot.mail.submissions.push(job);
         self.arrived.notify_one();

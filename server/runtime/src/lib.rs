@@ -16,6 +16,7 @@ mod inbox;
 mod model_host;
 mod observe;
 mod options;
+mod queue;
 
 pub use engine::Engine;
 pub use generate::{FinishReason, Generate, GenerateError, Generation, GenerationEvent, SubmitError, Usage};
@@ -26,3 +27,4 @@ pub use options::{EngineOptions, ModelSource};
 pub use quarry_core::{ids, request};
 /// What models speak.
 pub use quarry_text as text;
+pub use queue::Reservation;

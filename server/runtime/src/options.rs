@@ -38,8 +38,6 @@ pub struct EngineOptions {
     pub swap_space_bytes: usize,
     /// The scheduler's own bounds (queue and so on).
     pub scheduler: SchedulerLimits,
-    /// Submissions between two looks of the engine thread into its mailbox.
-    pub inbox_max: usize,
     /// Restarts after panics within [`EngineOptions::restart_window_s`] before the engine gives up.
     pub restarts_max: usize,
     /// See `restarts_max`.
@@ -63,7 +61,6 @@ impl EngineOptions {
             drafts: true,
             swap_space_bytes: 4 << 30,
             scheduler: SchedulerLimits::default(),
-            inbox_max: 1024,
             restarts_max: 3,
             restart_window_s: 60.0,
         }

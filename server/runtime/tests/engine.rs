@@ -168,8 +168,12 @@ fn generate(engine: &Engine, prompt: Vec<u32>, tokens: u32) -> Generate {
     }
 }
 
+fn submit_to(engine: &Engine, generate: Generate) -> Result<Generation, SubmitError> {
+    engine.submit(generate, engine.reserve()?)
+}
+
 fn submit(engine: &Engine, tokens: u32) -> Generation {
-    engine.submit(generate(engine, (10..30).collect(), tokens)).unwrap()
+    submit_to(engine, generate(engine, (10..30).collect(), tokens)).unwrap()
 }
 
 /// The whole text, and how it ended.
@@ -221,7 +225,7 @@ async fn after_repeated_panics_the_engine_gives_up() {
     faults.set(Fault::PanicAlways);
     let mut failures = 0;
     while !engine.is_dead() {
-        match engine.submit(generate(&engine, vec![1, 2, 3], 5)) {
+        match submit_to(&engine, generate(&engine, vec![1, 2, 3], 5)) {
             Ok(mut generation) => {
                 all(&mut generation).await.unwrap_err();
                 failures += 1;
@@ -232,7 +236,7 @@ async fn after_repeated_panics_the_engine_gives_up() {
     }
     let restarts_max = EngineOptions::new(Vec::new()).restarts_max;
     assert!(failures >= restarts_max, "{failures} failures");
-    assert!(matches!(engine.submit(generate(&engine, vec![1], 1)), Err(SubmitError::NotReady)));
+    assert!(matches!(submit_to(&engine, generate(&engine, vec![1], 1)), Err(SubmitError::NotReady)));
     until("unhealthy", || !engine.snapshot().healthy).await;
     engine.drain(Duration::from_secs(60)).await; // nothing to wait for
 }
@@ -261,7 +265,7 @@ async fn draining_answers_everything_that_was_accepted() {
             assert_eq!(all(generation).await.unwrap().1, FinishReason::Length);
         }
         draining.await.unwrap();
-        assert!(matches!(engine.submit(generate(&engine, vec![1], 1)), Err(SubmitError::ShuttingDown)));
+        assert!(matches!(submit_to(&engine, generate(&engine, vec![1], 1)), Err(SubmitError::ShuttingDown)));
         assert!(!engine.is_ready() && !engine.is_dead());
     }
 }
@@ -281,11 +285,11 @@ async fn what_cannot_run_is_refused_before_it_is_queued() {
     let model = engine.model("small").unwrap();
     assert_eq!(model.name, "tiny");
     let long = vec![1; model.prompt_tokens_max as usize + 1];
-    let refused = engine.submit(generate(&engine, long, 1));
+    let refused = submit_to(&engine, generate(&engine, long, 1));
     assert!(matches!(refused, Err(SubmitError::PromptTooLong { .. })));
-    assert!(matches!(engine.submit(generate(&engine, Vec::new(), 1)), Err(SubmitError::Invalid(_))));
+    assert!(matches!(submit_to(&engine, generate(&engine, Vec::new(), 1)), Err(SubmitError::Invalid(_))));
     let longest = vec![1; model.prompt_tokens_max as usize];
-    let mut generation = engine.submit(generate(&engine, longest, 100)).unwrap();
+    let mut generation = submit_to(&engine, generate(&engine, longest, 100)).unwrap();
     assert_eq!(all(&mut generation).await.unwrap().1, FinishReason::Length);
 }
 
@@ -302,7 +306,7 @@ async fn crowded(swap_space_bytes: usize) -> quarry_runtime::Snapshot {
     let engine = start(Box::new(backend()), options);
     let prompt = |n: u32| (0..340).map(|i| 1000 + n * 7 + i * 13 % 997).collect::<Vec<u32>>();
     let mut together: Vec<Generation> =
-        (0..8).map(|n| engine.submit(generate(&engine, prompt(n), OUTPUT)).unwrap()).collect();
+        (0..8).map(|n| submit_to(&engine, generate(&engine, prompt(n), OUTPUT)).unwrap()).collect();
     let mut answers = Vec::new();
     for generation in &mut together {
         answers.push(all(generation).await.unwrap());
@@ -310,7 +314,7 @@ async fn crowded(swap_space_bytes: usize) -> quarry_runtime::Snapshot {
     let crowd = engine.snapshot();
     // The first, and some of those that had to leave.
     for (n, answer) in answers.into_iter().enumerate().filter(|(n, _)| [0, 5, 7].contains(n)) {
-        let mut alone = engine.submit(generate(&engine, prompt(n as u32), OUTPUT)).unwrap();
+        let mut alone = submit_to(&engine, generate(&engine, prompt(n as u32), OUTPUT)).unwrap();
         assert_eq!(all(&mut alone).await.unwrap(), answer, "conversation {n}");
     }
     until("idle", || engine.snapshot().running + engine.snapshot().swapped == 0).await;
@@ -365,9 +369,9 @@ async fn drafts_change_no_answer() {
             ignore_eos: false,
             ..generate(&engine, prompt.clone(), 80)
         };
-        let without = all(&mut engine.submit(with(false)).unwrap()).await.unwrap();
+        let without = all(&mut submit_to(&engine, with(false)).unwrap()).await.unwrap();
         let before = engine.snapshot();
-        let answer = all(&mut engine.submit(with(true)).unwrap()).await.unwrap();
+        let answer = all(&mut submit_to(&engine, with(true)).unwrap()).await.unwrap();
         assert_eq!(answer, without, "temperature {temperature}, {constraint:?}");
         until("idle", || engine.snapshot().running == 0).await;
         let after = engine.snapshot();

@@ -95,6 +95,9 @@ fn check(state: &AppState, request: ChatRequest, request_id: &RequestId) -> Resu
 async fn start(state: &AppState, asked: Asked, request_id: RequestId) -> Result<Running, HttpError> {
     let engine = state.engine()?.clone();
     let limits = *state.limits();
+    let refused = move |e| HttpError::from_submit(e, limits.retry_after_not_ready_s);
+    // A full server says so before the prompt is paid for.
+    let reservation = engine.reserve().map_err(refused)?;
     let Asked { messages, kwargs, mut generate, include_usage, .. } = asked;
     let model = generate.model.clone();
     let prepare = move || {
@@ -103,8 +106,7 @@ async fn start(state: &AppState, asked: Asked, request_id: RequestId) -> Result<
         // Under a constraint the answer is of the asked form from its first character on.
         let splitter = Splitter::new(thinks && generate.constraint.is_none(), &prompt.text);
         generate.prompt = prompt.tokens;
-        let submitted = engine.submit(generate);
-        let generation = submitted.map_err(|e| HttpError::from_submit(e, limits.retry_after_not_ready_s))?;
+        let generation = engine.submit(generate, reservation).map_err(refused)?;
         Ok((generation, splitter))
     };
     let (generation, splitter) = state.off_thread(prepare).await?;
