@@ -335,6 +335,33 @@ async fn recomputing_changes_no_answer() {
     assert!(crowd.preemptions > 0 && crowd.swap_out_bytes == 0, "{crowd:?}");
 }
 
+/// Two models and a crowd for each, long prompts among them: all are answered, and with what they get alone.
+#[tokio::test]
+async fn two_models_answer_at_once_what_each_answers_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = |name: &str, model: TinyModel| {
+        let path = folder.path().join(format!("{name}.gguf"));
+        model.write(&path, TensorType::F32).unwrap();
+        ModelSource { name: name.into(), aliases: Vec::new(), path }
+    };
+    let sources = vec![source("one", TinyModel::qwen3()), source("two", TinyModel::llama())];
+    let engine =
+        start(Box::new(backend()), EngineOptions { kv_bytes: 128 << 20, ..EngineOptions::new(sources) });
+    let asked = |n: usize| Generate {
+        model: engine.models()[n % 2].clone(),
+        ..generate(&engine, (10..30 + 40 * n as u32).map(|token| token % 200).collect(), 40)
+    };
+    let mut together: Vec<Generation> = (0..12).map(|n| submit_to(&engine, asked(n)).unwrap()).collect();
+    let mut answers = Vec::new();
+    for generation in &mut together {
+        answers.push(all(generation).await.unwrap());
+    }
+    for (n, answer) in answers.into_iter().enumerate() {
+        let mut alone = submit_to(&engine, asked(n)).unwrap();
+        assert_eq!(all(&mut alone).await.unwrap(), answer, "request {n}");
+    }
+}
+
 /// Prompts that repeat themselves, greedy and sampled, free and under a schema with forced and with drawn parts: drafts
 /// are run, some are right, and no answer is another one than without.
 #[tokio::test]
