@@ -40,8 +40,8 @@ impl Scheduler {
         if !sequence.admitted_once {
             sequence.admitted_once = true;
             sequence.cached_tokens = sequence.computed;
-            self.totals.prefix_query_tokens += u64::from(sequence.prompt_tokens);
-            self.totals.prefix_hit_tokens += u64::from(sequence.computed);
+            loaded.totals.prefix_query_tokens += u64::from(sequence.prompt_tokens);
+            loaded.totals.prefix_hit_tokens += u64::from(sequence.computed);
         }
         true
     }
@@ -88,7 +88,9 @@ impl Scheduler {
             }
             let victim = self.victim(id, plan)?;
             self.preempt(victim, plan);
-            self.totals.preemptions += 1;
+            if let Some(loaded) = self.models.get_mut(&model) {
+                loaded.totals.preemptions += 1;
+            }
         }
     }
 

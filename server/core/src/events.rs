@@ -15,7 +15,7 @@ impl Scheduler {
             Event::Submit(request) => self.submit(request, plan),
             Event::Cancel(request) => match self.by_request.get(&request).copied() {
                 Some(id) => self.end(id, FinishReason::Cancelled),
-                None => self.totals.stray_events += 1,
+                None => self.stray_events += 1,
             },
             Event::Load(setup) => self.load(setup),
             Event::Unload(model) => self.unload(model),
@@ -26,7 +26,7 @@ impl Scheduler {
             Event::SwapDone(swap, result) => self.swap_done(swap, result, plan),
             Event::Rates(model, rates) => match self.models.get_mut(&model) {
                 Some(loaded) => loaded.rates = Some(rates),
-                None => self.totals.stray_events += 1,
+                None => self.stray_events += 1,
             },
             Event::Shutdown => self.shutting_down = true,
         }
@@ -74,7 +74,7 @@ impl Scheduler {
 
     fn step_done(&mut self, outcome: &StepOutcome) {
         let Some(in_flight) = self.in_flight.take_if(|step| step.id == outcome.id) else {
-            self.totals.stray_events += 1;
+            self.stray_events += 1;
             return;
         };
         self.count_service(&in_flight);
@@ -113,8 +113,10 @@ impl Scheduler {
         // The last token is always run: its logits are what the sequence waits for.
         let kept = equal.min(new.len().saturating_sub(1));
         sequence.computed += kept as u32;
-        self.totals.draft_tokens += row.draft.len() as u64;
-        self.totals.draft_tokens_accepted += kept as u64;
+        if let Some(loaded) = self.models.get_mut(&sequence.parts.model) {
+            loaded.totals.draft_tokens += row.draft.len() as u64;
+            loaded.totals.draft_tokens_accepted += kept as u64;
+        }
     }
 
     /// Appends new tokens, up to the sequence's bounds and its first stop token, and keeps the next draft.
@@ -165,7 +167,7 @@ impl Scheduler {
 
     fn step_failed(&mut self, step: StepId) {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.id == step) else {
-            self.totals.stray_events += 1;
+            self.stray_events += 1;
             return;
         };
         self.count_service(&in_flight);
@@ -182,7 +184,7 @@ impl Scheduler {
         let back = Place::SwappingIn(swap);
         let found = self.sequences.values().find(|s| s.place == out || s.place == back).map(|s| s.id);
         let Some(mut sequence) = found.and_then(|id| self.sequences.remove(&id)) else {
-            self.totals.stray_events += 1;
+            self.stray_events += 1;
             return;
         };
         match (sequence.place == out, result) {

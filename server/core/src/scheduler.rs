@@ -24,6 +24,7 @@ pub(crate) struct Loaded {
     pub turn: u64,
     /// Microseconds of steps it has had, or was credited when work came after a rest; what fairness counts.
     pub service_us: u64,
+    pub totals: Totals,
     /// What its work costs, once measured.
     pub rates: Option<MeasuredRates>,
 }
@@ -81,35 +82,40 @@ pub(crate) struct InFlightRow {
     pub draft: Vec<TokenId>,
 }
 
-/// Counts for metrics.
+/// One model's counts for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
-    /// Sequences with KV on the device, of the active model.
+    /// Sequences with KV on the device, where the model is active.
     pub running: usize,
     /// Sequences without KV.
     pub waiting: usize,
     /// Sequences in the host pool or on the way there or back.
     pub swapped: usize,
-    /// Sequences with KV of a model that is not active.
+    /// Sequences with KV on the device, where the model is not active.
     pub suspended: usize,
-    /// Blocks held by sequences, active model.
+    /// Blocks held by sequences.
     pub blocks_held: usize,
-    /// Idle cached blocks, active model.
+    /// Idle cached blocks.
     pub blocks_idle: usize,
-    /// Blocks in all, active model.
+    /// Blocks in all.
     pub blocks_total: usize,
-    /// Prompt tokens looked up in the prefix cache since start.
+    /// What has happened since it was loaded.
+    pub totals: Totals,
+}
+
+/// What has happened to a model's sequences since it was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Prompt tokens looked up in the prefix cache.
     pub prefix_query_tokens: u64,
     /// Of these, found.
     pub prefix_hit_tokens: u64,
-    /// Sequences pushed off the device since start.
+    /// Sequences pushed off the device.
     pub preemptions: u64,
-    /// Draft tokens run since start.
+    /// Draft tokens run.
     pub draft_tokens: u64,
     /// Of these, drawn.
     pub draft_tokens_accepted: u64,
-    /// Events about sequences, swaps or steps that do not exist (late or doubled), since start.
-    pub stray_events: u64,
 }
 
 impl Counts {
@@ -140,7 +146,7 @@ pub struct Scheduler {
     pub(crate) next_sequence: u64,
     pub(crate) next_step: u64,
     pub(crate) next_swap: u64,
-    pub(crate) totals: Counts,
+    pub(crate) stray_events: u64,
 }
 
 impl Scheduler {
@@ -166,7 +172,7 @@ impl Scheduler {
             next_sequence: 0,
             next_step: 0,
             next_swap: 0,
-            totals: Counts::default(),
+            stray_events: 0,
         }
     }
 
@@ -190,24 +196,30 @@ impl Scheduler {
         self.sequences.get(&id)
     }
 
-    /// Counts for metrics.
-    pub fn counts(&self) -> Counts {
-        let mut counts = self.totals;
-        for sequence in self.sequences.values() {
-            let active = Some(sequence.model()) == self.active;
+    /// A loaded model's counts for metrics.
+    pub fn counts(&self, model: ModelId) -> Option<Counts> {
+        let loaded = self.models.get(&model)?;
+        let mut counts = Counts {
+            blocks_total: loaded.pool.total(),
+            blocks_idle: loaded.pool.idle(),
+            blocks_held: loaded.pool.total() - loaded.pool.available(),
+            totals: loaded.totals,
+            ..Counts::default()
+        };
+        for sequence in self.sequences.values().filter(|s| s.model() == model) {
             match sequence.place {
                 Place::Waiting => counts.waiting += 1,
-                Place::Device if active => counts.running += 1,
+                Place::Device if self.active == Some(model) => counts.running += 1,
                 Place::Device => counts.suspended += 1,
                 Place::SwappingOut(_) | Place::Host | Place::SwappingIn(_) => counts.swapped += 1,
             }
         }
-        if let Some(pool) = self.active_pool() {
-            counts.blocks_total = pool.total();
-            counts.blocks_idle = pool.idle();
-            counts.blocks_held = pool.total() - pool.available();
-        }
-        counts
+        Some(counts)
+    }
+
+    /// Events about sequences, swaps or steps that do not exist (late or doubled), since start.
+    pub fn stray_events(&self) -> u64 {
+        self.stray_events
     }
 
     /// Ends what has ended and is not pinned, and reports it.
@@ -303,10 +315,6 @@ impl Scheduler {
             samples,
             draft,
         });
-    }
-
-    fn active_pool(&self) -> Option<&BlockPool> {
-        self.active.and_then(|id| self.models.get(&id)).map(|loaded| &loaded.pool)
     }
 }
 

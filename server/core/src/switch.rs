@@ -8,7 +8,7 @@
 use crate::block_pool::BlockPool;
 use crate::ids::{ModelId, SequenceId};
 use crate::plan::{FinishReason, ModelSetup, StepPlan};
-use crate::scheduler::{Loaded, Scheduler, Turn};
+use crate::scheduler::{Loaded, Scheduler, Totals, Turn};
 use crate::sequence::{Place, Sequence};
 
 impl Scheduler {
@@ -21,17 +21,20 @@ impl Scheduler {
             ..setup
         };
         if self.models.contains_key(&setup.model) {
-            self.totals.stray_events += 1; // a loaded model keeps its pool: its blocks are in use
+            self.stray_events += 1; // a loaded model keeps its pool: its blocks are in use
             return;
         }
         let pool = BlockPool::new(setup.blocks, setup.block_tokens);
-        self.models.insert(setup.model, Loaded { setup, pool, turn: 0, service_us: 0, rates: None });
+        self.models.insert(
+            setup.model,
+            Loaded { setup, pool, turn: 0, service_us: 0, totals: Totals::default(), rates: None },
+        );
     }
 
     /// Ends the model's sequences; it is gone once no step and no swap uses its memory.
     pub(crate) fn unload(&mut self, model: ModelId) {
         if !self.models.contains_key(&model) || self.unloading.contains(&model) {
-            self.totals.stray_events += 1;
+            self.stray_events += 1;
             return;
         }
         self.fail_all_of(model);
@@ -53,7 +56,7 @@ impl Scheduler {
 
     pub(crate) fn switch_done(&mut self, model: ModelId, ok: bool) {
         if self.turn != Turn::Switching(model) {
-            self.totals.stray_events += 1;
+            self.stray_events += 1;
             return;
         }
         self.turn = Turn::Steady;

@@ -168,7 +168,7 @@ fn a_drafts_positions_are_kept_as_far_as_it_was_right() {
     engine.draft = Vec::new();
     engine.done();
     assert_eq!(engine.rows(), [(1, 6, 7)], "the KV of 9 and 20 is there, that of the last 9 is not");
-    let counts = engine.scheduler.counts();
+    let counts = engine.scheduler.counts(MODEL).unwrap().totals;
     assert_eq!((counts.draft_tokens, counts.draft_tokens_accepted), (4, 2));
     // A draft leaves room for the token behind it: seven of nine are there after this.
     engine.forced = vec![20, 21];
@@ -197,7 +197,7 @@ fn a_prompt_seen_before_is_computed_from_its_last_full_block() {
     assert_eq!(engine.done().finished[0].cached_tokens, 4);
     engine.submit(RequestParts { tokens_max: 1, cache_salt: 1, ..request(3, 0..8) });
     assert_eq!(engine.rows(), [(3, 0, 8)], "another salt shares nothing");
-    let counts = engine.scheduler.counts();
+    let counts = engine.scheduler.counts(MODEL).unwrap().totals;
     assert_eq!((counts.prefix_query_tokens, counts.prefix_hit_tokens), (24, 4));
 }
 
@@ -269,9 +269,9 @@ fn a_cancel_in_flight_pins_blocks_until_the_outcome() {
     let outcome = engine.outcome();
     engine.send(vec![Event::Cancel(RequestId(1))]);
     assert!(engine.plan.finished.is_empty());
-    assert_eq!(engine.scheduler.counts().blocks_held, 1);
+    assert_eq!(engine.scheduler.counts(MODEL).unwrap().blocks_held, 1);
     assert_eq!(engine.send(vec![outcome]).finished[0].reason, FinishReason::Cancelled);
-    assert_eq!(engine.scheduler.counts().blocks_held, 0);
+    assert_eq!(engine.scheduler.counts(MODEL).unwrap().blocks_held, 0);
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn strays_are_counted_and_change_nothing() {
         Event::Unload(ModelId(5)),
         Event::Load(setup()),
     ]);
-    assert_eq!(engine.scheduler.counts().stray_events, 5);
+    assert_eq!(engine.scheduler.stray_events(), 5);
     assert!(engine.scheduler.sequence(SequenceId(77)).is_none());
     engine.send(vec![outcome]);
     assert_eq!(engine.rows(), [(1, 3, 4)]);

@@ -57,7 +57,7 @@ fn long(stream: bool, tokens: u32) -> serde_json::Value {
 
 async fn running(engine: &Engine) {
     for _ in 0..1000 {
-        if engine.snapshot().running > 0 {
+        if engine.snapshot().sum(|m| m.running) > 0 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

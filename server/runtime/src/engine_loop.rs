@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use quarry_core::ids::{ModelId, RequestId, StepId, Tick};
+use quarry_core::ids::{ModelId, RequestId, StepId, SwapId, Tick};
 use quarry_core::plan::{Direction, Event, MeasuredRates, Refused, StepOutcome, StepPlan, SwapFailed};
-use quarry_core::scheduler::Scheduler;
+use quarry_core::scheduler::{Scheduler, Totals};
 use quarry_model::executor::{ExecError, StepResult, SwapDone};
 use quarry_model::kv::HostPool;
 
@@ -20,8 +20,8 @@ use crate::bind::Job;
 use crate::execute::Pass;
 use crate::generate::GenerateError;
 use crate::inbox::{Inbox, Mail};
-use crate::model_host::ModelHost;
-use crate::observe::{Observer, Snapshot};
+use crate::model_host::{Hosted, ModelHost};
+use crate::observe::{ModelSnapshot, Observer, Snapshot};
 use crate::options::EngineOptions;
 
 /// How long an idle engine sleeps before it looks again; mail wakes it at once.
@@ -58,7 +58,8 @@ pub struct EngineLoop {
     result: StepResult,
     swaps: Vec<SwapDone>,
     swaps_in_flight: usize,
-    swap_directions: HashMap<quarry_core::ids::SwapId, Direction>,
+    /// Of swaps in flight, the model and the way.
+    swap_directions: HashMap<SwapId, (ModelId, Direction)>,
     /// Bytes a second of the last swaps.
     swap_rate: Option<f64>,
     active: Option<ModelId>,
@@ -66,14 +67,7 @@ pub struct EngineLoop {
     draining: bool,
     started: Instant,
     panics: VecDeque<Instant>,
-    counters: Counters,
-}
-
-#[derive(Default)]
-struct Counters {
     restarts: u64,
-    swap_out_bytes: u64,
-    swap_in_bytes: u64,
 }
 
 /// Whether the thread goes on.
@@ -111,7 +105,7 @@ impl EngineLoop {
             draining: false,
             started: Instant::now(),
             panics: VecDeque::new(),
-            counters: Counters::default(),
+            restarts: 0,
         };
         engine.announce_models();
         engine
@@ -253,7 +247,7 @@ impl EngineLoop {
                 Ok(()) => {
                     self.swaps_in_flight += 1;
                     if let Some(first) = order.moves.first() {
-                        self.swap_directions.insert(order.id, first.direction);
+                        self.swap_directions.insert(order.id, (order.model, first.direction));
                     }
                 }
                 Err(error) => {
@@ -273,10 +267,13 @@ impl EngineLoop {
         }
         for done in self.swaps.drain(..) {
             self.swaps_in_flight -= 1;
-            match self.swap_directions.remove(&done.id) {
-                Some(Direction::Out) => self.counters.swap_out_bytes += done.bytes as u64,
-                Some(Direction::In) => self.counters.swap_in_bytes += done.bytes as u64,
-                None => {}
+            if let Some((model, direction)) = self.swap_directions.remove(&done.id)
+                && let Some(hosted) = self.host.get_mut(model)
+            {
+                match direction {
+                    Direction::Out => hosted.swap_out_bytes += done.bytes as u64,
+                    Direction::In => hosted.swap_in_bytes += done.bytes as u64,
+                }
             }
             if done.result.is_ok() && done.seconds > 0.0 {
                 let rate = done.bytes as f64 / done.seconds;
@@ -335,7 +332,7 @@ impl EngineLoop {
             tracing::error!(%error, "the engine could not be reloaded and gives up");
             return false;
         }
-        self.counters.restarts += 1;
+        self.restarts += 1;
         self.announce_models();
         self.shared.ready.store(true, Ordering::Release);
         true
@@ -360,25 +357,30 @@ impl EngineLoop {
     }
 
     fn publish(&mut self) {
-        let counts = self.scheduler.counts();
-        let model = self.active.and_then(|id| self.host.get_mut(id)).map(|h| h.served.name.clone());
+        let model = |hosted: &Hosted| {
+            let counts = self.scheduler.counts(hosted.served.id).unwrap_or_default();
+            let Totals { prefix_query_tokens, prefix_hit_tokens, preemptions, .. } = counts.totals;
+            ModelSnapshot {
+                model: hosted.served.name.clone(),
+                running: counts.running as u32,
+                waiting: counts.waiting as u32,
+                swapped: counts.swapped as u32,
+                suspended: counts.suspended as u32,
+                kv_usage: counts.kv_usage(),
+                prefix_query_tokens,
+                prefix_hit_tokens,
+                draft_tokens: counts.totals.draft_tokens,
+                draft_tokens_accepted: counts.totals.draft_tokens_accepted,
+                preemptions,
+                swap_out_bytes: hosted.swap_out_bytes,
+                swap_in_bytes: hosted.swap_in_bytes,
+            }
+        };
         let snapshot = Snapshot {
-            model: model.unwrap_or_default(),
-            running: counts.running as u32,
-            waiting: counts.waiting as u32,
-            swapped: counts.swapped as u32,
-            suspended: counts.suspended as u32,
-            kv_usage: counts.kv_usage(),
+            models: self.host.models.iter().map(model).collect(),
             host_pool_bytes: self.pool.bytes_used() as u64,
             host_pool_bytes_max: self.pool.bytes_max() as u64,
-            prefix_query_tokens: counts.prefix_query_tokens,
-            prefix_hit_tokens: counts.prefix_hit_tokens,
-            draft_tokens: counts.draft_tokens,
-            draft_tokens_accepted: counts.draft_tokens_accepted,
-            preemptions: counts.preemptions,
-            swap_out_bytes: self.counters.swap_out_bytes,
-            swap_in_bytes: self.counters.swap_in_bytes,
-            restarts: self.counters.restarts,
+            restarts: self.restarts,
             healthy: !self.shared.dead.load(Ordering::Acquire),
         };
         *self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;

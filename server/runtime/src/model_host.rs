@@ -74,6 +74,10 @@ pub struct Hosted {
     pub executor: Box<dyn Executor>,
     /// What its steps took so far.
     pub cost: StepCost,
+    /// Bytes of its KV swapped out since start.
+    pub swap_out_bytes: u64,
+    /// Bytes swapped back in.
+    pub swap_in_bytes: u64,
 }
 
 /// All models of one device.
@@ -113,10 +117,10 @@ impl ModelHost {
         let Self { backend, arena, models } = self;
         let mut fresh = Vec::new();
         for hosted in models.drain(..) {
-            let Hosted { served, warm, options, executor, cost } = hosted;
+            let Hosted { served, warm, options, executor, cost, swap_out_bytes, swap_in_bytes } = hosted;
             drop(executor); // its lease must be back before the new one is taken
             let executor = backend.activate(&warm, arena, &options)?;
-            fresh.push(Hosted { served, warm, options, executor, cost });
+            fresh.push(Hosted { served, warm, options, executor, cost, swap_out_bytes, swap_in_bytes });
         }
         *models = fresh;
         Ok(())
@@ -209,7 +213,15 @@ fn load_one(
         "model active"
     );
     let cost = StepCost::default();
-    Ok(Hosted { served: Arc::new(served), warm, options: activate, executor, cost })
+    Ok(Hosted {
+        served: Arc::new(served),
+        warm,
+        options: activate,
+        executor,
+        cost,
+        swap_out_bytes: 0,
+        swap_in_bytes: 0,
+    })
 }
 
 /// The tensor type that holds most bytes of the file.

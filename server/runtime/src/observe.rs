@@ -77,10 +77,10 @@ pub struct RequestStats {
     pub inter_token_s: Vec<f32>,
 }
 
-/// The engine at one moment.
+/// One model at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// The active model's name.
+pub struct ModelSnapshot {
+    /// Its name.
     pub model: String,
     /// Sequences in the running set.
     pub running: u32,
@@ -88,30 +88,44 @@ pub struct Snapshot {
     pub waiting: u32,
     /// Sequences in the host pool.
     pub swapped: u32,
-    /// Sequences of a model that is not active.
+    /// Sequences that wait for the model's turn with their KV on the device.
     pub suspended: u32,
     /// Blocks held by sequences over all blocks, 0 to 1.
     pub kv_usage: f64,
+    /// Tokens looked up in the prefix cache, since it was loaded.
+    pub prefix_query_tokens: u64,
+    /// Tokens found there.
+    pub prefix_hit_tokens: u64,
+    /// Draft tokens run.
+    pub draft_tokens: u64,
+    /// Of these, drawn.
+    pub draft_tokens_accepted: u64,
+    /// Sequences pushed off the device.
+    pub preemptions: u64,
+    /// Bytes swapped out.
+    pub swap_out_bytes: u64,
+    /// Bytes swapped in.
+    pub swap_in_bytes: u64,
+}
+
+/// The engine at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Each model, the first one first.
+    pub models: Vec<ModelSnapshot>,
     /// Bytes in the host pool.
     pub host_pool_bytes: u64,
     /// Its bound.
     pub host_pool_bytes_max: u64,
-    /// Tokens looked up in the prefix cache, since start.
-    pub prefix_query_tokens: u64,
-    /// Tokens found there.
-    pub prefix_hit_tokens: u64,
-    /// Draft tokens run, since start.
-    pub draft_tokens: u64,
-    /// Of these, drawn.
-    pub draft_tokens_accepted: u64,
-    /// Preemptions since start.
-    pub preemptions: u64,
-    /// Bytes swapped out and in, since start.
-    pub swap_out_bytes: u64,
-    /// Bytes swapped in.
-    pub swap_in_bytes: u64,
     /// Times the engine was restarted after a panic.
     pub restarts: u64,
     /// Cleared when the engine gave up.
     pub healthy: bool,
+}
+
+impl Snapshot {
+    /// A count of all models together.
+    pub fn sum<T: std::iter::Sum>(&self, count: impl Fn(&ModelSnapshot) -> T) -> T {
+        self.models.iter().map(count).sum()
+    }
 }

@@ -192,12 +192,14 @@ impl World {
             }
             self.apply(&plan);
         }
-        let counts = self.scheduler.counts();
-        self.seen.preemptions = counts.preemptions;
-        self.seen.draft_tokens = counts.draft_tokens;
-        self.seen.draft_tokens_accepted = counts.draft_tokens_accepted;
-        let left = counts.running + counts.waiting + counts.swapped + counts.suspended + counts.blocks_held;
-        assert_eq!(left, 0, "something is left: {counts:?}");
+        for counts in (0..4).filter_map(|id| self.scheduler.counts(ModelId(id))) {
+            self.seen.preemptions += counts.totals.preemptions;
+            self.seen.draft_tokens += counts.totals.draft_tokens;
+            self.seen.draft_tokens_accepted += counts.totals.draft_tokens_accepted;
+            let left =
+                counts.running + counts.waiting + counts.swapped + counts.suspended + counts.blocks_held;
+            assert_eq!(left, 0, "something is left: {counts:?}");
+        }
         assert!(self.device.host.is_empty(), "the host pool is empty at the end");
     }
 

@@ -7,7 +7,7 @@ mod families;
 
 use std::sync::{Mutex, PoisonError};
 
-use prometheus::{Encoder as _, Registry, TextEncoder};
+use prometheus::{Encoder as _, IntCounterVec, Registry, TextEncoder};
 use quarry_runtime::{FinishReason, Observer, RequestStats, Snapshot, StepStats};
 
 use families::Families;
@@ -54,39 +54,50 @@ impl Metrics {
         String::from_utf8(text).map_err(|e| prometheus::Error::Msg(e.to_string()))
     }
 
-    fn take(&self, s: &Snapshot) {
+    fn take(&self, snapshot: &Snapshot) {
         let f = &self.families;
-        let labels = [s.model.as_str(), ENGINE];
+        let set = |counter: &IntCounterVec, labels: &[&str], total: u64| {
+            let counter = counter.with_label_values(labels);
+            counter.reset();
+            counter.inc_by(total);
+        };
+        for model in &snapshot.models {
+            let labels = [model.model.as_str(), ENGINE];
+            for (gauge, value) in [
+                (&f.running, f64::from(model.running)),
+                (&f.waiting, f64::from(model.waiting)),
+                (&f.swapped, f64::from(model.swapped)),
+                (&f.suspended, f64::from(model.suspended)),
+                (&f.kv_usage, model.kv_usage),
+                (&f.kv_usage_v0, model.kv_usage),
+            ] {
+                gauge.with_label_values(&labels).set(value);
+            }
+            for (counter, total) in [
+                (&f.prefix_queries, model.prefix_query_tokens),
+                (&f.prefix_queries_v0, model.prefix_query_tokens),
+                (&f.prefix_hits, model.prefix_hit_tokens),
+                (&f.prefix_hits_v0, model.prefix_hit_tokens),
+                (&f.preemptions, model.preemptions),
+                (&f.swap_out_bytes, model.swap_out_bytes),
+                (&f.swap_in_bytes, model.swap_in_bytes),
+            ] {
+                set(counter, &labels, total);
+            }
+        }
+        // What is the engine's stands once, under its first model, so that a sum over models is right.
+        let Some(first) = snapshot.models.first() else { return };
+        let labels = [first.model.as_str(), ENGINE];
         let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
-        let host_usage = share(s.host_pool_bytes, s.host_pool_bytes_max);
         for (gauge, value) in [
-            (&f.running, f64::from(s.running)),
-            (&f.waiting, f64::from(s.waiting)),
-            (&f.swapped, f64::from(s.swapped)),
-            (&f.suspended, f64::from(s.suspended)),
-            (&f.kv_usage, s.kv_usage),
-            (&f.kv_usage_v0, s.kv_usage),
-            (&f.host_usage_v0, host_usage),
-            (&f.host_pool_bytes, s.host_pool_bytes as f64),
-            (&f.host_pool_bytes_max, s.host_pool_bytes_max as f64),
-            (&f.healthy, f64::from(u8::from(s.healthy))),
+            (&f.host_usage_v0, share(snapshot.host_pool_bytes, snapshot.host_pool_bytes_max)),
+            (&f.host_pool_bytes, snapshot.host_pool_bytes as f64),
+            (&f.host_pool_bytes_max, snapshot.host_pool_bytes_max as f64),
+            (&f.healthy, f64::from(u8::from(snapshot.healthy))),
         ] {
             gauge.with_label_values(&labels).set(value);
         }
-        for (counter, total) in [
-            (&f.prefix_queries, s.prefix_query_tokens),
-            (&f.prefix_queries_v0, s.prefix_query_tokens),
-            (&f.prefix_hits, s.prefix_hit_tokens),
-            (&f.prefix_hits_v0, s.prefix_hit_tokens),
-            (&f.preemptions, s.preemptions),
-            (&f.swap_out_bytes, s.swap_out_bytes),
-            (&f.swap_in_bytes, s.swap_in_bytes),
-            (&f.restarts, s.restarts),
-        ] {
-            let counter = counter.with_label_values(&labels);
-            counter.reset();
-            counter.inc_by(total);
-        }
+        set(&f.restarts, &labels, snapshot.restarts);
     }
 }
 
@@ -160,7 +171,7 @@ impl Observer for Metrics {
 
 #[cfg(test)]
 mod tests {
-    use quarry_runtime::DraftStats;
+    use quarry_runtime::{DraftStats, ModelSnapshot};
 
     use super::*;
 
@@ -195,8 +206,14 @@ mod tests {
             ..Default::default()
         });
         metrics.http("/v1/chat/completions", "POST", 200, 0.7);
-        let snapshot =
-            Snapshot { model: "m".into(), running: 1, prefix_hit_tokens: 20, ..Default::default() };
+        let model = ModelSnapshot {
+            model: "m".into(),
+            running: 1,
+            prefix_hit_tokens: 20,
+            ..ModelSnapshot::default()
+        };
+        let other = ModelSnapshot { model: "n".into(), prefix_hit_tokens: 5, ..ModelSnapshot::default() };
+        let snapshot = Snapshot { models: vec![model, other], restarts: 2, ..Default::default() };
         metrics.render(Some(&snapshot)).unwrap();
         let text = metrics.render(Some(&snapshot)).unwrap();
         let labels = "{engine=\"0\",model_name=\"m\"}";
@@ -208,6 +225,8 @@ mod tests {
             format!("vllm:prompt_tokens_cached_total{labels} 20"),
             format!("vllm:generation_tokens_total{labels} 3"),
             format!("vllm:prefix_cache_hits_total{labels} 20"),
+            "vllm:prefix_cache_hits_total{engine=\"0\",model_name=\"n\"} 5".into(),
+            format!("quarry_engine_restarts_total{labels} 2"),
             format!("quarry_forced_tokens_total{labels} 1"),
             format!("vllm:spec_decode_num_drafts_total{labels} 1"),
             format!("vllm:spec_decode_num_draft_tokens_total{labels} 4"),

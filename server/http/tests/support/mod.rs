@@ -111,7 +111,7 @@ pub fn content(answer: &Value) -> &str {
 pub async fn idle(engine: &Engine) {
     for _ in 0..500 {
         let now = engine.snapshot();
-        if now.running + now.waiting + now.swapped == 0 {
+        if now.sum(|m| m.running + m.waiting + m.swapped) == 0 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
