@@ -127,8 +127,7 @@ impl Scheduler {
             return;
         }
         self.drawn_in_turn = true;
-        let prompt = u64::from(sequence.prompt_tokens);
-        let bound = u64::from(loaded.tokens_max()).min(prompt + u64::from(sequence.parts.tokens_max));
+        let bound = loaded.tokens_max_of(sequence) as usize;
         sequence.end = answer.finish;
         sequence.draft.clone_from(&answer.draft);
         for &token in &answer.tokens {
@@ -138,7 +137,7 @@ impl Scheduler {
                 sequence.end.get_or_insert(FinishReason::Stop);
                 return;
             }
-            if sequence.tokens.len() as u64 >= bound {
+            if sequence.tokens.len() >= bound {
                 // What the verdict was about did not fit.
                 if sequence.end == Some(FinishReason::Stop) {
                     sequence.end = None;
@@ -147,7 +146,7 @@ impl Scheduler {
             }
             sequence.tokens.push(token);
         }
-        if sequence.tokens.len() as u64 >= bound {
+        if sequence.tokens.len() >= bound {
             sequence.end.get_or_insert(FinishReason::Length);
         }
     }

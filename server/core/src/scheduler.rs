@@ -36,13 +36,18 @@ impl Loaded {
         self.setup.context_tokens_max.min(pool)
     }
 
+    /// Tokens that this sequence may have, prompt and output.
+    pub fn tokens_max_of(&self, sequence: &Sequence) -> u32 {
+        self.tokens_max().min(sequence.prompt_tokens.saturating_add(sequence.parts.tokens_max))
+    }
+
     /// The sequence's draft as far as its bounds, `tokens_max` and free blocks allow: a guess pushes nobody out.
     fn room_for_draft(&mut self, sequence: &mut Sequence, tokens_max: u32) -> Vec<TokenId> {
         let mut draft = std::mem::take(&mut sequence.draft);
-        let bound = self.tokens_max().min(sequence.prompt_tokens.saturating_add(sequence.parts.tokens_max));
         let known = sequence.tokens.len();
         // The token drawn behind the draft is one more.
-        let left = (bound as usize).saturating_sub(known + 1).min(tokens_max as usize).min(DRAFT_TOKENS_MAX);
+        let bound = self.tokens_max_of(sequence) as usize;
+        let left = bound.saturating_sub(known + 1).min(tokens_max as usize).min(DRAFT_TOKENS_MAX);
         draft.truncate(left);
         let block_tokens = self.pool.block_tokens();
         while sequence.blocks.len() * block_tokens < known + draft.len() {

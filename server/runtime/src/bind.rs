@@ -72,7 +72,7 @@ pub struct Taken {
 #[derive(Default)]
 struct Ahead {
     /// Tokens to roll back.
-    taken: usize,
+    committed: usize,
     /// Forced tokens, already taken, that must come next.
     forced: VecDeque<TokenId>,
 }
@@ -92,10 +92,10 @@ impl Ahead {
             return Ok(false);
         }
         constraint.commit(token)?;
-        self.taken += 1;
+        self.committed += 1;
         if is_forcing {
             self.forced.extend(constraint.forced()?);
-            self.taken += self.forced.len();
+            self.committed += self.forced.len();
         }
         Ok(true)
     }
@@ -173,7 +173,7 @@ impl Job {
                 break;
             }
         }
-        constraint.roll_back(ahead.taken)
+        constraint.roll_back(ahead.committed)
     }
 
     /// Takes what was drawn after the row and after each token of `draft`, as far as the draft is right: advances the
@@ -278,7 +278,7 @@ impl Job {
                 let mut ahead = Ahead::default();
                 let guessed =
                     guess_within(constraint, &mut self.history, known + length, self.is_forcing, &mut ahead);
-                guessed.and_then(|()| constraint.roll_back(ahead.taken))
+                guessed.and_then(|()| constraint.roll_back(ahead.committed))
             }
             None => {
                 let until = (place + length).min(known);

@@ -369,8 +369,6 @@ impl EngineLoop {
                 kv_usage: counts.kv_usage(),
                 prefix_query_tokens,
                 prefix_hit_tokens,
-                draft_tokens: counts.totals.draft_tokens,
-                draft_tokens_accepted: counts.totals.draft_tokens_accepted,
                 preemptions,
                 swap_out_bytes: hosted.swap_out_bytes,
                 swap_in_bytes: hosted.swap_in_bytes,

@@ -96,10 +96,6 @@ pub struct ModelSnapshot {
     pub prefix_query_tokens: u64,
     /// Tokens found there.
     pub prefix_hit_tokens: u64,
-    /// Draft tokens run.
-    pub draft_tokens: u64,
-    /// Of these, drawn.
-    pub draft_tokens_accepted: u64,
     /// Sequences pushed off the device.
     pub preemptions: u64,
     /// Bytes swapped out.

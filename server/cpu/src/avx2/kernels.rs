@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::product::{Dot, Fours, Weights};
-use crate::kernels::product::{AHEAD, BLOCK_GROUPS, LINE, PANEL_ROWS, Panel, Rows, prefetch_panel_ahead};
+use crate::kernels::product::{AHEAD, BLOCK_GROUPS, PANEL_ROWS, Panel, Rows, prefetch, prefetch_panel_ahead};
 use crate::packing::{GROUP, PartPointers, TILE, Tile};
 
 /// Rows of a register.
@@ -275,9 +275,7 @@ pub unsafe fn direct<D: Dot, const BITS: usize, const SUPER: bool, const MIN: bo
         for b in 0..blocks {
             let parts = tile.parts(b);
             let ahead = tile.bytes().as_ptr().wrapping_add(b * share + AHEAD);
-            for line in (0..share).step_by(LINE) {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
-            }
+            prefetch(ahead, share);
             for g in b * BLOCK_GROUPS..groups.min((b + 1) * BLOCK_GROUPS) {
                 let i = g - b * BLOCK_GROUPS;
                 let w = Packed::<BITS>::new(&parts, i);

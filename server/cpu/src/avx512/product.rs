@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 
 use super::unpack::{min, scale, weights};
 use crate::kernels::product::{
-    AHEAD, BLOCK_GROUPS, DIRECT_ROWS_MAX, LINE, PANEL_GROUPS, PANEL_ROWS, Panel, Rows, check, for_form,
+    AHEAD, BLOCK_GROUPS, DIRECT_ROWS_MAX, PANEL_GROUPS, PANEL_ROWS, Panel, Rows, check, for_form, prefetch,
     prefetch_panel_ahead,
 };
 use crate::packing::{Form, GROUP, TILE, Tile};
@@ -98,9 +98,7 @@ unsafe fn direct<const BITS: usize, const SUPER: bool, const MIN: bool, const M:
         for b in 0..blocks {
             let parts = tile.parts(b);
             let ahead = tile.bytes().as_ptr().wrapping_add(b * share + AHEAD);
-            for line in (0..share).step_by(LINE) {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
-            }
+            prefetch(ahead, share);
             for g in b * BLOCK_GROUPS..groups.min((b + 1) * BLOCK_GROUPS) {
                 let i = g - b * BLOCK_GROUPS;
                 let w = weights::<BITS>(&parts, i);

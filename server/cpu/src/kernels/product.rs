@@ -35,21 +35,27 @@ pub const AHEAD: usize = 16 << 10;
 /// Bytes of a cache line.
 pub const LINE: usize = 64;
 
+/// Asks the second-level cache for `bytes` from here on; past a matrix's end that is only a hint.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub fn prefetch(from: *const u8, bytes: usize) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    for line in (0..bytes).step_by(LINE) {
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
+    }
+}
+
 /// Asks the second-level cache for what the next panel needs in the place of this block, which is being unpacked: it
 /// comes while the rows run over this panel. After a tile's last panel the slot has the tile behind the other slots'.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub fn prefetch_panel_ahead(tile: &Tile<'_>, block: usize) {
-    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     let blocks = tile.groups().div_ceil(BLOCK_GROUPS);
     let share = tile.layout().bytes / blocks;
     let next = block + PANEL_GROUPS / BLOCK_GROUPS;
     let skipped = if next < blocks { 0 } else { (PANEL_TILES - 1) * tile.layout().bytes };
-    let ahead = tile.bytes().as_ptr().wrapping_add(next * share + skipped);
-    for line in (0..share).step_by(LINE) {
-        // SAFETY: a prefetch reads nothing; an address past the matrix is only a hint.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast()) };
-    }
+    prefetch(tile.bytes().as_ptr().wrapping_add(next * share + skipped), share);
 }
 
 /// Rows of quantized activations; see [`crate::quantize::Activations`].
