@@ -59,7 +59,7 @@ pub enum FormatError {
         at: usize,
         /// The file's number.
         found: u64,
-        /// The constant in `gguf::limits`.
+        /// The constant in the format's `limits`.
         limit_name: &'static str,
         /// Its value.
         limit: u64,
@@ -112,6 +112,22 @@ pub enum FormatError {
         /// Which tensor.
         tensor: String,
         /// What is wrong, with the numbers.
+        problem: String,
+    },
+    /// JSON that is malformed, or does not say what it must.
+    #[error("{what}: {problem}")]
+    Json {
+        /// Which JSON text: a file's name, or `header`.
+        what: String,
+        /// What is wrong with it, with the place where that is known.
+        problem: String,
+    },
+    /// A model folder that lacks a file, or has more than can be.
+    #[error("{}: {problem}", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it.
         problem: String,
     },
     /// A metadata key is absent.

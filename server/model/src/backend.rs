@@ -4,19 +4,18 @@ use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use quarry_formats::gguf::GgufFile;
-
 use crate::executor::Executor;
 use crate::kv::KvArena;
 use crate::spec::DecoderSpec;
+use crate::weights::WeightFile;
 
 /// A model on disk: mapped, checked, described.
 #[derive(Clone)]
 pub struct ModelFiles {
     /// Where it came from, for messages.
     pub path: PathBuf,
-    /// The mapped file.
-    pub weights: Arc<GgufFile>,
+    /// The mapped file, or files.
+    pub weights: Arc<WeightFile>,
     /// Its decoder.
     pub spec: Arc<DecoderSpec>,
 }

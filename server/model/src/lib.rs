@@ -13,6 +13,7 @@ pub mod families;
 pub mod kv;
 pub mod rope;
 pub mod spec;
+pub mod weights;
 
 /// The engine's ids and the shared sampler, so that back ends depend on this crate alone.
 pub use quarry_core::{ids, plan, request, sampler};

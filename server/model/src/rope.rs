@@ -4,7 +4,8 @@ use crate::spec::{RopeScaling, RopeSpec};
 
 /// Angle per position of each pair, and the factor on cos and sin.
 ///
-/// Sources: Su et al. 2021 (RoPE); Peng et al. 2023, arXiv:2309.00071 (YaRN), sections 3.2 and 3.4.
+/// Sources: Su et al. 2021 (RoPE); Peng et al. 2023, arXiv:2309.00071 (YaRN), sections 3.2 and 3.4; for llama 3.1, which
+/// has no paper of its own on it, transformers `modeling_rope_utils.py`.
 pub fn frequencies(rope: &RopeSpec) -> (Vec<f32>, f32) {
     let pairs = rope.dims / 2;
     let plain = |i: usize| 1.0 / f64::from(rope.theta).powf(2.0 * i as f64 / rope.dims as f64);
@@ -27,6 +28,15 @@ pub fn frequencies(rope: &RopeSpec) -> (Vec<f32>, f32) {
                 plain(i) / f64::from(factor) * (1.0 - kept) + plain(i) * kept
             };
             ((0..pairs).map(|i| scaled(i) as f32).collect(), attention_factor)
+        }
+        RopeScaling::Llama3 { factor, original_context, low_frequency_factor, high_frequency_factor } => {
+            let (low, high) = (f64::from(low_frequency_factor), f64::from(high_frequency_factor));
+            let scaled = |i: usize| {
+                let turns = original_context as f64 * plain(i) / std::f64::consts::TAU;
+                let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                plain(i) / f64::from(factor) * (1.0 - kept) + plain(i) * kept
+            };
+            ((0..pairs).map(|i| scaled(i) as f32).collect(), 1.0)
         }
     }
 }

@@ -7,7 +7,6 @@
 mod cursor;
 mod layout;
 pub mod limits;
-mod map;
 mod metadata;
 mod parse;
 mod writer;
@@ -17,7 +16,7 @@ use std::path::Path;
 
 pub use crate::FormatError;
 use crate::quant::TensorType;
-use map::Bytes;
+use crate::map::Bytes;
 use parse::Parsed;
 
 pub use metadata::{FromValue, Value};

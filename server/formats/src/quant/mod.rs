@@ -5,6 +5,7 @@
 //! as references; fast paths live in the back ends. The encoders are the simple forms: correct to half a step,
 //! without the search for better scales that published files went through.
 
+mod awq4;
 mod bf16;
 mod f16;
 mod f32;
@@ -24,6 +25,7 @@ mod q8_0;
 
 use bytemuck::Pod;
 
+pub use awq4::BlockAWQ4;
 pub use bf16::BlockBF16;
 pub use f16::BlockF16;
 pub use f32::BlockF32;
@@ -61,6 +63,8 @@ pub enum TensorType {
     IQ4NL = 20,
     IQ4XS = 23,
     BF16 = 30,
+    /// Not of GGUF files, so its id is none of theirs; see [`BlockAWQ4`].
+    AWQ4 = u32::MAX,
 }
 
 /// Calls `$call::<Block>($args)` for the block struct of a [`TensorType`].
@@ -82,12 +86,13 @@ macro_rules! for_block {
             TensorType::Q6K => $call::<BlockQ6K>($($args),*),
             TensorType::IQ4NL => $call::<BlockIQ4NL>($($args),*),
             TensorType::IQ4XS => $call::<BlockIQ4XS>($($args),*),
+            TensorType::AWQ4 => $call::<BlockAWQ4>($($args),*),
         }
     };
 }
 
 impl TensorType {
-    /// Every supported type.
+    /// Every supported type of GGUF files.
     pub const ALL: [TensorType; 15] = [
         TensorType::F32,
         TensorType::F16,
@@ -152,6 +157,7 @@ impl TensorType {
             TensorType::Q6K => "Q6_K",
             TensorType::IQ4NL => "IQ4_NL",
             TensorType::IQ4XS => "IQ4_XS",
+            TensorType::AWQ4 => "AWQ4",
         }
     }
 

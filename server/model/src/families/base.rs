@@ -33,6 +33,7 @@ pub(super) fn base(
     let window = optional("attention.sliding_window")?.unwrap_or(0);
     let narrow = window > 0 && window < context_tokens_max;
     refuse(narrow, &key("attention.sliding_window"), window, "sliding windows are not supported")?;
+    let scaling = rope_scaling(file, architecture)?;
     let Some((embedding, _)) = file.tensor("token_embd.weight") else {
         return Err(FamilyError::MissingTensor { name: "token_embd.weight".into() });
     };
@@ -46,13 +47,13 @@ pub(super) fn base(
         head_dim,
         // A file may pad its vocabulary beyond `vocab_size`; rows of the embedding are what is really there.
         vocab: embedding.shape[0],
-        context_tokens_max,
+        context_tokens_max: scaling.context(context_tokens_max),
         norm_epsilon: file.metadata_f32(&key("attention.layer_norm_rms_epsilon"))?,
         rope: RopeSpec {
             theta: file.metadata_opt(&key("rope.freq_base"))?.unwrap_or(THETA_DEFAULT),
             dims: optional("rope.dimension_count")?.unwrap_or(head_dim),
             pairing,
-            scaling: rope_scaling(file, architecture)?,
+            scaling,
         },
         qk_norm: false,
         qkv_bias: false,
@@ -69,45 +70,38 @@ fn rope_scaling(file: &GgufFile, architecture: &str) -> Result<RopeScaling, Fami
         None => number("scale_linear")?,
     };
     let factor = factor.unwrap_or(1.0);
-    let name = key("scaling.factor");
-    refuse(!(factor.is_finite() && factor >= 1.0), &name, factor, "must be 1 or more")?;
     let kind = file.metadata_opt::<&str>(&key("scaling.type"))?.unwrap_or("linear");
-    match kind {
-        "none" => Ok(RopeScaling::None),
-        "linear" if factor == 1.0 => Ok(RopeScaling::None),
-        "linear" => Ok(RopeScaling::Linear { factor }),
-        "yarn" => {
-            let (beta_fast, beta_slow) = (
-                number("scaling.yarn_beta_fast")?.unwrap_or(32.0),
-                number("scaling.yarn_beta_slow")?.unwrap_or(1.0),
-            );
-            let name = key("scaling.yarn_beta_fast");
-            refuse(
-                !(beta_slow > 0.0 && beta_fast > beta_slow),
-                &name,
-                beta_fast,
-                "must be above yarn_beta_slow > 0",
-            )?;
-            let original_context = file.metadata_usize(&key("scaling.original_context_length"))?;
-            let name = key("scaling.original_context_length");
-            refuse(original_context == 0, &name, original_context, "must be above 0")?;
+    let scaling = match kind {
+        "none" => RopeScaling::None,
+        "linear" if factor == 1.0 => RopeScaling::None,
+        "linear" => RopeScaling::Linear { factor },
+        "yarn" => RopeScaling::Yarn {
+            factor,
+            original_context: file.metadata_usize(&key("scaling.original_context_length"))?,
+            beta_fast: number("scaling.yarn_beta_fast")?.unwrap_or(32.0),
+            beta_slow: number("scaling.yarn_beta_slow")?.unwrap_or(1.0),
             // Section 3.4: the softmax temperature, folded into cos and sin; the file may scale it further.
-            let attention = number("scaling.attn_factor")?.unwrap_or(1.0) * (0.1 * factor.ln() + 1.0);
-            let name = key("scaling.attn_factor");
-            refuse(!(attention.is_finite() && attention > 0.0), &name, attention, "must be above 0")?;
-            Ok(RopeScaling::Yarn {
-                factor,
-                original_context,
-                beta_fast,
-                beta_slow,
-                attention_factor: attention,
-            })
+            attention_factor: number("scaling.attn_factor")?.unwrap_or(1.0) * (0.1 * factor.ln() + 1.0),
+        },
+        other => {
+            return Err(FamilyError::Metadata {
+                key: key("scaling.type"),
+                found: other.to_owned(),
+                why: "known are none, linear and yarn",
+            });
         }
-        other => Err(FamilyError::Metadata {
-            key: key("scaling.type"),
-            found: other.to_owned(),
-            why: "known are none, linear and yarn",
-        }),
+    };
+    match scaling.problem() {
+        Some((name, found, why)) => {
+            let name = match name {
+                "original_context" => "scaling.original_context_length".to_owned(),
+                "beta_fast" => "scaling.yarn_beta_fast".to_owned(),
+                "attention_factor" => "scaling.attn_factor".to_owned(),
+                other => format!("scaling.{other}"),
+            };
+            Err(FamilyError::Metadata { key: key(&name), found: found.to_string(), why })
+        }
+        None => Ok(scaling),
     }
 }
 
@@ -118,9 +112,8 @@ fn refuse(bad: bool, key: &str, found: impl ToString, why: &'static str) -> Resu
     Ok(())
 }
 
-/// Whether such a decoder can exist.
-pub(super) fn check(spec: &DecoderSpec) -> Result<(), FamilyError> {
-    let key = |name: &str| format!("{}.{name}", spec.architecture);
+/// Whether such a decoder can exist; `key` names a GGUF key as the file at hand does.
+pub(super) fn check(spec: &DecoderSpec, key: &dyn Fn(&str) -> String) -> Result<(), FamilyError> {
     let (layers, width) =
         ((LAYERS_MAX, "must be from 1 to 1024"), (DIMENSION_MAX, "must be from 1 to 4194304"));
     let sizes = [

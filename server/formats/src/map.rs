@@ -13,14 +13,14 @@ use memmap2::Mmap;
 use crate::FormatError;
 
 /// Read-only bytes.
-pub(super) enum Bytes {
+pub(crate) enum Bytes {
     Mapped(Mmap),
     Owned(Vec<u8>),
 }
 
 impl Bytes {
     /// Maps a regular file.
-    pub(super) fn map(path: &Path) -> Result<Self, FormatError> {
+    pub(crate) fn map(path: &Path) -> Result<Self, FormatError> {
         let failed = |source| FormatError::Open { path: path.to_owned(), source };
         // Asked before opening: opening a pipe would wait for a writer.
         if !fs::metadata(path).map_err(failed)?.is_file() {
