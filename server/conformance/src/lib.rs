@@ -26,11 +26,11 @@ mod shapes;
 mod swapping;
 
 use quarry_model::backend::Backend;
-use quarry_tiny::{TensorType, TinyModel};
+use quarry_tiny::{HubWeights, StoredType, TensorType, TinyModel};
 
 pub use report::{CaseResult, Report};
 
-use crate::rig::Bench;
+use crate::rig::{Bench, TinyForm};
 
 /// What a case says when it fails.
 type Outcome = Result<(), String>;
@@ -78,12 +78,21 @@ const CASES: [Case; 22] = [
     ("leases", leases::leases),
 ];
 
-/// Runs every case on every tiny model, and the first and last model in every weight type.
+/// The same models as hub folders. F32 is compared with the golden logits, the others with the oracle.
+const FOLDERS: [(&str, TinyForm); 5] = [
+    ("folder, F32", TinyForm::Hub(HubWeights::Plain(StoredType::F32), 1)),
+    ("folder, F32 in 3 files", TinyForm::Hub(HubWeights::Plain(StoredType::F32), 3)),
+    ("folder, F16", TinyForm::Hub(HubWeights::Plain(StoredType::F16), 1)),
+    ("folder, BF16", TinyForm::Hub(HubWeights::Plain(StoredType::BF16), 2)),
+    ("folder, AWQ", TinyForm::Hub(HubWeights::Awq, 2)),
+];
+
+/// Runs every case on every tiny model, the first and last model in every weight type, and every model as a hub folder.
 pub fn run(suite: &Suite<'_>) -> Report {
     let mut report = Report::default();
     let first = suite.kinds.first().copied().unwrap_or(TensorType::F32);
     for model in TinyModel::all() {
-        let mut bench = match Bench::open(suite, model, first) {
+        let mut bench = match Bench::open(suite, model, TinyForm::Gguf(first)) {
             Ok(bench) => bench,
             Err(error) => {
                 report.add(model.name, "open", Err(error));
@@ -96,8 +105,14 @@ pub fn run(suite: &Suite<'_>) -> Report {
     }
     for model in [TinyModel::qwen3(), TinyModel::llama()] {
         for &kind in suite.kinds {
-            let outcome = Bench::open(suite, model, kind).and_then(|mut bench| golden::as_oracle(&mut bench));
-            report.add(model.name, kind.name(), outcome);
+            let bench = Bench::open(suite, model, TinyForm::Gguf(kind));
+            report.add(model.name, kind.name(), bench.and_then(|mut bench| golden::as_oracle(&mut bench)));
+        }
+    }
+    for model in TinyModel::all() {
+        for (name, form) in FOLDERS {
+            let bench = Bench::open(suite, model, form);
+            report.add(model.name, name, bench.and_then(|mut bench| golden::golden_logits(&mut bench)));
         }
     }
     report

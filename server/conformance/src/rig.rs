@@ -8,7 +8,7 @@ use quarry_model::ids::{BlockId, TokenId};
 use quarry_model::kv::{HostPool, KvArena};
 use quarry_model::request::SamplingParams;
 use quarry_model::sampler::SampleRow;
-use quarry_tiny::{TensorType, TinyModel, random};
+use quarry_tiny::{HubWeights, TensorType, TinyModel, random};
 use tempfile::TempDir;
 
 use crate::Suite;
@@ -23,6 +23,15 @@ pub const BATCH_ROWS: usize = 9;
 /// Blocks per slab: few and odd, so that an executor's blocks lie in many slabs.
 const SLAB_BLOCKS: usize = 5;
 
+/// What a tiny model is written as.
+#[derive(Clone, Copy, Debug)]
+pub enum TinyForm {
+    /// A GGUF file of this type.
+    Gguf(TensorType),
+    /// A hub folder with so many weight files.
+    Hub(HubWeights, usize),
+}
+
 /// One model file, warmed once on the back end under test.
 pub struct Bench<'a> {
     pub suite: Suite<'a>,
@@ -36,10 +45,14 @@ pub struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub fn open(suite: &Suite<'a>, model: TinyModel, kind: TensorType) -> Result<Self, String> {
+    pub fn open(suite: &Suite<'a>, model: TinyModel, form: TinyForm) -> Result<Self, String> {
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
         let path = dir.path().join("tiny.gguf");
-        model.write(&path, kind).map_err(|error| error.to_string())?;
+        let written = match form {
+            TinyForm::Gguf(kind) => model.write(&path, kind),
+            TinyForm::Hub(weights, shards) => model.write_hub(&path, weights, shards),
+        };
+        written.map_err(|error| error.to_string())?;
         let files = ModelFiles::open(&path).map_err(|error| error.to_string())?;
         let mut backend = (suite.subject)();
         let options = ActivateOptions {

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quarry_formats::gguf::TensorInfo;
 use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelCost, ModelFiles, WarmModel};
 use quarry_model::executor::Executor;
 use quarry_model::kv::KvArena;
 use quarry_model::spec::DecoderSpec;
+use quarry_model::weights::WeightInfo;
 
 use crate::executor::CpuExecutor;
 use crate::forward;
@@ -71,7 +71,7 @@ impl Backend for CpuBackend {
             }
             _ => 4 * shape.iter().product::<usize>(),
         };
-        let weight = |t: &TensorInfo| match t.name.as_str() {
+        let weight = |t: &WeightInfo| match t.name.as_str() {
             "token_embd.weight" if !spec.tied_head => t.bytes,
             _ => packed(&t.shape, t.kind),
         };

@@ -1,9 +1,11 @@
 //! A model's weights in packed form: all that is kept of the file once they are packed.
 
-use quarry_formats::gguf::GgufFile;
+use std::borrow::Cow;
+
 use quarry_formats::quant::{TensorType, decode};
 use quarry_model::backend::{BackendError, ModelFiles};
 use quarry_model::spec::DecoderSpec;
+use quarry_model::weights::{WeightFile, WeightInfo};
 
 use crate::packing::{Arena, PackedMatrix, Storage};
 use crate::threads::Threads;
@@ -46,35 +48,34 @@ enum Embedding {
 }
 
 struct Loader<'a> {
-    file: &'a GgufFile,
+    file: &'a WeightFile,
     threads: &'a mut Threads,
     arena: Arena,
 }
 
 impl Loader<'_> {
-    fn tensor(&self, name: &str) -> Result<(TensorType, &[usize], &[u8]), BackendError> {
-        match self.file.tensor(name) {
-            Some((info, bytes)) => Ok((info.kind, &info.shape, bytes)),
-            None => Err(BackendError::Tensor { tensor: name.to_owned(), what: "is missing".into() }),
-        }
+    fn tensor(&self, name: &str) -> Result<(&WeightInfo, Cow<'_, [u8]>), BackendError> {
+        let missing = || BackendError::Tensor { tensor: name.to_owned(), what: "is missing".into() };
+        self.file.tensor(name).ok_or_else(missing)
     }
 
     fn vector(&self, name: &str) -> Result<Vec<f32>, BackendError> {
-        let (kind, shape, bytes) = self.tensor(name)?;
-        let mut out = vec![0.0; shape.iter().product()];
-        decode(kind, bytes, &mut out);
+        let (info, bytes) = self.tensor(name)?;
+        let mut out = vec![0.0; info.shape.iter().product()];
+        decode(info.kind, &bytes, &mut out);
         Ok(out)
     }
 
     fn matrix(&mut self, name: &str) -> Result<PackedMatrix, BackendError> {
-        let Some((info, bytes)) = self.file.tensor(name) else {
+        let file = self.file;
+        let Some((info, bytes)) = file.tensor(name) else {
             return Err(BackendError::Tensor { tensor: name.to_owned(), what: "is missing".into() });
         };
         let &[rows, columns] = &info.shape[..] else {
             let what = format!("has {} dimensions, a matrix has 2", info.shape.len());
             return Err(BackendError::Tensor { tensor: name.to_owned(), what });
         };
-        PackedMatrix::pack(info.kind, rows, columns, bytes, self.threads, &mut self.arena)
+        PackedMatrix::pack(info.kind, rows, columns, &bytes, self.threads, &mut self.arena)
             .map_err(|error| memory(name, &error))
     }
 }
@@ -121,12 +122,13 @@ impl Weights {
             Embedding::Tied
         } else {
             let name = "token_embd.weight";
-            let Some((info, bytes)) = files.weights.tensor(name) else {
+            let file = load.file;
+            let Some((info, bytes)) = file.tensor(name) else {
                 return Err(BackendError::Tensor { tensor: name.to_owned(), what: "is missing".into() });
             };
             let kind = info.kind;
             let mut copy = load.arena.zeroed(bytes.len()).map_err(|error| memory(name, &error))?;
-            copy.as_mut_slice().copy_from_slice(bytes);
+            copy.as_mut_slice().copy_from_slice(&bytes);
             Embedding::Rows { kind, bytes: copy }
         };
         let head = load.matrix(if spec.tied_head { "token_embd.weight" } else { "output.weight" })?;

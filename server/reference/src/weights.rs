@@ -45,7 +45,7 @@ impl Loader<'_> {
         let bad = |what: String| BackendError::Tensor { tensor: name.to_owned(), what };
         let (info, data) = self.files.weights.tensor(name).ok_or_else(|| bad("is missing".into()))?;
         let mut values = vec![0.0_f32; info.shape.iter().product()];
-        decode(info.kind, data, &mut values);
+        decode(info.kind, &data, &mut values);
         self.bytes += values.len() * size_of::<f32>();
         Tensor::from_vec(values, info.shape.clone(), &Device::Cpu).map_err(|error| bad(error.to_string()))
     }

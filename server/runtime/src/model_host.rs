@@ -157,7 +157,7 @@ fn load_one(
     let path = source.path.clone();
     let files = ModelFiles::open(&path)
         .map_err(|source| HostError::File { path: path.clone(), source: Box::new(source) })?;
-    let text = TextModel::from_gguf(&files.weights)
+    let text = TextModel::open(files.weights.file())
         .map_err(|source| HostError::Text { path: path.clone(), source: Box::new(source) })?;
     let broken = |source| HostError::Backend { path: path.clone(), source };
     let begun = Instant::now();

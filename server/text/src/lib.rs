@@ -11,11 +11,12 @@ pub mod detokenizer;
 pub mod prompt;
 pub mod stop;
 pub mod tokenizer;
+mod tokenizer_json;
 
 use std::sync::Arc;
 
-use quarry_formats::FormatError;
 use quarry_formats::gguf::GgufFile;
+use quarry_formats::{FormatError, ModelFile};
 
 use crate::chat::ChatTemplate;
 use crate::constraint::ConstraintFactory;
@@ -52,17 +53,30 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// From a model file's metadata.
+    /// From a model's file or folder.
+    ///
+    /// # Errors
+    /// [`TextError`] names the key, token or file.
+    pub fn open(file: &ModelFile) -> Result<Self, TextError> {
+        let template = match file {
+            ModelFile::Gguf(file) => file.metadata_str("tokenizer.chat_template").ok(),
+            ModelFile::Hub(folder) => folder.chat_template(),
+        };
+        Self::new(Tokenizer::open(file)?, template)
+    }
+
+    /// From a GGUF file's metadata.
     ///
     /// # Errors
     /// [`TextError`] names the key or token.
     pub fn from_gguf(file: &GgufFile) -> Result<Self, TextError> {
-        let tokenizer = Arc::new(Tokenizer::from_gguf(file)?);
-        let template = match file.metadata_str("tokenizer.chat_template") {
-            Ok(source) => Some(ChatTemplate::new(source, tokenizer.bos_text(), tokenizer.eos_text())?),
-            Err(_) => None,
-        };
+        Self::new(Tokenizer::from_gguf(file)?, file.metadata_str("tokenizer.chat_template").ok())
+    }
+
+    fn new(tokenizer: Tokenizer, template: Option<&str>) -> Result<Self, TextError> {
+        let tokenizer = Arc::new(tokenizer);
+        let compiled = template.map(|source| ChatTemplate::new(source, tokenizer.bos_text(), tokenizer.eos_text()));
         let constraints = ConstraintFactory::new(tokenizer.clone())?;
-        Ok(Self { tokenizer, template, constraints })
+        Ok(Self { tokenizer, template: compiled.transpose()?, constraints })
     }
 }

@@ -1,4 +1,4 @@
-//! Byte-level BPE from GGUF metadata or a `tokenizer.json`.
+//! Byte-level BPE, from GGUF metadata here or a `tokenizer.json` (`tokenizer_json.rs`).
 //!
 //! Special tokens are found here, before the BPE sees the text, so that a caller chooses whether their spelling in
 //! the text means the token ([`Specials::Parse`]) or its letters ([`Specials::Literal`]).
@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use quarry_core::ids::TokenId;
+use quarry_formats::ModelFile;
 use quarry_formats::gguf::{GgufFile, Value};
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::unicode::NFC;
@@ -28,14 +29,14 @@ pub enum Specials {
 }
 
 /// Split pattern of Qwen2, Qwen2.5 and Qwen3 (source: their tokenizer.json).
-const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(crate) const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Pre-tokenizers by their GGUF names.
-const SUPPORTED_PRE: &str = "qwen2, smollm, gpt-2, default";
+pub(crate) const SUPPORTED_PRE: &str = "qwen2, smollm, gpt-2, default";
 /// Texts that mark an end token in the families we run.
 const END_TEXTS: [&str; 5] = ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>", "<|end|>"];
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     /// Text of the model's own.
     Text,
     /// Steers the conversation (`<|im_end|>`) and is never shown.
@@ -73,22 +74,35 @@ pub struct Tokenizer {
 }
 
 /// What both sources give.
-struct Parts {
-    tokens: Vec<String>,
-    merges: Vec<(String, String)>,
-    kinds: Vec<Kind>,
-    pre: Pre,
-    eos: Option<TokenId>,
-    bos: Option<TokenId>,
-    add_bos: bool,
+pub(crate) struct Parts {
+    pub tokens: Vec<String>,
+    pub merges: Vec<(String, String)>,
+    pub kinds: Vec<Kind>,
+    pub pre: Pre,
+    pub eos: Option<TokenId>,
+    /// Further tokens that end an answer.
+    pub ends: Vec<TokenId>,
+    pub bos: Option<TokenId>,
+    pub add_bos: bool,
 }
 
-enum Pre {
+pub(crate) enum Pre {
     Qwen2,
     Gpt2 { digits: bool },
 }
 
 impl Tokenizer {
+    /// From a model's file or folder.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::from_gguf`] and [`Tokenizer::from_hub`].
+    pub fn open(file: &ModelFile) -> Result<Self, TextError> {
+        match file {
+            ModelFile::Gguf(file) => Self::from_gguf(file),
+            ModelFile::Hub(folder) => Self::from_hub(folder),
+        }
+    }
+
     /// From the `tokenizer.ggml.*` keys.
     ///
     /// # Errors
@@ -130,65 +144,14 @@ impl Tokenizer {
             kinds,
             pre,
             eos: id_at("tokenizer.ggml.eos_token_id"),
+            ends: Vec::new(),
             bos: id_at("tokenizer.ggml.bos_token_id"),
             add_bos: matches!(file.metadata().get("tokenizer.ggml.add_bos_token"), Some(Value::Bool(true))),
         })
     }
 
-    /// From a `tokenizer.json` of the hub's `tokenizers` format, byte-level BPE only.
-    ///
-    /// # Errors
-    /// [`TextError::Tokenizer`] says what is missing.
-    pub fn from_json_bytes(bytes: &[u8]) -> Result<Self, TextError> {
-        let broken = |what: &str| TextError::Tokenizer(format!("tokenizer.json: {what}"));
-        let json: serde_json::Value =
-            serde_json::from_slice(bytes).map_err(|error| broken(&error.to_string()))?;
-        let model = &json["model"];
-        let vocab = model["vocab"].as_object().ok_or_else(|| broken("model.vocab is missing"))?;
-        let added = json["added_tokens"].as_array().cloned().unwrap_or_default();
-        let added_id = |t: &serde_json::Value| t["id"].as_u64().unwrap_or(0) as usize;
-        let size = vocab.values().filter_map(serde_json::Value::as_u64).map(|id| id as usize + 1);
-        let size = size.chain(added.iter().map(|t| added_id(t) + 1)).max().unwrap_or(0);
-        if size > vocab.len() + added.len() + 4096 {
-            return Err(broken("token ids are not dense"));
-        }
-        let mut tokens = vec![String::new(); size];
-        // Ids that neither list names mean nothing.
-        let mut kinds = vec![Kind::Unused; size];
-        for (text, id) in vocab {
-            let id = id.as_u64().ok_or_else(|| broken("a token id is no number"))?;
-            tokens[id as usize].clone_from(text);
-            kinds[id as usize] = Kind::Text;
-        }
-        for token in &added {
-            let text = token["content"].as_str().ok_or_else(|| broken("an added token has no content"))?;
-            tokens[added_id(token)] = text.to_owned();
-            kinds[added_id(token)] = if token["special"] == true { Kind::Control } else { Kind::Marked };
-        }
-        let merge = |m: &serde_json::Value| match m {
-            serde_json::Value::String(m) => m.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
-            m => Some((m[0].as_str()?.to_owned(), m[1].as_str()?.to_owned())),
-        };
-        let merges = model["merges"].as_array().ok_or_else(|| broken("model.merges is missing"))?;
-        let merges: Option<Vec<_>> = merges.iter().map(merge).collect();
-        let merges = merges.ok_or_else(|| broken("a merge is not two parts"))?;
-        let pre_text = json["pre_tokenizer"].to_string();
-        let pre = if pre_text.contains("(?i:'s|'t|'re|'ve|'m|'ll|'d)") {
-            Pre::Qwen2
-        } else if pre_text.contains("ByteLevel") {
-            Pre::Gpt2 { digits: pre_text.contains("Digits") }
-        } else {
-            return Err(TextError::UnknownTokenizer {
-                model: model["type"].as_str().unwrap_or("?").to_owned(),
-                pre: pre_text,
-                supported: SUPPORTED_PRE,
-            });
-        };
-        Self::build(Parts { tokens, merges, kinds, pre, eos: None, bos: None, add_bos: false })
-    }
-
-    fn build(parts: Parts) -> Result<Self, TextError> {
-        let Parts { tokens, merges, kinds, pre, eos, bos, add_bos } = parts;
+    pub(crate) fn build(parts: Parts) -> Result<Self, TextError> {
+        let Parts { tokens, merges, kinds, pre, eos, mut ends, bos, add_bos } = parts;
         let broken = |error: tokenizers::Error| TextError::Tokenizer(error.to_string());
         let inverse = byte_level::inverse();
         let mut bytes = Vec::with_capacity(tokens.len());
@@ -207,7 +170,7 @@ impl Tokenizer {
         for spellings in by_first.values_mut() {
             spellings.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
         }
-        let mut ends: Vec<TokenId> = eos.into_iter().collect();
+        ends.extend(eos);
         for end in END_TEXTS {
             let found = by_first.get(&end.as_bytes()[0]).and_then(|s| s.iter().find(|(text, _)| text == end));
             ends.extend(found.map(|(_, id)| *id));

@@ -18,7 +18,7 @@ const TEXT_BYTES_MAX: u64 = 64 << 20;
 /// Scores the text, prints the figures.
 pub fn run(args: PerplexityArgs, config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
     let files = open_model(Some(&args.model), config, environment)?;
-    let tokenizer = Tokenizer::from_gguf(&files.weights)?;
+    let tokenizer = Tokenizer::open(files.weights.file())?;
     let text = match &args.text {
         Some(path) => {
             let name = || path.display().to_string();

@@ -57,7 +57,7 @@ impl Form {
     pub fn of(kind: TensorType) -> Self {
         match kind {
             TensorType::Q4_0 => Self::Q4,
-            TensorType::Q4_1 => Self::Q4Min,
+            TensorType::Q4_1 | TensorType::AWQ4 => Self::Q4Min,
             TensorType::Q5_0 => Self::Q5,
             TensorType::Q5_1 => Self::Q5Min,
             TensorType::Q4K => Self::K4,

@@ -2,7 +2,7 @@
 
 use half::f16;
 use quarry_formats::quant::{
-    BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, TensorType, blocks,
+    BlockAWQ4, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, TensorType, blocks,
     decode, unpack_scales,
 };
 
@@ -48,6 +48,21 @@ impl<'a> TileWriter<'a> {
                     self.integers(lane, g, &b.integers());
                     self.scale(g, lane, b.d);
                     self.min(g, lane, negative(b.m));
+                }
+            }
+            TensorType::AWQ4 => {
+                for (g, b) in blocks::<BlockAWQ4>(bytes).iter().enumerate() {
+                    let shift = if self.form == Form::Q5 { 16 - b.z } else { 0 };
+                    let scale = f16::from_le_bytes(b.d).to_f32();
+                    let min = f16::from_f32(scale * f32::from(b.z)).to_le_bytes();
+                    for (i, q) in b.integers().as_chunks::<GROUP>().0.iter().enumerate() {
+                        let g = 4 * g + i;
+                        self.integers(lane, g, &q.map(|q| q + shift));
+                        self.scale(g, lane, b.d);
+                        if self.form.has_min() {
+                            self.min(g, lane, min);
+                        }
+                    }
                 }
             }
             TensorType::Q5_1 => {

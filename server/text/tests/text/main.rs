@@ -62,7 +62,9 @@ fn qwen3() -> Known {
     let tokens = &file.metadata_strings("tokenizer.ggml.tokens").unwrap()[..first_added];
     let vocab: Value = tokens.iter().enumerate().map(|(id, text)| (text.clone(), json!(id))).collect();
     let merges = file.metadata_strings("tokenizer.ggml.merges").unwrap();
-    let split = json!({"type": "Split", "pattern": {"Regex": "(?i:'s|'t|'re|'ve|'m|'ll|'d)|…"}});
+    // As its tokenizer.json has it; another pattern is refused.
+    let pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let split = json!({"type": "Split", "pattern": {"Regex": pattern}});
     let definition = json!({
         "added_tokens": added,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel"}]},
