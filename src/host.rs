@@ -143,7 +143,14 @@ pub fn resolve_models(
 
 fn resolve_one(choice: &ModelChoice, part: &str, registry: &Registry) -> anyhow::Result<ModelSource> {
     let path = Path::new(&choice.name);
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) || path.is_file() {
+    let is_gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    if path.is_dir() {
+        // The folder's own name, also where it was given as `.` or with a slash at the end.
+        let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let name = name.unwrap_or_else(|| choice.name.clone());
+        return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned() });
+    }
+    if is_gguf || path.is_file() {
         let name = path.file_stem().map_or_else(|| choice.name.clone(), |s| s.to_string_lossy().into_owned());
         return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned() });
     }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use quarry_bench::make_model::{self, Mix, Shape};
+use quarry_formats::ModelFile;
 
 use crate::cli::BenchMakeModelArgs;
 use crate::config::{Config, Environment};
@@ -14,7 +15,10 @@ pub fn run(args: BenchMakeModelArgs, config: &Config, environment: &Environment)
     let mix = Mix::named(&args.quant)?;
     shape.layers = args.layers.unwrap_or(shape.layers).min(shape.layers);
     let tokenizer = open_model(args.tokenizer.as_deref(), config, environment)?;
-    let bytes = make_model::write(&shape, mix, &tokenizer.weights, &args.out)?;
+    let ModelFile::Gguf(tokenizer) = tokenizer.weights.file() else {
+        anyhow::bail!("the tokenizer is copied from a GGUF file; {} is a folder", tokenizer.path.display());
+    };
+    let bytes = make_model::write(&shape, mix, tokenizer, &args.out)?;
     eprintln!("written: {} ({:.0} MB)", args.out.display(), bytes as f64 / 1e6);
     Ok(ExitCode::SUCCESS)
 }

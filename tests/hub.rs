@@ -1,0 +1,43 @@
+//! `quarry serve` of a folder as the model hub has them, in each form of weights.
+
+mod support;
+
+use quarry_tiny::{HubWeights, StoredType, TensorType, TinyModel};
+use serde_json::json;
+use support::Server;
+
+/// What the server says to a greedy chat.
+fn answer(server: &Server, model: &str) -> String {
+    let answer = server.chat(json!({"model": model, "max_completion_tokens": 24}));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_folder_answers_as_the_gguf_file_of_the_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = TinyModel::qwen3();
+    let file = dir.path().join("tiny.gguf");
+    tiny.write(&file, TensorType::F32).unwrap();
+    let expected = answer(&Server::ready(&file, &[]), "tiny");
+    assert!(!expected.is_empty());
+    for (name, shards) in [("one-file", 1), ("three-files", 3)] {
+        let folder = dir.path().join(name);
+        tiny.write_hub(&folder, HubWeights::Plain(StoredType::F32), shards).unwrap();
+        let server = Server::ready(&folder, &[]);
+        assert_eq!(answer(&server, name), expected, "{name}");
+    }
+}
+
+#[test]
+fn awq_and_bf16_folders_are_served_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for (weights, kind) in [(HubWeights::Awq, "AWQ4"), (HubWeights::Plain(StoredType::BF16), "BF16")] {
+        let folder = dir.path().join(kind);
+        TinyModel::qwen3().write_hub(&folder, weights, 2).unwrap();
+        let server = Server::ready(&folder, &[]);
+        assert!(!answer(&server, kind).is_empty());
+        let active = server.log_lines().into_iter().find(|line| line["message"] == "model active").unwrap();
+        assert_eq!((&active["quantization"], &active["architecture"]), (&json!(kind), &json!("qwen3")));
+    }
+}
