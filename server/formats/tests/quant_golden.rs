@@ -57,6 +57,7 @@ fn error_share_max(kind: TensorType) -> f32 {
         TensorType::F32 => 0.0,
         TensorType::F16 => 1.0 / 2048.0,
         TensorType::BF16 => 1.0 / 256.0,
+        TensorType::AWQ4 => unreachable!("no type of GGUF files; see awq.rs"),
         // Signed: the side without the extreme loses up to a whole step.
         TensorType::Q4_0 => 1.1 / 8.0,
         TensorType::Q5_0 => 1.1 / 16.0,
