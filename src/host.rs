@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cli::BackendArgs;
-use crate::config::{Config, Environment, IsaChoice, ModelChoice};
+use crate::config::{Config, Environment, IsaChoice, ModelChoice, RopeScalingChoice};
 use crate::progress::PullProgress;
 
 /// A server that listens.
@@ -121,7 +121,7 @@ pub fn resolve_models(
     environment: &Environment,
 ) -> anyhow::Result<Vec<ModelSource>> {
     let choices: Vec<(ModelChoice, &str)> = match named {
-        Some(name) => vec![(ModelChoice { name: name.to_owned(), quantization: None }, "primary")],
+        Some(name) => vec![(ModelChoice::named(name, None), "primary")],
         None => {
             let models = &config.models;
             let parts = [(Some(&models.primary), "primary"), (models.thinking.as_ref(), "thinking")];
@@ -134,6 +134,9 @@ pub fn resolve_models(
     for (choice, part) in choices {
         let source = resolve_one(&choice, part, &registry)?;
         match sources.iter_mut().find(|known| known.path == source.path) {
+            Some(known) if known.yarn != source.yarn => {
+                anyhow::bail!("models.{part}: {} is served already, with another rope_scaling", source.name);
+            }
             Some(known) => known.aliases.extend(source.aliases),
             None => sources.push(source),
         }
@@ -142,17 +145,18 @@ pub fn resolve_models(
 }
 
 fn resolve_one(choice: &ModelChoice, part: &str, registry: &Registry) -> anyhow::Result<ModelSource> {
+    let yarn = choice.rope_scaling.map(RopeScalingChoice::yarn);
     let path = Path::new(&choice.name);
     let is_gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
     if path.is_dir() {
         // The folder's own name, also where it was given as `.` or with a slash at the end.
         let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         let name = name.unwrap_or_else(|| choice.name.clone());
-        return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned() });
+        return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned(), yarn });
     }
     if is_gguf || path.is_file() {
         let name = path.file_stem().map_or_else(|| choice.name.clone(), |s| s.to_string_lossy().into_owned());
-        return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned() });
+        return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned(), yarn });
     }
     let name = choice.registry_name();
     let path = pull(registry, &name)?;
@@ -160,7 +164,7 @@ fn resolve_one(choice: &ModelChoice, part: &str, registry: &Registry) -> anyhow:
     if choice.name != name {
         aliases.push(choice.name.clone());
     }
-    Ok(ModelSource { name, aliases, path })
+    Ok(ModelSource { name, aliases, path, yarn })
 }
 
 /// One model's files, for commands that run a back end without a server.
@@ -170,7 +174,7 @@ pub fn open_model(
     environment: &Environment,
 ) -> anyhow::Result<ModelFiles> {
     let source = resolve_models(named, config, environment)?.into_iter().next().context("no model")?;
-    ModelFiles::open(&source.path).with_context(|| source.path.display().to_string())
+    source.open().with_context(|| source.path.display().to_string())
 }
 
 /// The CPU, and how many threads it has.

@@ -41,3 +41,27 @@ fn awq_and_bf16_folders_are_served_and_named() {
         assert_eq!((&active["quantization"], &active["architecture"]), (&json!(kind), &json!("qwen3")));
     }
 }
+
+#[test]
+fn yarn_extends_the_context_as_far_as_the_kv_cache_reaches() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("tiny");
+    TinyModel::qwen3().write_hub(&folder, HubWeights::Plain(StoredType::BF16), 1).unwrap();
+    let config = dir.path().join("quarry.yaml");
+    let yarn = "{type: yarn, factor: 32, original_context: 4096}";
+    let served = format!("models:\n  primary: {{name: {}, rope_scaling: {yarn}}}\n", folder.display());
+    std::fs::write(&config, served).unwrap();
+    // A block of 32 positions takes 33,792 bytes, and one slab of 64 MiB holds 1,985 of them.
+    for (kv_cache, expected) in [("256MiB", 131_072), ("64MiB", 1985 * 32)] {
+        let mut server = Server::configured(&config, &[("SERVER__KV_CACHE", kv_cache)]);
+        server.wait("is ready", |server| server.get("/ready").status == 200);
+        assert!(!answer(&server, "tiny").is_empty());
+        let line = |message: &str| server.log_lines().into_iter().find(|line| line["message"] == message);
+        let on = line("YaRN is on").unwrap();
+        assert_eq!((&on["own_context"], &on["context_tokens"]), (&json!(4096), &json!(131_072)));
+        let active = line("model active").unwrap();
+        assert_eq!(active["context_tokens"], expected);
+        let bounded = line("context bounded by the KV cache");
+        assert_eq!(bounded.map(|line| line["context_tokens"].clone()), (expected < 131_072).then(|| json!(expected)));
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Each subsystem owns its struct; this joins them. A variable `QUARRY__SERVER__PORT=9000` sets `server.port`.
 
+mod models;
 mod origin;
 pub mod schema;
 mod size;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use models::{ModelChoice, ModelsConfig, RopeScalingChoice};
 pub use origin::{Origin, origins};
 pub use size::ByteSize;
 
@@ -47,54 +49,6 @@ impl Config {
             hybrid: self.hybrid.clone(),
             cloud: self.cloud.clone(),
             storage: self.storage.clone(),
-        }
-    }
-}
-
-/// Which models play which part.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelsConfig {
-    /// Answers where a request names no other.
-    pub primary: ModelChoice,
-    /// Served as well, if set; requests may name it `thinking`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub thinking: Option<ModelChoice>,
-    /// Served as well, if set; requests may name it `maximum`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub maximum: Option<ModelChoice>,
-    /// Served as well, if set; requests may name it `fast`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fast: Option<ModelChoice>,
-}
-
-/// A model by name, or a GGUF file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModelChoice {
-    /// A name that `quarry models list` shows (with or without its quantization), or a path.
-    pub name: String,
-    /// Chooses among a name's quantizations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quantization: Option<String>,
-}
-
-impl Default for ModelsConfig {
-    fn default() -> Self {
-        let primary =
-            ModelChoice { name: "qwen2.5-coder-0.5b-instruct".into(), quantization: Some("q4_k_m".into()) };
-        Self { primary, thinking: None, maximum: None, fast: None }
-    }
-}
-
-impl ModelChoice {
-    /// The name in the registry.
-    pub fn registry_name(&self) -> String {
-        match &self.quantization {
-            Some(q) if !self.name.ends_with(&q.to_lowercase()) => {
-                format!("{}-{}", self.name.to_lowercase(), q.to_lowercase())
-            }
-            _ => self.name.clone(),
         }
     }
 }
@@ -310,6 +264,17 @@ mod tests {
         let config = parse(Path::new("q.yaml"), text).unwrap();
         assert_eq!(config.server.swap_space.0, 3 << 29);
         assert_eq!(config.models.primary.registry_name(), "m-q8_0");
+    }
+
+    #[test]
+    fn rope_scaling_is_a_model_s_own() {
+        let yarn = "{type: yarn, factor: 4, original_context: 32768}";
+        let text = format!("models:\n  primary: {{name: Qwen/Qwen3-8B, rope_scaling: {yarn}}}\n");
+        let choice = parse(Path::new("q.yaml"), &text).unwrap().models.primary;
+        let found = choice.rope_scaling.unwrap().yarn();
+        assert_eq!((found.factor, found.original_context), (4.0, Some(32_768)));
+        let error = parse(Path::new("q.yaml"), &text.replace("yarn", "ntk")).unwrap_err().to_string();
+        assert!(error.contains("ntk") && error.contains("yarn"), "{error}");
     }
 
     #[test]

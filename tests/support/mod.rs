@@ -38,7 +38,19 @@ impl Server {
     /// Starts on a free port and waits until it listens; `settings` are overrides such as `SERVER__QUEUE_MAX`.
     pub fn listening(model: &Path, settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quarry"));
-        command.args(["serve", "--port", "0", "--model"]).arg(model).env("QUARRY__LOGGING__FORMAT", "json");
+        command.args(["serve", "--port", "0", "--model"]).arg(model);
+        Self::started(command, settings)
+    }
+
+    /// As [`Server::listening`], with a configuration file that names the models.
+    pub fn configured(config: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quarry"));
+        command.args(["serve", "--port", "0", "--config"]).arg(config);
+        Self::started(command, settings)
+    }
+
+    fn started(mut command: Command, settings: &[(&str, &str)]) -> Self {
+        command.env("QUARRY__LOGGING__FORMAT", "json");
         command.envs(settings.iter().map(|(key, value)| (format!("QUARRY__{key}"), value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();

@@ -111,16 +111,15 @@ impl TinyModel {
         let added = |(id, text): (usize, &String)| json!({"id": id, "content": text, "special": true});
         let added: Vec<Value> = tokens.iter().enumerate().skip(plain).map(added).collect();
         let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": self.family == Family::Llama});
-        let first = match self.family {
-            Family::Llama => json!({"type": "Digits", "individual_digits": true}),
-            Family::Qwen3 | Family::Qwen2 => json!({
-                "type": "Split", "pattern": {"Regex": vocabulary::QWEN2_SPLIT}, "behavior": "Isolated", "invert": false,
-            }),
+        let split = json!({"type": "Split", "pattern": {"Regex": vocabulary::QWEN2_SPLIT}, "behavior": "Isolated", "invert": false});
+        let (normalizer, first) = match self.family {
+            Family::Llama => (Value::Null, json!({"type": "Digits", "individual_digits": true})),
+            Family::Qwen3 | Family::Qwen2 => (json!({"type": "NFC"}), split),
         };
         json!({
             "version": "1.0",
             "added_tokens": added,
-            "normalizer": {"type": "NFC"},
+            "normalizer": normalizer,
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [first, bytes]},
             "decoder": {"type": "ByteLevel"},
             "model": {"type": "BPE", "vocab": vocab, "merges": vocabulary::merges()},

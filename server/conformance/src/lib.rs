@@ -78,13 +78,14 @@ const CASES: [Case; 22] = [
     ("leases", leases::leases),
 ];
 
-/// The same models as hub folders. F32 is compared with the golden logits, the others with the oracle.
-const FOLDERS: [(&str, TinyForm); 5] = [
+/// The same models as hub folders, and with an extended context. Plain F32 is compared with the golden logits, the others with the oracle.
+const FORMS: [(&str, TinyForm); 6] = [
     ("folder, F32", TinyForm::Hub(HubWeights::Plain(StoredType::F32), 1)),
     ("folder, F32 in 3 files", TinyForm::Hub(HubWeights::Plain(StoredType::F32), 3)),
     ("folder, F16", TinyForm::Hub(HubWeights::Plain(StoredType::F16), 1)),
     ("folder, BF16", TinyForm::Hub(HubWeights::Plain(StoredType::BF16), 2)),
     ("folder, AWQ", TinyForm::Hub(HubWeights::Awq, 2)),
+    ("YaRN", TinyForm::Yarn),
 ];
 
 /// Runs every case on every tiny model, the first and last model in every weight type, and every model as a hub folder.
@@ -110,7 +111,7 @@ pub fn run(suite: &Suite<'_>) -> Report {
         }
     }
     for model in TinyModel::all() {
-        for (name, form) in FOLDERS {
+        for (name, form) in FORMS {
             let bench = Bench::open(suite, model, form);
             report.add(model.name, name, bench.and_then(|mut bench| golden::golden_logits(&mut bench)));
         }

@@ -20,6 +20,9 @@ pub const BLOCKS: usize = 64;
 pub const BATCH_TOKENS: usize = 160;
 /// Rows of a batch at most.
 pub const BATCH_ROWS: usize = 9;
+/// How far YaRN extends a tiny model's context, and from where on.
+const YARN_FACTOR: f32 = 8.0;
+const YARN_CONTEXT: usize = 32;
 /// Blocks per slab: few and odd, so that an executor's blocks lie in many slabs.
 const SLAB_BLOCKS: usize = 5;
 
@@ -30,6 +33,8 @@ pub enum TinyForm {
     Gguf(TensorType),
     /// A hub folder with so many weight files.
     Hub(HubWeights, usize),
+    /// A GGUF file as F32 with YaRN switched on, so that most positions are past the original context.
+    Yarn,
 }
 
 /// One model file, warmed once on the back end under test.
@@ -50,10 +55,14 @@ impl<'a> Bench<'a> {
         let path = dir.path().join("tiny.gguf");
         let written = match form {
             TinyForm::Gguf(kind) => model.write(&path, kind),
+            TinyForm::Yarn => model.write(&path, TensorType::F32),
             TinyForm::Hub(weights, shards) => model.write_hub(&path, weights, shards),
         };
         written.map_err(|error| error.to_string())?;
-        let files = ModelFiles::open(&path).map_err(|error| error.to_string())?;
+        let mut files = ModelFiles::open(&path).map_err(|error| error.to_string())?;
+        if matches!(form, TinyForm::Yarn) {
+            files = files.with_yarn(YARN_FACTOR, Some(YARN_CONTEXT)).map_err(|error| error.to_string())?;
+        }
         let mut backend = (suite.subject)();
         let options = ActivateOptions {
             block_tokens: suite.block_tokens,

@@ -22,7 +22,7 @@ pub use engine::Engine;
 pub use generate::{FinishReason, Generate, GenerateError, Generation, GenerationEvent, SubmitError, Usage};
 pub use model_host::{HostError, ServedModel};
 pub use observe::{DraftStats, ModelSnapshot, NoObserver, Observer, RequestStats, Snapshot, StepStats};
-pub use options::{EngineOptions, ModelSource};
+pub use options::{EngineOptions, ModelSource, Yarn};
 /// The engine's pure types that requests are made of.
 pub use quarry_core::{ids, request};
 /// What models speak.

@@ -155,7 +155,8 @@ fn load_one(
     progress: &mut dyn FnMut(&str, f32),
 ) -> Result<Hosted, HostError> {
     let path = source.path.clone();
-    let files = ModelFiles::open(&path)
+    let files = source
+        .open()
         .map_err(|source| HostError::File { path: path.clone(), source: Box::new(source) })?;
     let text = TextModel::open(files.weights.file())
         .map_err(|source| HostError::Text { path: path.clone(), source: Box::new(source) })?;
@@ -185,7 +186,11 @@ fn load_one(
         let (kv_bytes, needed) = (options.kv_bytes, options.step_tokens_max);
         return Err(HostError::KvTooSmall { path, kv_bytes, positions, needed });
     }
+    let own_context = context;
     let context = context.min(u32::try_from(positions).unwrap_or(u32::MAX));
+    if context < own_context {
+        tracing::info!(model = %source.name, own_context, context_tokens = context, "context bounded by the KV cache");
+    }
     let executor = backend.activate(&warm, arena, &activate).map_err(broken)?;
     let served = ServedModel {
         id,

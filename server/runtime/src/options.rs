@@ -3,16 +3,45 @@
 use std::path::PathBuf;
 
 use quarry_core::scheduler::SchedulerLimits;
+use quarry_model::backend::ModelFiles;
+use quarry_model::families::FamilyError;
 
 /// A model to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelSource {
     /// What clients call it.
     pub name: String,
     /// Other names for it.
     pub aliases: Vec<String>,
-    /// The GGUF file.
+    /// The GGUF file, or a folder of the model hub.
     pub path: PathBuf,
+    /// Switches YaRN on.
+    pub yarn: Option<Yarn>,
+}
+
+/// Context extension that a user asks for (Peng et al. 2023, arXiv:2309.00071).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Yarn {
+    /// The context becomes so many times the original one.
+    pub factor: f32,
+    /// Positions before extension; `None` takes the model's own.
+    pub original_context: Option<usize>,
+}
+
+impl ModelSource {
+    /// Opens its file or folder, with YaRN where it is asked for.
+    ///
+    /// # Errors
+    /// Those of [`ModelFiles::open`] and [`ModelFiles::with_yarn`].
+    pub fn open(&self) -> Result<ModelFiles, FamilyError> {
+        let files = ModelFiles::open(&self.path)?;
+        let Some(Yarn { factor, original_context }) = self.yarn else { return Ok(files) };
+        let own = files.spec.context_tokens_max;
+        let files = files.with_yarn(factor, original_context)?;
+        let extended = files.spec.context_tokens_max;
+        tracing::info!(model = %self.name, factor, own_context = own, context_tokens = extended, "YaRN is on");
+        Ok(files)
+    }
 }
 
 /// The engine's bounds.

@@ -136,7 +136,7 @@ fn faulty() -> (Engine, Faults, tempfile::TempDir) {
     TinyModel::qwen3().write(&path, TensorType::F32).unwrap();
     let faults = Faults { next: Arc::new(Mutex::new(Fault::None)), activations: Arc::default() };
     let backend = FaultyBackend { inner: backend(), faults: faults.clone() };
-    let source = ModelSource { name: "tiny".into(), aliases: vec!["small".into()], path };
+    let source = ModelSource { name: "tiny".into(), aliases: vec!["small".into()], path, yarn: None };
     let options = EngineOptions { kv_bytes: 64 << 20, ..EngineOptions::new(vec![source]) };
     (start(Box::new(backend), options), faults, folder)
 }
@@ -303,7 +303,7 @@ async fn crowded(swap_space_bytes: usize) -> quarry_runtime::Snapshot {
     /// Half as long again as what all together have room for.
     const OUTPUT: u32 = 150;
     let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
-    let source = ModelSource { name: "small".into(), aliases: Vec::new(), path };
+    let source = ModelSource { name: "small".into(), aliases: Vec::new(), path, yarn: None };
     let mut options =
         EngineOptions { kv_bytes: 64 << 20, swap_space_bytes, ..EngineOptions::new(vec![source]) };
     options.scheduler.swap_space_bytes = swap_space_bytes as u64;
@@ -346,7 +346,7 @@ async fn two_models_answer_at_once_what_each_answers_alone() {
     let source = |name: &str, model: TinyModel| {
         let path = folder.path().join(format!("{name}.gguf"));
         model.write(&path, TensorType::F32).unwrap();
-        ModelSource { name: name.into(), aliases: Vec::new(), path }
+        ModelSource { name: name.into(), aliases: Vec::new(), path, yarn: None }
     };
     let sources = vec![source("one", TinyModel::qwen3()), source("two", TinyModel::llama())];
     let engine =
@@ -389,7 +389,7 @@ impl Observer for Drafted {
 #[tokio::test]
 async fn drafts_change_no_answer() {
     let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
-    let source = ModelSource { name: "small".into(), aliases: Vec::new(), path };
+    let source = ModelSource { name: "small".into(), aliases: Vec::new(), path, yarn: None };
     let drafted = Arc::new(Drafted::default());
     let engine = start_observed(Box::new(backend()), EngineOptions::new(vec![source]), drafted.clone());
     let text = "The ferry leaves at nine. The ferry leaves at ten. The ferry leaves at noon. ".repeat(4);

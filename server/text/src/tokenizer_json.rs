@@ -105,16 +105,16 @@ fn parts(bytes: &[u8]) -> Result<Parts, TextError> {
     let merges = model["merges"].as_array().ok_or_else(|| broken("model.merges is missing"))?;
     let merges: Option<Vec<_>> = merges.iter().map(merge).collect();
     let merges = merges.ok_or_else(|| broken("a merge is not two parts"))?;
-    let pre = pre(&json["pre_tokenizer"]).ok_or_else(|| TextError::UnknownTokenizer {
+    let pre = pre(&json["pre_tokenizer"], &json["normalizer"]).ok_or_else(|| TextError::UnknownTokenizer {
         model: model["type"].as_str().unwrap_or("?").to_owned(),
-        pre: json["pre_tokenizer"].to_string().chars().take(300).collect(),
+        pre: format!("{}, then {}", json["normalizer"], json["pre_tokenizer"]).chars().take(300).collect(),
         supported: SUPPORTED_PRE,
     })?;
     Ok(Parts { tokens, merges, kinds, pre, eos: None, ends: Vec::new(), bos: None, add_bos: false })
 }
 
-/// How text is split before merging; `None` where it is not one of the ways that are known to the letter.
-fn pre(value: &Value) -> Option<Pre> {
+/// How text is normalized and split before merging; `None` where it is not one of the ways that are known to the letter.
+fn pre(value: &Value, normalizer: &Value) -> Option<Pre> {
     let steps = match value["type"].as_str()? {
         "Sequence" => value["pretokenizers"].as_array()?.as_slice(),
         _ => std::slice::from_ref(value),
@@ -123,8 +123,9 @@ fn pre(value: &Value) -> Option<Pre> {
     match kinds?.as_slice() {
         ["Split", "ByteLevel"] => {
             let is_qwen2 = steps[0]["pattern"]["Regex"] == QWEN2_SPLIT;
-            is_qwen2.then_some(Pre::Qwen2)
+            (is_qwen2 && normalizer["type"] == "NFC").then_some(Pre::Qwen2)
         }
+        _ if !normalizer.is_null() => None,
         ["ByteLevel"] => Some(Pre::Gpt2 { digits: false }),
         ["Digits", "ByteLevel"] => Some(Pre::Gpt2 { digits: true }),
         _ => None,

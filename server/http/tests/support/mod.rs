@@ -22,7 +22,7 @@ static SHARED: LazyLock<(Engine, Arc<Metrics>)> = LazyLock::new(start);
 /// A new engine, for tests that end it.
 pub fn start() -> (Engine, Arc<Metrics>) {
     let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
-    let source = ModelSource { name: MODEL.into(), aliases: vec!["small".into()], path };
+    let source = ModelSource { name: MODEL.into(), aliases: vec!["small".into()], path, yarn: None };
     let options = EngineOptions {
         kv_bytes: 128 << 20,
         context_tokens_max: Some(1024),

@@ -2,6 +2,7 @@
 
 mod constraint;
 mod golden;
+mod hub;
 mod prompt;
 mod streaming;
 
@@ -67,6 +68,7 @@ fn qwen3() -> Known {
     let split = json!({"type": "Split", "pattern": {"Regex": pattern}});
     let definition = json!({
         "added_tokens": added,
+        "normalizer": {"type": "NFC"},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel"}]},
         "model": {"type": "BPE", "vocab": vocab, "merges": merges},
     });
