@@ -21,7 +21,7 @@ pub const BATCH_TOKENS: usize = 160;
 /// Rows of a batch at most.
 pub const BATCH_ROWS: usize = 9;
 /// How far YaRN extends a tiny model's context, and from where on.
-const YARN_FACTOR: f32 = 8.0;
+const YARN_FACTOR: f32 = 4.0;
 const YARN_CONTEXT: usize = 32;
 /// Blocks per slab: few and odd, so that an executor's blocks lie in many slabs.
 const SLAB_BLOCKS: usize = 5;
