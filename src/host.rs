@@ -129,7 +129,7 @@ pub fn resolve_models(
             parts.into_iter().chain(more).filter_map(|(choice, part)| Some((choice?.clone(), part))).collect()
         }
     };
-    let registry = Registry::new(environment.cache_dir()?);
+    let registry = environment.registry()?;
     let mut sources: Vec<ModelSource> = Vec::new();
     for (choice, part) in choices {
         let source = resolve_one(&choice, part, &registry)?;
@@ -158,7 +158,7 @@ fn resolve_one(choice: &ModelChoice, part: &str, registry: &Registry) -> anyhow:
         let name = path.file_stem().map_or_else(|| choice.name.clone(), |s| s.to_string_lossy().into_owned());
         return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned(), yarn });
     }
-    let name = choice.registry_name();
+    let name = registry.resolve(&choice.name, choice.quantization.as_deref())?.name.clone();
     let path = pull(registry, &name)?;
     let mut aliases = vec![part.to_owned()];
     if choice.name != name {

@@ -5,7 +5,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ModelsError;
+use crate::manifest::{Format, Manifest};
+use crate::{ModelsError, folder};
 
 /// The user's cache folder for Quarry: `QUARRY_CACHE`, else `XDG_CACHE_HOME/quarry`, else `HOME/.cache/quarry`.
 /// `None` where none of them is set; an empty or relative value counts as not set, as the XDG description says.
@@ -20,16 +21,34 @@ pub fn cache_dir_from(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf>
 pub(crate) struct Files {
     pub folder: PathBuf,
     name: String,
+    format: Format,
 }
 
 impl Files {
-    pub(crate) fn new(cache: &Path, name: &str) -> Self {
-        Files { folder: cache.join("models"), name: name.to_owned() }
+    pub(crate) fn new(cache: &Path, manifest: &Manifest) -> Self {
+        Files { folder: cache.join("models"), name: manifest.name.clone(), format: manifest.format }
     }
 
-    /// The whole, checked file.
+    /// The whole, checked file or folder.
     pub(crate) fn model(&self) -> PathBuf {
-        self.folder.join(format!("{}.gguf", self.name))
+        match self.format {
+            Format::Gguf => self.folder.join(format!("{}.gguf", self.name)),
+            Format::Folder => self.folder.join(&self.name),
+        }
+    }
+
+    /// The sum that the hub gave for a file whose manifest has none.
+    pub(crate) fn sum(&self) -> PathBuf {
+        self.folder.join(format!("{}.sha256", self.name))
+    }
+
+    /// What [`Files::model`] is there, by its bytes; `None` where it is not, or is something else.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        let metadata = fs::metadata(self.model()).ok()?;
+        match self.format {
+            Format::Gguf => metadata.is_file().then_some(metadata.len()),
+            Format::Folder => metadata.is_dir().then(|| folder::bytes_in(&self.model())),
+        }
     }
 
     /// What a pull from one kind of source has so far.
@@ -55,8 +74,9 @@ impl Files {
     pub(crate) fn clean(&self) -> Result<u64, (PathBuf, io::Error)> {
         let mut freed = 0;
         for path in self.partials() {
-            freed += fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            fs::remove_file(&path).map_err(|error| (path, error))?;
+            freed += bytes_of(&path);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(|error| (path, error))?;
         }
         match fs::remove_dir_all(self.downloads()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err((self.downloads(), error)),
@@ -80,6 +100,11 @@ impl Files {
         file.lock().map_err(ModelsError::cache("lock", &path))?;
         Ok(file)
     }
+}
+
+/// Bytes of a file, or of the files in a folder.
+pub(crate) fn bytes_of(path: &Path) -> u64 {
+    if path.is_dir() { folder::bytes_in(path) } else { fs::metadata(path).map_or(0, |metadata| metadata.len()) }
 }
 
 #[cfg(test)]

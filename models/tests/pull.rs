@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use quarry_models::{
-    Fetchers, HubClient, Manifest, ModelsError, Part, PartFetcher, Pip, Progress, Registry, Source,
+    Against, Fetchers, Format, HubClient, Manifest, ModelsError, Part, PartFetcher, Pip, Progress, Registry, Source,
     SourceError, State,
 };
 use sha2::{Digest, Sha256};
@@ -59,6 +59,8 @@ fn hub_source() -> Source {
 fn manifest(sources: Vec<Source>) -> Manifest {
     Manifest {
         name: NAME.into(),
+        model: None,
+        format: Format::Gguf,
         title: "Tiny".into(),
         architecture: "llama".into(),
         quantization: "F32".into(),
@@ -298,7 +300,7 @@ fn verify_and_remove() {
     assert!(matches!(registry.verify(NAME, &mut |_, _| {}), Err(ModelsError::Absent { .. })));
     let path = registry.pull(NAME, None, &mut |_| {}).expect("pulled").path;
     let verified = registry.verify(NAME, &mut |_, _| {}).expect("whole");
-    assert_eq!((verified.sha256, verified.sum_known), (sum(&model()), true));
+    assert_eq!((verified.sha256, verified.against), (sum(&model()), Against::Manifest));
 
     let mut bytes = model();
     bytes[5000] ^= 1;

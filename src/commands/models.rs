@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use quarry_models::{Registry, State};
+use quarry_models::{Against, Registry, State};
 
 use crate::cli::ModelsCommand;
 use crate::config::Environment;
@@ -10,10 +10,12 @@ use crate::progress::PullProgress;
 
 /// Runs one of them.
 pub fn run(command: ModelsCommand, environment: &Environment) -> anyhow::Result<ExitCode> {
-    let registry = Registry::new(environment.cache_dir()?);
+    let registry = environment.registry()?;
     match command {
         ModelsCommand::List => list(&registry),
-        ModelsCommand::Pull { name, from } => {
+        ModelsCommand::Pull { name, quantization, from } => {
+            // A name of the hub will do too.
+            let name = registry.resolve(&name, quantization.as_deref())?.name.clone();
             let mut progress = PullProgress::new(&name);
             let pulled = registry.pull(&name, from.as_deref(), &mut |event| progress.event(&event));
             progress.finish();
@@ -21,10 +23,10 @@ pub fn run(command: ModelsCommand, environment: &Environment) -> anyhow::Result<
         }
         ModelsCommand::Verify { name } => {
             let verified = registry.verify(&name, &mut |_, _| {})?;
-            let known = if verified.sum_known {
-                "as the manifest says"
-            } else {
-                "the manifest has no sum to compare"
+            let known = match verified.against {
+                Against::Manifest => "as the manifest says",
+                Against::Hub => "as it was pulled, by what the hub said",
+                Against::Nothing => "neither the manifest nor the hub gave a sum to compare",
             };
             println!("{} {} bytes sha256 {} ({known})", name, verified.bytes, verified.sha256);
         }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use quarry_agent::config::{AgentConfig, CloudConfig, HybridConfig, ScrapingConfig, StorageConfig};
+use quarry_models::{HUB_DEFAULT, Registry};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -178,6 +179,13 @@ impl Environment {
             .context("no cache folder: set QUARRY_CACHE or HOME")
     }
 
+    /// The known models over the cache folder; `HF_ENDPOINT` names another hub.
+    pub fn registry(&self) -> anyhow::Result<Registry> {
+        let cache = self.cache_dir()?;
+        let endpoint = self.text("HF_ENDPOINT").filter(|endpoint| !endpoint.is_empty());
+        Ok(Registry::with_hub(cache, endpoint.as_deref().unwrap_or(HUB_DEFAULT)))
+    }
+
     /// `(path of keys, value)` of every override.
     pub fn overrides(&self) -> Vec<(Vec<String>, String)> {
         let named = self.variables.iter().filter_map(|(name, value)| {
@@ -263,7 +271,7 @@ mod tests {
         let text = "server:\n  swap_space: 1.5GiB\nmodels:\n  primary: {name: m, quantization: Q8_0}\n";
         let config = parse(Path::new("q.yaml"), text).unwrap();
         assert_eq!(config.server.swap_space.0, 3 << 29);
-        assert_eq!(config.models.primary.registry_name(), "m-q8_0");
+        assert_eq!(config.models.primary, ModelChoice::named("m", Some("Q8_0")));
     }
 
     #[test]

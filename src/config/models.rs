@@ -79,14 +79,4 @@ impl ModelChoice {
     pub fn named(name: &str, quantization: Option<&str>) -> Self {
         Self { name: name.to_owned(), quantization: quantization.map(str::to_owned), rope_scaling: None }
     }
-
-    /// The name in the registry.
-    pub fn registry_name(&self) -> String {
-        match &self.quantization {
-            Some(q) if !self.name.ends_with(&q.to_lowercase()) => {
-                format!("{}-{}", self.name.to_lowercase(), q.to_lowercase())
-            }
-            _ => self.name.clone(),
-        }
-    }
 }
