@@ -1,6 +1,10 @@
-//! `quarry serve` of a folder as the model hub has them, in each form of weights.
+//! `quarry serve` of a folder as the model hub has them, in each form of weights, and of one that it gets from a hub.
 
 mod support;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::PathBuf;
 
 use quarry_tiny::{HubWeights, StoredType, TensorType, TinyModel};
 use serde_json::json;
@@ -53,7 +57,7 @@ fn yarn_extends_the_context_as_far_as_the_kv_cache_reaches() {
     std::fs::write(&config, served).unwrap();
     // A block of 32 positions takes 33,792 bytes, and one slab of 64 MiB holds 1,985 of them.
     for (kv_cache, expected) in [("256MiB", 131_072), ("64MiB", 1985 * 32)] {
-        let mut server = Server::configured(&config, &[("SERVER__KV_CACHE", kv_cache)]);
+        let mut server = Server::configured(&config, &[("SERVER__KV_CACHE", kv_cache)], &[]);
         server.wait("is ready", |server| server.get("/ready").status == 200);
         assert!(!answer(&server, "tiny").is_empty());
         let line = |message: &str| server.log_lines().into_iter().find(|line| line["message"] == message);
@@ -64,4 +68,51 @@ fn yarn_extends_the_context_as_far_as_the_kv_cache_reaches() {
         let bounded = line("context bounded by the KV cache");
         assert_eq!(bounded.map(|line| line["context_tokens"].clone()), (expected < 131_072).then(|| json!(expected)));
     }
+}
+
+/// A hub on this machine with one repository: the files of a folder.
+fn hub_of(repo: &str, folder: PathBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let prefix = format!("/{repo}/resolve/main/");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let mut words = head.first().map_or("", String::as_str).split(' ');
+            let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            let file = path.strip_prefix(&prefix).and_then(|name| std::fs::read(folder.join(name)).ok());
+            let (status, body) = file.map_or(("404 Not Found", Vec::new()), |bytes| ("200 OK", bytes));
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let body = if method == "HEAD" { &[][..] } else { &body };
+            // A client that went away is no failure of the hub's.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        }
+    });
+    url
+}
+
+#[test]
+fn a_model_of_the_configuration_comes_from_the_hub() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = dir.path().join("repository");
+    TinyModel::qwen3().write_hub(&repository, HubWeights::Awq, 3).unwrap();
+    let expected = answer(&Server::ready(&repository, &[]), "repository");
+    let config = dir.path().join("quarry.yaml");
+    std::fs::write(&config, "models:\n  primary: {name: Qwen/Qwen3-8B, quantization: awq-4bit}\n").unwrap();
+    let hub = hub_of("Qwen/Qwen3-8B-AWQ", repository);
+    let cache = dir.path().join("cache");
+    let variables = [("HF_ENDPOINT", hub.as_str()), ("QUARRY_CACHE", cache.to_str().unwrap())];
+    let mut server = Server::configured(&config, &[], &variables);
+    server.wait("is ready", |server| server.get("/ready").status == 200);
+    for name in ["qwen3-8b-awq", "Qwen/Qwen3-8B", "primary"] {
+        assert_eq!(answer(&server, name), expected, "{name}");
+    }
+    assert!(cache.join("models/qwen3-8b-awq/quarry-sums.txt").is_file());
+    // The second start needs no hub.
+    let nobody = [("HF_ENDPOINT", "http://127.0.0.1:9"), variables[1]];
+    let mut server = Server::configured(&config, &[], &nobody);
+    server.wait("is ready", |server| server.get("/ready").status == 200);
+    assert_eq!(answer(&server, "primary"), expected);
 }

@@ -365,6 +365,42 @@ fn the_hub_is_resumed_by_range() {
     assert!(requests[1].contains(&format!("range: bytes={half}-")), "{}", requests[1]);
 }
 
+/// The answer to a HEAD of a file that the hub keeps by its sum.
+fn told(bytes: &[u8], sum: &str) -> Vec<u8> {
+    let size = bytes.len();
+    let sums = format!("x-linked-etag: \"{sum}\"\r\nx-linked-size: {size}\r\nlocation: /elsewhere\r\n");
+    format!("HTTP/1.1 302 Found\r\n{sums}content-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
+}
+
+#[test]
+fn without_a_sum_of_our_own_the_hub_s_is_checked_and_kept() {
+    let cache = tempfile::tempdir().expect("folder");
+    let bytes = model();
+    let mut flipped = bytes.clone();
+    flipped[100] ^= 1;
+    let (url, served) = fake_hub(vec![
+        told(&bytes, &sum(&bytes)),
+        answer("200 OK", bytes.len(), &flipped),
+        told(&bytes, &sum(&bytes)),
+        answer("200 OK", bytes.len(), &bytes),
+    ]);
+    let hub = HubClient { endpoint: url };
+    let fetchers = Fetchers { parts: Box::new(FakePackages::default()), hub };
+    let unknown = Manifest { bytes: None, sha256: None, ..manifest(vec![hub_source()]) };
+    let registry = Registry::with(cache.path(), vec![unknown], fetchers);
+    let error = registry.pull(NAME, None, &mut |_| {}).expect_err("flipped").to_string();
+    assert!(error.contains(&sum(&bytes)) && error.contains(&sum(&flipped)), "{error}");
+    registry.pull(NAME, None, &mut |_| {}).expect("pulled");
+    let requests = served.join().expect("served");
+    assert!(requests[0].starts_with("head /owner/tiny/resolve/main/tiny.gguf "), "{}", requests[0]);
+    let verified = registry.verify(NAME, &mut |_, _| {}).expect("whole");
+    assert_eq!((verified.sha256, verified.against), (sum(&bytes), Against::Hub));
+    fs::write(cache.path().join("models/tiny.gguf"), &flipped).expect("write");
+    assert!(registry.verify(NAME, &mut |_, _| {}).is_err());
+    registry.remove(NAME).expect("removed");
+    assert_eq!(files_in(cache.path()), ["tiny.lock"]);
+}
+
 #[test]
 fn a_hub_that_says_no_is_a_reason() {
     let cache = tempfile::tempdir().expect("folder");

@@ -42,10 +42,10 @@ impl Server {
         Self::started(command, settings)
     }
 
-    /// As [`Server::listening`], with a configuration file that names the models.
-    pub fn configured(config: &Path, settings: &[(&str, &str)]) -> Self {
+    /// As [`Server::listening`], with a configuration file that names the models, and further variables as they are.
+    pub fn configured(config: &Path, settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quarry"));
-        command.args(["serve", "--port", "0", "--config"]).arg(config);
+        command.args(["serve", "--port", "0", "--config"]).arg(config).envs(variables.iter().copied());
         Self::started(command, settings)
     }
 
