@@ -150,7 +150,8 @@ fn resolve_one(choice: &ModelChoice, part: &str, registry: &Registry) -> anyhow:
     let is_gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
     if path.is_dir() {
         // The folder's own name, also where it was given as `.` or with a slash at the end.
-        let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let name =
+            path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         let name = name.unwrap_or_else(|| choice.name.clone());
         return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned(), yarn });
     }

@@ -66,7 +66,10 @@ fn yarn_extends_the_context_as_far_as_the_kv_cache_reaches() {
         let active = line("model active").unwrap();
         assert_eq!(active["context_tokens"], expected);
         let bounded = line("context bounded by the KV cache");
-        assert_eq!(bounded.map(|line| line["context_tokens"].clone()), (expected < 131_072).then(|| json!(expected)));
+        assert_eq!(
+            bounded.map(|line| line["context_tokens"].clone()),
+            (expected < 131_072).then(|| json!(expected))
+        );
     }
 }
 
@@ -84,7 +87,8 @@ fn hub_of(repo: &str, folder: PathBuf) -> String {
             let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
             let file = path.strip_prefix(&prefix).and_then(|name| std::fs::read(folder.join(name)).ok());
             let (status, body) = file.map_or(("404 Not Found", Vec::new()), |bytes| ("200 OK", bytes));
-            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let head =
+                format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
             let body = if method == "HEAD" { &[][..] } else { &body };
             // A client that went away is no failure of the hub's.
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));

@@ -104,7 +104,11 @@ impl Files {
 
 /// Bytes of a file, or of the files in a folder.
 pub(crate) fn bytes_of(path: &Path) -> u64 {
-    if path.is_dir() { folder::bytes_in(path) } else { fs::metadata(path).map_or(0, |metadata| metadata.len()) }
+    if path.is_dir() {
+        folder::bytes_in(path)
+    } else {
+        fs::metadata(path).map_or(0, |metadata| metadata.len())
+    }
 }
 
 #[cfg(test)]

@@ -129,7 +129,9 @@ pub enum SourceError {
         expected: u64,
     },
     /// A source of one file for a model that is a folder, or the other way round.
-    #[error("{name} is a folder of several files; name a folder of your own in models.primary.name instead of pulling it")]
+    #[error(
+        "{name} is a folder of several files; name a folder of your own in models.primary.name instead of pulling it"
+    )]
     Format {
         /// Which model.
         name: String,

@@ -52,7 +52,11 @@ pub(crate) struct FolderPull<'a> {
 /// Bytes of the files in a folder, which has no folders.
 pub(crate) fn bytes_in(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .filter(fs::Metadata::is_file)
+        .map(|file| file.len())
+        .sum()
 }
 
 impl<'a> FolderPull<'a> {
@@ -111,12 +115,22 @@ impl<'a> FolderPull<'a> {
         }
     }
 
-    fn needed(&mut self, name: &str, bytes_max: u64, progress: &mut BytesSoFar<'_>) -> Result<(), SourceError> {
+    fn needed(
+        &mut self,
+        name: &str,
+        bytes_max: u64,
+        progress: &mut BytesSoFar<'_>,
+    ) -> Result<(), SourceError> {
         if self.file(name, bytes_max, progress)? { Ok(()) } else { Err(self.missing(name)) }
     }
 
     /// Gets a file; false where the repository has none.
-    fn file(&mut self, name: &str, bytes_max: u64, progress: &mut BytesSoFar<'_>) -> Result<bool, SourceError> {
+    fn file(
+        &mut self,
+        name: &str,
+        bytes_max: u64,
+        progress: &mut BytesSoFar<'_>,
+    ) -> Result<bool, SourceError> {
         let Some(remote) = self.describe(name)? else { return Ok(false) };
         self.get(name, &remote, bytes_max, progress)?;
         Ok(true)
@@ -165,7 +179,9 @@ impl<'a> FolderPull<'a> {
         let sum = checked?;
         let list = self.folder.join(SUMS);
         let added = OpenOptions::new().create(true).append(true).open(&list);
-        added.and_then(|mut list| writeln!(list, "{sum}  {name}")).map_err(SourceError::io("write", &list, 0))?;
+        added
+            .and_then(|mut list| writeln!(list, "{sum}  {name}"))
+            .map_err(SourceError::io("write", &list, 0))?;
         self.done += length;
         Ok(())
     }
@@ -203,13 +219,17 @@ impl<'a> FolderPull<'a> {
                     && !name.starts_with('.')
                     && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
             };
-            let name = file.as_str().filter(is_plain).ok_or_else(|| bad("names a file that is no weight file"))?;
+            let name =
+                file.as_str().filter(is_plain).ok_or_else(|| bad("names a file that is no weight file"))?;
             names.push(name.to_owned());
         }
         names.sort();
         names.dedup();
         if names.is_empty() || names.len() > SHARDS_MAX {
-            return Err(bad(&format!("names {} weight files, from 1 to {SHARDS_MAX} are possible", names.len())));
+            return Err(bad(&format!(
+                "names {} weight files, from 1 to {SHARDS_MAX} are possible",
+                names.len()
+            )));
         }
         Ok(names)
     }
@@ -240,7 +260,11 @@ fn sums(folder: &Path) -> Result<Vec<(String, String)>, SourceError> {
             .map_err(SourceError::io("read", &path, 0))?,
     };
     // A last line that was cut off when the disk was full names no file that is there.
-    Ok(text.lines().filter_map(|line| line.split_once("  ")).map(|(sum, name)| (sum.into(), name.into())).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split_once("  "))
+        .map(|(sum, name)| (sum.into(), name.into()))
+        .collect())
 }
 
 /// Computes every file's sum and compares it with the list; the sum of the list and the bytes of all files.
@@ -248,7 +272,8 @@ pub(crate) fn verify(folder: &Path, progress: &mut dyn FnMut(u64)) -> Result<(St
     let listed = sums(folder)?;
     let list = folder.join(SUMS);
     if listed.is_empty() {
-        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "the list of sums is empty or missing");
+        let source =
+            std::io::Error::new(std::io::ErrorKind::NotFound, "the list of sums is empty or missing");
         return Err(SourceError::Io { what: "read", path: list, source });
     }
     let mut done = 0;

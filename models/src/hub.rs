@@ -39,7 +39,12 @@ impl Default for HubClient {
 
 impl HubClient {
     /// What the hub says of a file; `None` where the repository has no such file.
-    pub(crate) fn describe(&self, repo: &str, revision: &str, file: &str) -> Result<Option<Remote>, SourceError> {
+    pub(crate) fn describe(
+        &self,
+        repo: &str,
+        revision: &str,
+        file: &str,
+    ) -> Result<Option<Remote>, SourceError> {
         let url = self.url(repo, revision, file);
         on_a_thread(&url, describe(&url))
     }
@@ -114,8 +119,10 @@ async fn describe(url: &str) -> Result<Option<Remote>, SourceError> {
     let number = |name: &str| header(name).and_then(|text| text.parse().ok());
     // The length of a redirecting answer is its own.
     let own_length = || if status.is_success() { number("content-length") } else { None };
-    let sum = header("x-linked-etag").map(|tag| tag.trim_start_matches("W/").trim_matches('"').to_lowercase());
-    let is_hex = |text: &str, digits: usize| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let sum =
+        header("x-linked-etag").map(|tag| tag.trim_start_matches("W/").trim_matches('"').to_lowercase());
+    let is_hex =
+        |text: &str, digits: usize| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
     Ok(Some(Remote {
         bytes: number("x-linked-size").or_else(own_length),
         sha256: sum.filter(|sum| is_hex(sum, 64)),

@@ -114,7 +114,9 @@ impl Registry {
     /// # Errors
     /// [`ModelsError::Unknown`], which lists the names; [`ModelsError::Quantization`], which lists the quantizations.
     pub fn resolve(&self, name: &str, quantization: Option<&str>) -> Result<&Manifest, ModelsError> {
-        let own = |suffix: &str| self.manifests.iter().find(|m| m.name == format!("{}{suffix}", name.to_lowercase()));
+        let own = |suffix: &str| {
+            self.manifests.iter().find(|m| m.name == format!("{}{suffix}", name.to_lowercase()))
+        };
         let wanted = quantization.map(normalized);
         let with_suffix = wanted.as_ref().and_then(|wanted| own(&format!("-{wanted}")));
         if let Some(found) = with_suffix.or_else(|| own("").filter(|m| suits(m, wanted.as_deref()))) {
@@ -130,7 +132,11 @@ impl Registry {
             return Ok(found);
         }
         // Where nothing is called so, a name of our own in another quantization, or the list of all names.
-        let known = if called.is_empty() { vec![self.manifest(&name.to_lowercase()).or_else(|_| self.manifest(name))?] } else { called };
+        let known = if called.is_empty() {
+            vec![self.manifest(&name.to_lowercase()).or_else(|_| self.manifest(name))?]
+        } else {
+            called
+        };
         Err(ModelsError::Quantization {
             name: name.to_owned(),
             quantization: quantization.unwrap_or_default().to_owned(),
@@ -200,7 +206,8 @@ impl Registry {
             (None, Some(sum)) => (Some(sum.trim()), Against::Hub),
             (None, None) => (None, Against::Nothing),
         };
-        let sha256 = assemble::check_whole(&path, manifest.bytes, expected, &mut progress).map_err(damaged)?;
+        let sha256 =
+            assemble::check_whole(&path, manifest.bytes, expected, &mut progress).map_err(damaged)?;
         Ok(Verified { path, bytes, sha256, against })
     }
 

@@ -86,7 +86,8 @@ fn answer(mut stream: TcpStream, state: &mut HubState) {
     let mut words = head.split_whitespace();
     let (method, path) = (words.next().expect("method"), words.next().expect("path"));
     let range = head.lines().find_map(|line| {
-        let value = line.to_lowercase().strip_prefix("range: bytes=")?.trim_end_matches('-').parse::<usize>().ok()?;
+        let value =
+            line.to_lowercase().strip_prefix("range: bytes=")?.trim_end_matches('-').parse::<usize>().ok()?;
         Some(value)
     });
     state.requests.push(format!("{method} {path} {}", range.unwrap_or(0)));
@@ -195,7 +196,9 @@ fn a_repository_is_pulled_whole_verified_and_removed() {
         fs::write(folder.join(name), good).expect("write");
     }
     fs::remove_file(folder.join("tokenizer.json")).expect("removed");
-    assert!(registry.verify(NAME, &mut |_, _| {}).expect_err("damaged").to_string().contains("tokenizer.json"));
+    assert!(
+        registry.verify(NAME, &mut |_, _| {}).expect_err("damaged").to_string().contains("tokenizer.json")
+    );
     assert!(registry.remove(NAME).expect("removed") > 40_000);
     assert_eq!(registry.list()[0].state, State::Absent);
 }
@@ -249,7 +252,8 @@ fn what_changed_behind_the_list_s_back_is_fetched_again() {
     hub.set(|state| state.cut = Some("model-2.safetensors".into()));
     pull(&registry).expect_err("cut");
     hub.set(|state| state.cut = None);
-    fs::write(cache.path().join(format!("models/{NAME}.hub.partial/model-1.safetensors")), b"short").expect("write");
+    fs::write(cache.path().join(format!("models/{NAME}.hub.partial/model-1.safetensors")), b"short")
+        .expect("write");
     assert_whole(&pull(&registry).expect("pulled"), &hub);
     registry.verify(NAME, &mut |_, _| {}).expect("whole");
 }

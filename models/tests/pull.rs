@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use quarry_models::{
-    Against, Fetchers, Format, HubClient, Manifest, ModelsError, Part, PartFetcher, Pip, Progress, Registry, Source,
-    SourceError, State,
+    Against, Fetchers, Format, HubClient, Manifest, ModelsError, Part, PartFetcher, Pip, Progress, Registry,
+    Source, SourceError, State,
 };
 use sha2::{Digest, Sha256};
 

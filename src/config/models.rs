@@ -68,8 +68,7 @@ impl RopeScalingChoice {
 
 impl Default for ModelsConfig {
     fn default() -> Self {
-        let primary =
-            ModelChoice::named("qwen2.5-coder-0.5b-instruct", Some("q4_k_m"));
+        let primary = ModelChoice::named("qwen2.5-coder-0.5b-instruct", Some("q4_k_m"));
         Self { primary, thinking: None, maximum: None, fast: None }
     }
 }

@@ -66,11 +66,12 @@ impl TinyModel {
 
     fn write_tensors(&self, writer: &mut Writer, kind: TensorType) {
         for TinyTensor { name, shape, mut data } in self.tensors() {
-            let heads = match name.rsplit_once('.').map_or("", |(start, _)| start.rsplit('.').next().unwrap_or("")) {
-                "attn_q" => self.heads,
-                "attn_k" => self.kv_heads,
-                _ => 0,
-            };
+            let heads =
+                match name.rsplit_once('.').map_or("", |(start, _)| start.rsplit('.').next().unwrap_or("")) {
+                    "attn_q" => self.heads,
+                    "attn_k" => self.kv_heads,
+                    _ => 0,
+                };
             if self.family == Family::Llama && heads > 0 {
                 data = permuted(&data, heads, shape[0], shape[1]);
             }

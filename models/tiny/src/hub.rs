@@ -158,8 +158,12 @@ fn pieces(tensor: TinyTensor, weights: HubWeights) -> Vec<Piece> {
             let packed = awq::scatter(quant::blocks(&blocks), rows);
             let base = hub.strip_suffix(".weight").expect("a matrix");
             let (groups, words) = (columns / awq::GROUP, rows / awq::WORD);
-            let piece =
-                |part: &str, kind, shape: [usize; 2], data| Piece { name: format!("{base}.{part}"), kind, shape: shape.into(), data };
+            let piece = |part: &str, kind, shape: [usize; 2], data| Piece {
+                name: format!("{base}.{part}"),
+                kind,
+                shape: shape.into(),
+                data,
+            };
             vec![
                 piece("qweight", StoredType::I32, [columns, words], packed.qweight),
                 piece("qzeros", StoredType::I32, [groups, words], packed.qzeros),

@@ -47,12 +47,17 @@ impl<'a> Matrix<'a> {
             ));
         }
         let groups = inputs / GROUP;
-        for (name, found, each) in
-            [("qweight", qweight, inputs * 4), ("qzeros", qzeros, groups * 4), ("scales", scales, groups * 2 * WORD)]
-        {
+        for (name, found, each) in [
+            ("qweight", qweight, inputs * 4),
+            ("qzeros", qzeros, groups * 4),
+            ("scales", scales, groups * 2 * WORD),
+        ] {
             let expected = (outputs / WORD).checked_mul(each);
             if Some(found.len()) != expected {
-                return Err(format!("{name} has {} bytes for {inputs} inputs and {outputs} outputs", found.len()));
+                return Err(format!(
+                    "{name} has {} bytes for {inputs} inputs and {outputs} outputs",
+                    found.len()
+                ));
             }
         }
         Ok(Self { inputs, outputs, qweight, qzeros, scales })
@@ -94,7 +99,8 @@ impl<'a> Matrix<'a> {
                         let (even, odd) = (word(self.qweight, input, c), word(self.qweight, input + 1, c));
                         for (k, output) in ORDER.into_iter().enumerate() {
                             let (low, high) = (even >> (4 * k) & 15, odd >> (4 * k) & 15);
-                            out[((c - first) * WORD + output) * groups + group].qs[pair] = (low | high << 4) as u8;
+                            out[((c - first) * WORD + output) * groups + group].qs[pair] =
+                                (low | high << 4) as u8;
                         }
                     }
                 }

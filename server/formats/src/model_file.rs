@@ -21,6 +21,10 @@ impl ModelFile {
     /// # Errors
     /// Those of [`HubFolder::open`] and [`GgufFile::open`].
     pub fn open(path: &Path) -> Result<Self, FormatError> {
-        if path.is_dir() { HubFolder::open(path).map(Self::Hub) } else { GgufFile::open(path).map(Self::Gguf) }
+        if path.is_dir() {
+            HubFolder::open(path).map(Self::Hub)
+        } else {
+            GgufFile::open(path).map(Self::Gguf)
+        }
     }
 }

@@ -41,7 +41,11 @@ fn sharded() -> TempDir {
     fs::remove_file(dir.path().join("model.safetensors")).expect("removed");
     weights(dir.path(), "model-1.safetensors", &["a"]);
     weights(dir.path(), "model-2.safetensors", &["bb"]);
-    save(dir.path(), INDEX, &json!({"weight_map": {"a": "model-1.safetensors", "bb": "model-2.safetensors"}}));
+    save(
+        dir.path(),
+        INDEX,
+        &json!({"weight_map": {"a": "model-1.safetensors", "bb": "model-2.safetensors"}}),
+    );
     dir
 }
 
@@ -70,8 +74,12 @@ fn tensors_are_found_in_whatever_file_they_are() {
 fn the_chat_template_is_its_own_file_or_in_the_tokenizers() {
     let dir = single();
     let template = || HubFolder::open(dir.path()).expect("opens").chat_template().map(str::to_owned);
-    save(dir.path(), "tokenizer_config.json", &json!({"chat_template": [
-        {"name": "tool_use", "template": "tools"}, {"name": "default", "template": "named"}]}));
+    save(
+        dir.path(),
+        "tokenizer_config.json",
+        &json!({"chat_template": [
+        {"name": "tool_use", "template": "tools"}, {"name": "default", "template": "named"}]}),
+    );
     assert_eq!(template().as_deref(), Some("named"));
     save(dir.path(), "tokenizer_config.json", &json!({"chat_template": "inside"}));
     assert_eq!(template().as_deref(), Some("inside"));
@@ -107,7 +115,8 @@ fn json_is_an_object_within_bounds() {
         refused(&dir, &[name, "recursion limit"]);
     }
     let dir = single();
-    fs::write(dir.path().join("config.json"), vec![b' '; limits::CONFIG_BYTES_MAX as usize + 1]).expect("written");
+    fs::write(dir.path().join("config.json"), vec![b' '; limits::CONFIG_BYTES_MAX as usize + 1])
+        .expect("written");
     refused(&dir, &["config.json", "over the limit"]);
     let dir = single();
     fs::remove_file(dir.path().join("config.json")).expect("removed");
@@ -125,7 +134,14 @@ fn an_index_that_lies_is_refused() {
     refused(&index(json!({})), &[INDEX, "weight_map is missing"]);
     refused(&index(json!({"weight_map": []})), &["weight_map is missing"]);
     refused(&index(json!({"weight_map": {}})), &["weight_map is empty"]);
-    for file in ["../model-1.safetensors", "/etc/passwd", "sub/a.safetensors", ".safetensors", "a.bin", "a\\b.safetensors"] {
+    for file in [
+        "../model-1.safetensors",
+        "/etc/passwd",
+        "sub/a.safetensors",
+        ".safetensors",
+        "a.bin",
+        "a\\b.safetensors",
+    ] {
         refused(&index(json!({"weight_map": {"a": file}})), &["no name of a weight file"]);
     }
     refused(&index(json!({"weight_map": {"a": 7}})), &["a is in 7"]);

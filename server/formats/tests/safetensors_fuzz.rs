@@ -55,8 +55,22 @@ proptest! {
 
 /// Numbers and pieces of text that break careless readers.
 const HOSTILE: [&str; 16] = [
-    "0", "1", "18446744073709551615", "9223372036854775808", "4294967296", "-1", "1e9", "[", "]", "{", "}", "\"", ",",
-    "null", "[0,8]", "\"t0\"",
+    "0",
+    "1",
+    "18446744073709551615",
+    "9223372036854775808",
+    "4294967296",
+    "-1",
+    "1e9",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\"",
+    ",",
+    "null",
+    "[0,8]",
+    "\"t0\"",
 ];
 
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>, header: usize) {
@@ -124,7 +138,10 @@ fn mutated_files_give_a_sound_file_or_an_error_in_bounded_memory() {
                 read += 1;
                 let mut end = 0;
                 for info in file.tensors() {
-                    assert!(info.offset >= end && info.offset + info.bytes <= length, "seed {seed}: {info:?}");
+                    assert!(
+                        info.offset >= end && info.offset + info.bytes <= length,
+                        "seed {seed}: {info:?}"
+                    );
                     end = info.offset + info.bytes;
                     let (found, data) = file.tensor(&info.name).expect("every listed tensor is found");
                     assert_eq!((found, data.len()), (info, info.bytes));

@@ -60,10 +60,19 @@ fn the_header_is_bounded_and_json() {
 fn tensors_are_what_they_can_be() {
     let good = r#"{"dtype":"F32","shape":[2],"data_offsets":[0,8]}"#;
     assert!(SafetensorsFile::from_bytes(one(good, 8)).is_ok(), "the base case is valid");
-    refused(one(r#"{"dtype":"F64","shape":[1],"data_offsets":[0,8]}"#, 8), &["tensor t", "\"F64\"", "F16, BF16"]);
+    refused(
+        one(r#"{"dtype":"F64","shape":[1],"data_offsets":[0,8]}"#, 8),
+        &["tensor t", "\"F64\"", "F16, BF16"],
+    );
     let long = "x".repeat(5000);
-    let message = SafetensorsFile::from_bytes(one(&format!(r#"{{"dtype":"{long}","shape":[],"data_offsets":[0,0]}}"#), 0));
-    assert!(message.expect_err("refused").to_string().len() < 200, "a hostile name is not repeated at length");
+    let message = SafetensorsFile::from_bytes(one(
+        &format!(r#"{{"dtype":"{long}","shape":[],"data_offsets":[0,0]}}"#),
+        0,
+    ));
+    assert!(
+        message.expect_err("refused").to_string().len() < 200,
+        "a hostile name is not repeated at length"
+    );
     refused(one(r#"{"dtype":"F32","shape":[0],"data_offsets":[0,0]}"#, 0), &["tensor t", "no elements"]);
     let wraps = r#"{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}"#;
     refused(one(wraps, 8), &["tensor t", "counted"]);
@@ -103,7 +112,9 @@ fn places_are_whole_and_apart() {
 fn folders_and_missing_files_have_their_own_errors() {
     let dir = tempfile::tempdir().expect("a folder");
     assert!(matches!(SafetensorsFile::open(&dir.path().join("none")), Err(FormatError::Open { .. })));
-    assert!(SafetensorsFile::open(dir.path()).expect_err("a folder").to_string().contains("not a regular file"));
+    assert!(
+        SafetensorsFile::open(dir.path()).expect_err("a folder").to_string().contains("not a regular file")
+    );
     let empty = dir.path().join("empty");
     std::fs::write(&empty, []).expect("write");
     assert!(SafetensorsFile::open(&empty).expect_err("empty").to_string().contains("header length"));

@@ -125,7 +125,8 @@ impl RopeScaling {
             let bad = !(factor.is_finite() && factor >= 1.0);
             bad.then_some(("factor", f64::from(factor), "must be 1 or more"))
         };
-        let original = |positions: usize| (positions == 0).then_some(("original_context", 0.0, "must be above 0"));
+        let original =
+            |positions: usize| (positions == 0).then_some(("original_context", 0.0, "must be above 0"));
         let above = |name, high: f32, low: f32| {
             let bad = !(high.is_finite() && low > 0.0 && high > low);
             bad.then_some((name, f64::from(high), "must be above its lower bound, which must be above 0"))
@@ -133,18 +134,23 @@ impl RopeScaling {
         match *self {
             Self::None => None,
             Self::Linear { factor } => extends(factor),
-            Self::Yarn { factor, original_context, beta_fast, beta_slow, attention_factor: a } => extends(factor)
-                .or_else(|| original(original_context))
-                .or_else(|| above("beta_fast", beta_fast, beta_slow))
-                .or_else(|| {
-                    let bad = !(a.is_finite() && a > 0.0);
-                    bad.then_some(("attention_factor", f64::from(a), "must be above 0"))
-                }),
-            Self::Llama3 { factor, original_context, low_frequency_factor: low, high_frequency_factor: high } => {
+            Self::Yarn { factor, original_context, beta_fast, beta_slow, attention_factor: a } => {
                 extends(factor)
                     .or_else(|| original(original_context))
-                    .or_else(|| above("high_freq_factor", high, low))
+                    .or_else(|| above("beta_fast", beta_fast, beta_slow))
+                    .or_else(|| {
+                        let bad = !(a.is_finite() && a > 0.0);
+                        bad.then_some(("attention_factor", f64::from(a), "must be above 0"))
+                    })
             }
+            Self::Llama3 {
+                factor,
+                original_context,
+                low_frequency_factor: low,
+                high_frequency_factor: high,
+            } => extends(factor)
+                .or_else(|| original(original_context))
+                .or_else(|| above("high_freq_factor", high, low)),
         }
     }
 }

@@ -70,7 +70,8 @@ impl WeightFile {
                 let part = |kind: &str| Some(folder.tensor(&format!("{name}.{kind}"))?.1);
                 let size = (info.shape[1], info.shape[0]);
                 // Its parts were checked when the folder was described.
-                let matrix = awq::Matrix::new(size, part("qweight")?, part("qzeros")?, part("scales")?).ok()?;
+                let matrix =
+                    awq::Matrix::new(size, part("qweight")?, part("qzeros")?, part("scales")?).ok()?;
                 Cow::Owned(matrix.rows())
             }
             (ModelFile::Gguf(_), Place::Awq(_)) => return None,

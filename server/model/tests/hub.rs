@@ -52,7 +52,8 @@ fn a_folder_is_the_decoder_of_the_gguf_file() {
         for info in expected.weights.tensors() {
             let (named, bytes) = found.weights.tensor(&info.name).expect("is there");
             assert_eq!((named, bytes.len()), (info, info.bytes), "{}", model.name);
-            let is_permuted = model.name == "llama" && (info.name.contains("attn_q.") || info.name.contains("attn_k."));
+            let is_permuted =
+                model.name == "llama" && (info.name.contains("attn_q.") || info.name.contains("attn_k."));
             if !is_permuted {
                 assert_eq!(bytes, expected.weights.tensor(&info.name).expect("is there").1, "{}", info.name);
             }
@@ -71,7 +72,11 @@ fn awq_matrices_are_rows_of_blocks() {
     let plain = folder(TinyModel::qwen3(), HubWeights::Plain(StoredType::F32));
     let plain = open(&plain).expect("a folder");
     let mut expected = vec![0.0; 256 * 512];
-    decode(TensorType::F32, &plain.weights.tensor("blk.1.ffn_down.weight").expect("is there").1, &mut expected);
+    decode(
+        TensorType::F32,
+        &plain.weights.tensor("blk.1.ffn_down.weight").expect("is there").1,
+        &mut expected,
+    );
     // Weights up to 1/16 in 15 steps.
     let apart = found.iter().zip(&expected).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
     assert!(apart > 0.0 && apart < 0.125 / 15.0, "{apart}");
@@ -112,7 +117,8 @@ fn rope_scaling_is_read_or_refused_by_name() {
     assert_eq!(scaling(json!({"type": "linear", "factor": 4.0})).expect("read"), linear);
     let yarn = scaling(json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}));
     assert_eq!(yarn.expect("read"), (RopeScaling::yarn(4.0, 2048), 8192));
-    let yarn = json!({"rope_type": "yarn", "factor": 2, "beta_fast": 16, "beta_slow": 2, "attention_factor": 1.5});
+    let yarn =
+        json!({"rope_type": "yarn", "factor": 2, "beta_fast": 16, "beta_slow": 2, "attention_factor": 1.5});
     let expected = RopeScaling::Yarn {
         factor: 2.0,
         original_context: 4096,
@@ -137,9 +143,18 @@ fn rope_scaling_is_read_or_refused_by_name() {
         (json!({"rope_type": "yarn", "factor": 1e30}), ["max_position_embeddings", "must be from 1"]),
         (json!({"rope_type": "yarn", "factor": "4"}), ["factor is \"4\"", "a number"]),
         (json!({"rope_type": "yarn", "factor": 2, "beta_fast": 1}), ["rope_scaling.beta_fast is 1", "above"]),
-        (json!({"rope_type": "yarn", "factor": 2, "truncate": false}), ["truncate is false", "not supported"]),
-        (json!({"rope_type": "yarn", "factor": 2, "attention_factor": 0}), ["attention_factor is 0", "above 0"]),
-        (json!({"rope_type": "yarn", "original_max_position_embeddings": 0}), ["original_context is 0", "above 0"]),
+        (
+            json!({"rope_type": "yarn", "factor": 2, "truncate": false}),
+            ["truncate is false", "not supported"],
+        ),
+        (
+            json!({"rope_type": "yarn", "factor": 2, "attention_factor": 0}),
+            ["attention_factor is 0", "above 0"],
+        ),
+        (
+            json!({"rope_type": "yarn", "original_max_position_embeddings": 0}),
+            ["original_context is 0", "above 0"],
+        ),
         (json!([1]), ["rope_scaling is [1]", "an object"]),
     ] {
         let message = scaling(bad).expect_err("refused").to_string();
@@ -151,7 +166,10 @@ fn rope_scaling_is_read_or_refused_by_name() {
 fn yarn_can_be_switched_on() {
     let dir = folder(TinyModel::qwen3(), HubWeights::Plain(StoredType::F32));
     let files = open(&dir).expect("a folder").with_yarn(4.0, Some(1024)).expect("switched on");
-    assert_eq!((files.spec.context_tokens_max, &files.spec.rope.scaling), (4096, &RopeScaling::yarn(4.0, 1024)));
+    assert_eq!(
+        (files.spec.context_tokens_max, &files.spec.rope.scaling),
+        (4096, &RopeScaling::yarn(4.0, 1024))
+    );
     let whole = open(&dir).expect("a folder").with_yarn(2.0, None).expect("switched on");
     assert_eq!(whole.spec.context_tokens_max, 8192);
     let refused = |factor, original| {
@@ -196,7 +214,8 @@ fn other_folders_are_refused_by_name() {
 
 #[test]
 fn quantizations_but_awq_are_refused_by_name() {
-    let good = json!({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": true, "version": "gemm"});
+    let good =
+        json!({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": true, "version": "gemm"});
     for (key, value, parts) in [
         ("quant_method", json!("gptq"), ["quant_method is \"gptq\"", "awq"]),
         ("bits", json!(8), ["bits is 8", "4 bits"]),

@@ -155,9 +155,8 @@ fn load_one(
     progress: &mut dyn FnMut(&str, f32),
 ) -> Result<Hosted, HostError> {
     let path = source.path.clone();
-    let files = source
-        .open()
-        .map_err(|source| HostError::File { path: path.clone(), source: Box::new(source) })?;
+    let files =
+        source.open().map_err(|source| HostError::File { path: path.clone(), source: Box::new(source) })?;
     let text = TextModel::open(files.weights.file())
         .map_err(|source| HostError::Text { path: path.clone(), source: Box::new(source) })?;
     let broken = |source| HostError::Backend { path: path.clone(), source };

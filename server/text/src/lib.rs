@@ -75,7 +75,8 @@ impl TextModel {
 
     fn new(tokenizer: Tokenizer, template: Option<&str>) -> Result<Self, TextError> {
         let tokenizer = Arc::new(tokenizer);
-        let compiled = template.map(|source| ChatTemplate::new(source, tokenizer.bos_text(), tokenizer.eos_text()));
+        let compiled =
+            template.map(|source| ChatTemplate::new(source, tokenizer.bos_text(), tokenizer.eos_text()));
         let constraints = ConstraintFactory::new(tokenizer.clone())?;
         Ok(Self { tokenizer, template: compiled.transpose()?, constraints })
     }

@@ -35,7 +35,10 @@ impl Tokenizer {
         if let Some((embedding, _)) = folder.tensor(EMBEDDING) {
             let rows = embedding.shape.first().copied().unwrap_or(0);
             if parts.tokens.len() > rows {
-                return Err(broken(format!("{} tokens, but the embedding has {rows} rows", parts.tokens.len())));
+                return Err(broken(format!(
+                    "{} tokens, but the embedding has {rows} rows",
+                    parts.tokens.len()
+                )));
             }
             parts.tokens.resize(rows, String::new());
             parts.kinds.resize(rows, Kind::Unused);
@@ -105,11 +108,15 @@ fn parts(bytes: &[u8]) -> Result<Parts, TextError> {
     let merges = model["merges"].as_array().ok_or_else(|| broken("model.merges is missing"))?;
     let merges: Option<Vec<_>> = merges.iter().map(merge).collect();
     let merges = merges.ok_or_else(|| broken("a merge is not two parts"))?;
-    let pre = pre(&json["pre_tokenizer"], &json["normalizer"]).ok_or_else(|| TextError::UnknownTokenizer {
-        model: model["type"].as_str().unwrap_or("?").to_owned(),
-        pre: format!("{}, then {}", json["normalizer"], json["pre_tokenizer"]).chars().take(300).collect(),
-        supported: SUPPORTED_PRE,
-    })?;
+    let pre =
+        pre(&json["pre_tokenizer"], &json["normalizer"]).ok_or_else(|| TextError::UnknownTokenizer {
+            model: model["type"].as_str().unwrap_or("?").to_owned(),
+            pre: format!("{}, then {}", json["normalizer"], json["pre_tokenizer"])
+                .chars()
+                .take(300)
+                .collect(),
+            supported: SUPPORTED_PRE,
+        })?;
     Ok(Parts { tokens, merges, kinds, pre, eos: None, ends: Vec::new(), bos: None, add_bos: false })
 }
 

@@ -2,8 +2,8 @@
 
 use half::f16;
 use quarry_formats::quant::{
-    BlockAWQ4, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, TensorType, blocks,
-    decode, unpack_scales,
+    BlockAWQ4, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
+    TensorType, blocks, decode, unpack_scales,
 };
 
 use super::form::{BLOCK_GROUPS, BlockParts, Form, Layout, SUPER};

@@ -15,8 +15,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 pub use crate::FormatError;
-use crate::quant::TensorType;
 use crate::map::Bytes;
+use crate::quant::TensorType;
 use parse::Parsed;
 
 pub use metadata::{FromValue, Value};

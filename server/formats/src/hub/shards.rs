@@ -32,7 +32,10 @@ pub(super) fn open(path: &Path) -> Result<Shards, FormatError> {
     };
     if names.len() > SHARDS_MAX {
         let found = names.len();
-        return Err(folder::problem(path, format!("{found} weight files are over SHARDS_MAX = {SHARDS_MAX}")));
+        return Err(folder::problem(
+            path,
+            format!("{found} weight files are over SHARDS_MAX = {SHARDS_MAX}"),
+        ));
     }
     let mut shards = Vec::new();
     let mut by_name = HashMap::new();
@@ -51,7 +54,10 @@ pub(super) fn open(path: &Path) -> Result<Shards, FormatError> {
     }
     let absent = map.iter().flatten().find(|(tensor, _)| !by_name.contains_key(*tensor));
     if let Some((tensor, file)) = absent {
-        return Err(folder::problem(path, format!("{INDEX} places tensor {tensor} in {file}, where it is not")));
+        return Err(folder::problem(
+            path,
+            format!("{INDEX} places tensor {tensor} in {file}, where it is not"),
+        ));
     }
     Ok((shards, by_name))
 }

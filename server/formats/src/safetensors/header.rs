@@ -42,7 +42,9 @@ impl<'de> Deserialize<'de> for Header {
                     if name == METADATA {
                         map.next_value::<IgnoredAny>()?;
                     } else if entries.len() == TENSORS_MAX {
-                        return Err(A::Error::custom(format!("more than TENSORS_MAX = {TENSORS_MAX} tensors")));
+                        return Err(A::Error::custom(format!(
+                            "more than TENSORS_MAX = {TENSORS_MAX} tensors"
+                        )));
                     } else {
                         entries.push((name, map.next_value()?));
                     }
@@ -105,7 +107,8 @@ fn place(header: Header, data_start: usize, data_bytes: usize) -> Result<Vec<Sto
     let mut end = data_start;
     for tensor in &tensors {
         if tensor.offset != end {
-            let how = if tensor.offset < end { "overlaps the tensor before it" } else { "leaves a gap before it" };
+            let how =
+                if tensor.offset < end { "overlaps the tensor before it" } else { "leaves a gap before it" };
             let problem = format!("its data at byte {} {how}, which ends at byte {end}", tensor.offset);
             return Err(FormatError::Tensor { tensor: tensor.name.clone(), problem });
         }
@@ -152,7 +155,9 @@ fn checked(entry: &Entry, data_bytes: usize) -> Result<(StoredType, Vec<usize>, 
     }
     let [begin, end] = entry.data_offsets;
     if begin > end || end > data_bytes as u64 {
-        return Err(format!("its data from {begin} to {end} is not within the file's {data_bytes} bytes of data"));
+        return Err(format!(
+            "its data from {begin} to {end} is not within the file's {data_bytes} bytes of data"
+        ));
     }
     if end - begin != bytes as u64 {
         let found = end - begin;

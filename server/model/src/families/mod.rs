@@ -52,7 +52,11 @@ impl ModelFiles {
         let bad = |key: &str, found: String, why| FamilyError::Metadata { key: key.to_owned(), found, why };
         let rope = &self.spec.rope.scaling;
         if *rope != RopeScaling::None {
-            return Err(bad("rope_scaling", rope.name().to_owned(), "the model's own files already extend its context"));
+            return Err(bad(
+                "rope_scaling",
+                rope.name().to_owned(),
+                "the model's own files already extend its context",
+            ));
         }
         let original = original_context.unwrap_or(self.spec.context_tokens_max);
         let scaling = RopeScaling::yarn(factor, original);
@@ -71,8 +75,7 @@ impl ModelFiles {
 /// A GGUF file's tensors have our names.
 fn as_they_lie(file: &GgufFile) -> Vec<(WeightInfo, Place)> {
     let place = |t: &TensorInfo| {
-        let info =
-            WeightInfo { name: t.name.clone(), kind: t.kind, shape: t.shape.clone(), bytes: t.bytes };
+        let info = WeightInfo { name: t.name.clone(), kind: t.kind, shape: t.shape.clone(), bytes: t.bytes };
         (info, Place::Stored(t.name.clone()))
     };
     file.tensors().iter().map(place).collect()

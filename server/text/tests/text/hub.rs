@@ -38,7 +38,8 @@ fn a_folder_s_text_is_that_of_the_gguf_file() {
             let dir = folder(model, shards);
             let file = dir.path().join("tiny.gguf");
             model.write(&file, TensorType::F16).unwrap();
-            let (expected, found) = (TextModel::open(&ModelFile::open(&file).unwrap()).unwrap(), open(&dir).unwrap());
+            let (expected, found) =
+                (TextModel::open(&ModelFile::open(&file).unwrap()).unwrap(), open(&dir).unwrap());
             assert_eq!(found.tokenizer.vocab_size(), VOCAB);
             assert_eq!(found.tokenizer.eos_tokens(), expected.tokenizer.eos_tokens());
             assert_eq!(found.tokenizer.eos_text(), "<|im_end|>");
@@ -47,12 +48,18 @@ fn a_folder_s_text_is_that_of_the_gguf_file() {
                 let text = text.as_str().unwrap();
                 for specials in [Specials::Parse, Specials::Literal] {
                     let encode = |tokenizer: &Tokenizer| tokenizer.encode(text, specials);
-                    assert_eq!(encode(&found.tokenizer), encode(&expected.tokenizer), "{} {text:?}", model.name);
+                    assert_eq!(
+                        encode(&found.tokenizer),
+                        encode(&expected.tokenizer),
+                        "{} {text:?}",
+                        model.name
+                    );
                 }
             }
             let messages = [json!({"role": "user", "content": "Hello"})];
             let kwargs = Map::new();
-            let input = ChatInput { messages: &messages, tools: None, add_generation_prompt: true, kwargs: &kwargs };
+            let input =
+                ChatInput { messages: &messages, tools: None, add_generation_prompt: true, kwargs: &kwargs };
             let rendered = found.template.as_ref().unwrap().render(&input).unwrap();
             assert_eq!(rendered, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n");
             assert_eq!(rendered, expected.template.as_ref().unwrap().render(&input).unwrap());
@@ -73,7 +80,10 @@ fn what_begins_and_ends_is_what_the_configurations_say() {
     let text = open(&dir).unwrap();
     let ends = text.tokenizer.eos_tokens();
     assert!([7, 8, IM_END].iter().all(|end| ends.contains(end)) && !ends.contains(&1_000_000), "{ends:?}");
-    assert_eq!((text.tokenizer.eos_text(), text.tokenizer.bos_text()), ("</think>".into(), "<|im_start|>".into()));
+    assert_eq!(
+        (text.tokenizer.eos_text(), text.tokenizer.bos_text()),
+        ("</think>".into(), "<|im_start|>".into())
+    );
     assert!(text.tokenizer.bos_to_add().is_some());
 }
 

@@ -120,11 +120,19 @@ fn awq_parts(
 ) -> Result<(), FamilyError> {
     let &[rows, columns] = shape else {
         let why = "only matrices can be quantized";
-        return Err(FamilyError::Metadata { key: format!("{name}.qweight"), found: format!("{shape:?}"), why });
+        return Err(FamilyError::Metadata {
+            key: format!("{name}.qweight"),
+            found: format!("{shape:?}"),
+            why,
+        });
     };
     if !columns.is_multiple_of(awq::GROUP) || !rows.is_multiple_of(awq::WORD) {
         let why = "AWQ needs whole groups of 128 inputs and whole words of 8 outputs";
-        return Err(FamilyError::Metadata { key: format!("{name}.qweight"), found: format!("{shape:?}"), why });
+        return Err(FamilyError::Metadata {
+            key: format!("{name}.qweight"),
+            found: format!("{shape:?}"),
+            why,
+        });
     }
     let (groups, words) = (columns / awq::GROUP, rows / awq::WORD);
     let parts = [
@@ -170,7 +178,9 @@ mod tests {
         let names: HashSet<String> = tensors(&spec).map(|(name, _)| hub_name(&name)).collect();
         assert_eq!(names.len(), tensors(&spec).count());
         assert!(names.iter().all(|name| name.starts_with("model.") || name == "lm_head.weight"), "{names:?}");
-        for name in ["model.layers.11.self_attn.k_proj.bias", "model.layers.0.post_attention_layernorm.weight"] {
+        for name in
+            ["model.layers.11.self_attn.k_proj.bias", "model.layers.0.post_attention_layernorm.weight"]
+        {
             assert!(names.contains(name), "{name}");
         }
     }

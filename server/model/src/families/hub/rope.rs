@@ -34,7 +34,11 @@ pub(super) fn scaling(config: &Config<'_>, positions: usize) -> Result<RopeScali
         "linear" => RopeScaling::Linear { factor },
         "yarn" => {
             let whole = scaling.flag("truncate")?;
-            scaling.refuse(whole == Some(false), "truncate", "bounds that are not whole numbers are not supported")?;
+            scaling.refuse(
+                whole == Some(false),
+                "truncate",
+                "bounds that are not whole numbers are not supported",
+            )?;
             RopeScaling::Yarn {
                 factor,
                 original_context: original,
