@@ -31,7 +31,9 @@ pub struct ModelChoice {
     /// Chooses among a name's quantizations: `q4_k_m`, `awq-4bit`, `bf16`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<String>,
-    /// Extends the context of a model that its own files do not extend.
+    /// Extends the context of a model that its own files do not extend: `type` is `yarn`, `factor` how many times
+    /// `original_context` (the model's own bound where it is absent) the context becomes. What the KV cache cannot hold is
+    /// cut off, and the log says so at start. Qwen3: `{type: yarn, factor: 4, original_context: 32768}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScalingChoice>,
 }

@@ -1,8 +1,11 @@
-//! Logits of transformers' own models on these weights, in f32.
+//! Logits of transformers' own models on these weights, in f32; with YaRN, of a pass in numpy that agrees with them.
 
 use serde::Deserialize;
 
 use crate::shape::TinyModel;
+
+/// YaRN of the golden logits: factor, and positions before extension.
+pub const YARN: (f32, usize) = (4.0, 32);
 
 /// What `golden.py` wrote for one model.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,5 +41,11 @@ impl TinyModel {
             other => panic!("no golden logits for {other}"),
         };
         serde_json::from_str(json).expect("the committed file is what golden.py wrote")
+    }
+
+    /// The golden logits of [`TinyModel::qwen3`] with F32 weights and [`YARN`], by `golden_yarn.py`.
+    pub fn golden_yarn() -> Golden {
+        let json = include_str!("../golden/qwen3_yarn.json");
+        serde_json::from_str(json).expect("the committed file is what golden_yarn.py wrote")
     }
 }

@@ -14,7 +14,7 @@ mod shape;
 mod vocabulary;
 mod weights;
 
-pub use golden::{Golden, GoldenPrompt};
+pub use golden::{Golden, GoldenPrompt, YARN};
 pub use hub::HubWeights;
 pub use quarry_formats::quant::TensorType;
 pub use quarry_formats::safetensors::StoredType;

@@ -1,6 +1,6 @@
 //! Against implementations that are not ours, and against the oracle.
 
-use quarry_tiny::TensorType;
+use quarry_tiny::{Golden, TensorType, TinyModel};
 
 use crate::Outcome;
 use crate::compare::{self, Agreement};
@@ -12,8 +12,21 @@ pub fn golden_logits(bench: &mut Bench<'_>) -> Outcome {
     if info.kind != TensorType::F32 {
         return as_oracle(bench);
     }
+    against(bench, bench.model.golden())
+}
+
+/// Logits of the papers' formulas with YaRN; of models that have none of these, the oracle's.
+pub fn with_yarn(bench: &mut Bench<'_>) -> Outcome {
+    if bench.model == TinyModel::qwen3() {
+        against(bench, TinyModel::golden_yarn())
+    } else {
+        as_oracle(bench)
+    }
+}
+
+fn against(bench: &mut Bench<'_>, golden: Golden) -> Outcome {
     let vocab = bench.files.spec.vocab;
-    for prompt in bench.model.golden().prompts {
+    for prompt in golden.prompts {
         let mut rig = bench.rig()?;
         let row = TestRow::whole(&prompt.tokens, bench.options.block_tokens, 0);
         let found = rig.logits(&[TestRow { wanted: prompt.positions, ..row }])?;

@@ -118,7 +118,7 @@ pub fn run(suite: &Suite<'_>) -> Report {
     // Not llama's random weights: sharper attention lifts their 8-bit rounding, which is at the bound already, over it.
     for model in [TinyModel::qwen3(), TinyModel::qwen3_tied(), TinyModel::qwen2()] {
         let bench = Bench::open(suite, model, TinyForm::Yarn);
-        report.add(model.name, "YaRN", bench.and_then(|mut bench| golden::as_oracle(&mut bench)));
+        report.add(model.name, "YaRN", bench.and_then(|mut bench| golden::with_yarn(&mut bench)));
     }
     report
 }

@@ -8,7 +8,7 @@ use quarry_model::ids::{BlockId, TokenId};
 use quarry_model::kv::{HostPool, KvArena};
 use quarry_model::request::SamplingParams;
 use quarry_model::sampler::SampleRow;
-use quarry_tiny::{HubWeights, TensorType, TinyModel, random};
+use quarry_tiny::{HubWeights, TensorType, TinyModel, YARN, random};
 use tempfile::TempDir;
 
 use crate::Suite;
@@ -20,9 +20,6 @@ pub const BLOCKS: usize = 64;
 pub const BATCH_TOKENS: usize = 160;
 /// Rows of a batch at most.
 pub const BATCH_ROWS: usize = 9;
-/// How far YaRN extends a tiny model's context, and from where on.
-const YARN_FACTOR: f32 = 4.0;
-const YARN_CONTEXT: usize = 32;
 /// Blocks per slab: few and odd, so that an executor's blocks lie in many slabs.
 const SLAB_BLOCKS: usize = 5;
 
@@ -61,7 +58,7 @@ impl<'a> Bench<'a> {
         written.map_err(|error| error.to_string())?;
         let mut files = ModelFiles::open(&path).map_err(|error| error.to_string())?;
         if matches!(form, TinyForm::Yarn) {
-            files = files.with_yarn(YARN_FACTOR, Some(YARN_CONTEXT)).map_err(|error| error.to_string())?;
+            files = files.with_yarn(YARN.0, Some(YARN.1)).map_err(|error| error.to_string())?;
         }
         let mut backend = (suite.subject)();
         let options = ActivateOptions {

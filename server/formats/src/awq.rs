@@ -17,6 +17,8 @@ pub const GROUP: usize = 128;
 pub const WORD: usize = 8;
 /// Output of each nibble of a word, lowest nibble first.
 pub const ORDER: [usize; WORD] = [0, 2, 4, 6, 1, 3, 5, 7];
+/// The low nibble of every byte.
+const LOW: u32 = 0x0f0f_0f0f;
 /// Words of a strip: a cache line, so that going down the inputs reads whole lines.
 const STRIP: usize = 16;
 
@@ -93,16 +95,24 @@ impl<'a> Matrix<'a> {
                         block.z = (zeros >> (4 * k) & 15) as u8;
                     }
                 }
+                // By row first in a small buffer, whose lines stay in the nearest cache.
+                let mut nibbles = [[0_u8; GROUP / 2]; STRIP * WORD];
                 for pair in 0..GROUP / 2 {
                     let input = group * GROUP + 2 * pair;
-                    for c in strip.clone() {
+                    for (c, rows) in strip.clone().zip(nibbles.as_chunks_mut::<WORD>().0) {
                         let (even, odd) = (word(self.qweight, input, c), word(self.qweight, input + 1, c));
-                        for (k, output) in ORDER.into_iter().enumerate() {
-                            let (low, high) = (even >> (4 * k) & 15, odd >> (4 * k) & 15);
-                            out[((c - first) * WORD + output) * groups + group].qs[pair] =
-                                (low | high << 4) as u8;
+                        // Nibbles 0, 2, 4, 6 of both words, each pair of them a byte; then 1, 3, 5, 7.
+                        let first = (even & LOW | (odd & LOW) << 4).to_le_bytes();
+                        let second = (even >> 4 & LOW | odd & !LOW).to_le_bytes();
+                        for k in 0..WORD / 2 {
+                            rows[ORDER[2 * k]][pair] = first[k];
+                            rows[ORDER[2 * k + 1]][pair] = second[k];
                         }
                     }
+                }
+                let rows = (strip.start - first) * WORD..(strip.end - first) * WORD;
+                for (row, nibbles) in rows.zip(&nibbles) {
+                    out[row * groups + group].qs = *nibbles;
                 }
             }
         }
