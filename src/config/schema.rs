@@ -107,7 +107,8 @@ pub fn reference() -> String {
          keys are errors that name the line, the column and the nearest valid key. A variable such as\n\
          `QUARRY__SERVER__PORT=9000` overrides `server.port`. Sizes take units (`4GiB`, `512MB`). `quarry config example`\n\
          prints a commented file, `quarry config show` every value in force and where it comes from, `quarry config schema`\n\
-         the JSON schema for editors. `OPENAI_API_KEY` fills `cloud.api_key`; `QUARRY_CACHE` moves the models' folder.\n",
+         the JSON schema for editors. `OPENAI_API_KEY` fills `cloud.api_key`; `QUARRY_CACHE` moves the models' folder,\n\
+         `HF_ENDPOINT` names another model hub.\n",
     );
     let schema = document();
     let defaults = defaults();
