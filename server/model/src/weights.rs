@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use quarry_formats::quant::TensorType;
+use quarry_formats::quant::{self, TensorType};
+use quarry_formats::safetensors::StoredType;
 use quarry_formats::{ModelFile, awq};
 
 /// A tensor's description.
@@ -67,11 +68,20 @@ impl WeightFile {
             (ModelFile::Gguf(file), Place::Stored(name)) => Cow::Borrowed(file.tensor(name)?.1),
             (ModelFile::Hub(folder), Place::Stored(name)) => Cow::Borrowed(folder.tensor(name)?.1),
             (ModelFile::Hub(folder), Place::Awq(name)) => {
-                let part = |kind: &str| Some(folder.tensor(&format!("{name}.{kind}"))?.1);
+                let part = |kind: &str| folder.tensor(&format!("{name}.{kind}"));
+                let (scales, halves) = part("scales")?;
+                let halves = match scales.kind {
+                    // Eight bits of mantissa fit; what is too small for a normal half is no weight of any weight.
+                    StoredType::BF16 => {
+                        let mut values = vec![0.0; halves.len() / 2];
+                        quant::decode(TensorType::BF16, halves, &mut values);
+                        Cow::Owned(quant::encode(TensorType::F16, &values))
+                    }
+                    _ => Cow::Borrowed(halves),
+                };
                 let size = (info.shape[1], info.shape[0]);
                 // Its parts were checked when the folder was described.
-                let matrix =
-                    awq::Matrix::new(size, part("qweight")?, part("qzeros")?, part("scales")?).ok()?;
+                let matrix = awq::Matrix::new(size, part("qweight")?.1, part("qzeros")?.1, &halves).ok()?;
                 Cow::Owned(matrix.rows())
             }
             (ModelFile::Gguf(_), Place::Awq(_)) => return None,

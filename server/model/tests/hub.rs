@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use quarry_formats::quant::{TensorType, decode};
+use quarry_formats::quant::{TensorType, decode, encode};
+use quarry_formats::safetensors::{Piece, SafetensorsFile, write};
 use quarry_model::backend::ModelFiles;
 use quarry_model::families::FamilyError;
 use quarry_model::spec::{DecoderSpec, RopePairing, RopeScaling};
@@ -82,6 +83,45 @@ fn awq_matrices_are_rows_of_blocks() {
     assert!(apart > 0.0 && apart < 0.125 / 15.0, "{apart}");
     let norm = files.weights.tensor("blk.0.attn_norm.weight").expect("is there").0;
     assert_eq!(norm.kind, TensorType::F16);
+}
+
+#[test]
+fn awq_scales_may_be_bf16() {
+    let dir = folder(TinyModel::qwen3(), HubWeights::Awq);
+    let matrix = |dir: &TempDir| {
+        let files = open(dir).expect("a folder");
+        let (info, bytes) = files.weights.tensor("blk.0.attn_q.weight").expect("is there");
+        let mut values = vec![0.0; info.shape.iter().product()];
+        decode(info.kind, &bytes, &mut values);
+        values
+    };
+    let before = matrix(&dir);
+    let path = dir.path().join("model.safetensors");
+    let file = SafetensorsFile::open(&path).expect("opens");
+    let as_bf16 = |name: &str, kind: StoredType, data: &[u8]| {
+        if !name.ends_with(".scales") {
+            return (kind, data.to_vec());
+        }
+        let mut values = vec![0.0; data.len() / 2];
+        decode(TensorType::F16, data, &mut values);
+        (StoredType::BF16, encode(TensorType::BF16, &values))
+    };
+    let pieces: Vec<Piece> = file
+        .tensors()
+        .iter()
+        .map(|t| {
+            let (kind, data) = as_bf16(&t.name, t.kind, file.tensor(&t.name).expect("is there").1);
+            Piece { name: t.name.clone(), kind, shape: t.shape.clone(), data }
+        })
+        .collect();
+    let mut bytes = Vec::new();
+    write(&mut bytes, &pieces).expect("written");
+    drop(file);
+    fs::write(&path, bytes).expect("written");
+    let after = matrix(&dir);
+    let largest = before.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    let apart = before.iter().zip(&after).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(apart > 0.0 && apart <= largest / 256.0, "{apart} of {largest}");
 }
 
 #[test]
@@ -205,6 +245,12 @@ fn other_folders_are_refused_by_name() {
     refused(&with("hidden_act", json!("gelu")), &["hidden_act is \"gelu\"", "silu"]);
     refused(&with("attention_bias", json!(true)), &["attention_bias is true"]);
     refused(&with("use_sliding_window", json!(true)), &["use_sliding_window is true"]);
+    refused(
+        &with("layer_types", json!(["full_attention", "sliding_attention"])),
+        &["layer_types", "full_attention"],
+    );
+    open(&with("layer_types", json!(["full_attention", "full_attention"])))
+        .expect("what every layer is anyway");
     refused(&with("rope_theta", json!(0.5)), &["rope_theta is 0.5"]);
     refused(&with("rms_norm_eps", json!(0)), &["rms_norm_eps is 0"]);
     // Weights of another family.

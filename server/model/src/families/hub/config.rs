@@ -62,6 +62,12 @@ impl<'a> Config<'a> {
         self.read(key, "must be an object", |v| v.is_object().then_some(Config(v)))
     }
 
+    /// Whether every entry of a list is this text; a list that is absent has no other.
+    pub(super) fn all_are(&self, key: &str, text: &str) -> bool {
+        self.get(key)
+            .is_none_or(|list| list.as_array().is_some_and(|list| list.iter().all(|entry| entry == text)))
+    }
+
     /// An error that shows the key's value, where `bad`.
     pub(super) fn refuse(&self, bad: bool, key: &str, why: &'static str) -> Result<(), FamilyError> {
         if bad {

@@ -54,6 +54,11 @@ fn spec(folder: &HubFolder, config: &Config<'_>, family: &Family) -> Result<Deco
     }
     let activation = config.text("hidden_act")?.unwrap_or("silu");
     config.refuse(activation != "silu", "hidden_act", "only silu is supported")?;
+    config.refuse(
+        !config.all_are("layer_types", "full_attention"),
+        "layer_types",
+        "only full_attention is supported",
+    )?;
     let hidden = config.size("hidden_size")?;
     let heads = config.size("num_attention_heads")?;
     let head_dim = match (config.optional_size("head_dim")?, family.head_dim) {

@@ -135,16 +135,16 @@ fn awq_parts(
         });
     }
     let (groups, words) = (columns / awq::GROUP, rows / awq::WORD);
+    let (words_only, scales): (&[StoredType], _) = (&[StoredType::I32], &[StoredType::F16, StoredType::BF16]);
     let parts = [
-        ("qweight", StoredType::I32, [columns, words]),
-        ("qzeros", StoredType::I32, [groups, words]),
-        ("scales", StoredType::F16, [groups, rows]),
+        ("qweight", words_only, [columns, words], "must be I32"),
+        ("qzeros", words_only, [groups, words], "must be I32"),
+        ("scales", scales, [groups, rows], "must be F16 or BF16"),
     ];
-    for (kind, expected, shape) in parts {
+    for (kind, allowed, shape, why) in parts {
         let name = format!("{name}.{kind}");
         let found = part(folder, &name, &shape, used)?;
-        if found != expected {
-            let why = if expected == StoredType::I32 { "must be I32" } else { "must be F16" };
+        if !allowed.contains(&found) {
             return Err(FamilyError::Metadata { key: name, found: found.name().to_owned(), why });
         }
     }
