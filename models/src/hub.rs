@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::header::RANGE;
+use reqwest::header::{ACCEPT_ENCODING, RANGE};
 
 use crate::SourceError;
 use crate::assemble::Assembly;
@@ -23,6 +23,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Without a byte of the body.
 const SILENCE_TIME_MAX: Duration = Duration::from_secs(60);
+/// Lengths and ranges are those of the file, not of what it was squeezed into on the way.
+const AS_IT_IS: &str = "identity";
 
 /// Fetches files of the hub.
 #[derive(Clone, Debug)]
@@ -105,7 +107,8 @@ async fn describe(url: &str) -> Result<Option<Remote>, SourceError> {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(failed)?;
-    let answer = tokio::time::timeout(ANSWER_TIME_MAX, client.head(url).send()).await;
+    let request = client.head(url).header(ACCEPT_ENCODING, AS_IT_IS);
+    let answer = tokio::time::timeout(ANSWER_TIME_MAX, request.send()).await;
     let answer = answer.map_err(|_| hub(format!("no answer within {} s", ANSWER_TIME_MAX.as_secs())))?;
     let answer = answer.map_err(failed)?;
     let status = answer.status();
@@ -144,7 +147,7 @@ async fn download(
         .build()
         .map_err(failed)?;
     let start = assembly.length();
-    let mut request = client.get(url);
+    let mut request = client.get(url).header(ACCEPT_ENCODING, AS_IT_IS);
     if start > 0 {
         request = request.header(RANGE, format!("bytes={start}-"));
     }

@@ -83,6 +83,7 @@ fn answer(mut stream: TcpStream, state: &mut HubState) {
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).expect("UTF-8");
+    assert!(head.to_lowercase().contains("accept-encoding: identity"), "lengths are the file's own: {head}");
     let mut words = head.split_whitespace();
     let (method, path) = (words.next().expect("method"), words.next().expect("path"));
     let range = head.lines().find_map(|line| {

@@ -285,3 +285,47 @@ fn quantizations_but_awq_are_refused_by_name() {
     set(&dir, "quantization_config", good);
     open(&dir).expect("matrices that are not converted stay as they are");
 }
+
+#[test]
+fn no_value_of_the_configuration_is_a_panic() {
+    let dir = folder(TinyModel::qwen3(), HubWeights::Awq);
+    let path = dir.path().join("config.json");
+    let good: Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+    let hostile = [
+        json!(0),
+        json!(1),
+        json!(3),
+        json!(-1),
+        json!(u64::MAX),
+        json!(4_194_304),
+        json!(1e308),
+        json!(1e-308),
+        json!(""),
+        json!([]),
+        json!({"rope_type": "yarn", "factor": 1e30, "original_max_position_embeddings": u64::MAX}),
+        json!({"rope_type": "llama3", "low_freq_factor": 4, "high_freq_factor": 4}),
+    ];
+    let (mut opened, mut refused) = (0, 0);
+    for key in good.as_object().expect("an object").keys() {
+        for value in &hostile {
+            let mut config = good.clone();
+            config[key] = value.clone();
+            fs::write(&path, config.to_string()).expect("written");
+            match open(&dir) {
+                Ok(files) => {
+                    opened += 1;
+                    let (frequencies, factor) = quarry_model::rope::frequencies(&files.spec.rope);
+                    assert!(
+                        factor.is_finite() && frequencies.iter().all(|f| f.is_finite()),
+                        "{key}: {value}"
+                    );
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.to_string().len() < 500, "{error}");
+                }
+            }
+        }
+    }
+    assert!(opened > 20 && refused > 100, "{opened} opened, {refused} refused");
+}
