@@ -10,7 +10,10 @@ use quarry_tiny::{HubWeights, IM_END, StoredType, TensorType, TinyModel, VOCAB};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::golden_file;
+use crate::{Draws, golden_file};
+
+/// Mutated files; about a second.
+const MUTATIONS: u64 = 4_000;
 
 fn folder(model: TinyModel, shards: usize) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -140,4 +143,51 @@ fn hostile_tokenizers_are_refused() {
     for bytes in [&b""[..], b"[", b"null", b"[1]", &[b'['; 100_000]] {
         assert!(Tokenizer::from_json_bytes(bytes).is_err());
     }
+}
+
+#[test]
+fn mutated_tokenizers_are_read_or_refused() {
+    let dir = folder(TinyModel::qwen3(), 1);
+    let good: Value = serde_json::from_slice(&fs::read(dir.path().join("tokenizer.json")).unwrap()).unwrap();
+    // Without line breaks, so that a mutation meets something.
+    let good = good.to_string().into_bytes();
+    let pieces: [&[u8]; 12] =
+        [b"0", b"9", b"-", b"\"", b"[", b"]", b"{", b"}", b",", b"null", b"18446744073709551615", b"\\ud800"];
+    let (mut read, mut refused) = (0, 0);
+    for seed in 0..MUTATIONS {
+        let mut draws = Draws(seed);
+        let mut bytes = good.clone();
+        for _ in 0..1 + draws.below(3) {
+            let at = draws.below(bytes.len());
+            match draws.below(4) {
+                0 => bytes[at] ^= 1 << draws.below(7),
+                1 => drop(bytes.splice(at..at, pieces[draws.below(pieces.len())].iter().copied())),
+                2 => {
+                    let end = (at + draws.below(40)).min(bytes.len());
+                    drop(bytes.splice(at..end, []));
+                }
+                _ => {
+                    let digits = |b: &mut u8| {
+                        if b.is_ascii_digit() {
+                            *b = b'0' + draws.below(10) as u8
+                        }
+                    };
+                    let end = (at + 30).min(bytes.len());
+                    bytes[at..end].iter_mut().for_each(digits);
+                }
+            }
+        }
+        match Tokenizer::from_json_bytes(&bytes) {
+            Ok(tokenizer) => {
+                read += 1;
+                let ids = tokenizer.encode("Hello wörld <think> 12", Specials::Parse);
+                assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "seed {seed}");
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(!error.to_string().is_empty());
+            }
+        }
+    }
+    assert!(read > MUTATIONS / 50 && refused > MUTATIONS / 4, "{read} read, {refused} refused");
 }
