@@ -43,9 +43,15 @@ impl TinyModel {
         serde_json::from_str(json).expect("the committed file is what golden.py wrote")
     }
 
-    /// The golden logits of [`TinyModel::qwen3`] with F32 weights and [`YARN`], by `golden_yarn.py`.
+    /// The golden logits of [`TinyModel::qwen3`] with F32 weights and [`YARN`], by `golden_numpy.py`.
     pub fn golden_yarn() -> Golden {
         let json = include_str!("../golden/qwen3_yarn.json");
-        serde_json::from_str(json).expect("the committed file is what golden_yarn.py wrote")
+        serde_json::from_str(json).expect("the committed file is what golden_numpy.py wrote")
+    }
+
+    /// Hidden states of [`TinyModel::qwen3`] with F32 weights after the output norm, in place of logits, by `golden_numpy.py`.
+    pub fn golden_hidden() -> Golden {
+        let json = include_str!("../golden/qwen3_hidden.json");
+        serde_json::from_str(json).expect("the committed file is what golden_numpy.py wrote")
     }
 }

@@ -53,8 +53,9 @@ pub struct Suite<'a> {
 type Case = (&'static str, fn(&mut Bench<'_>) -> Outcome);
 
 /// Every case but the comparison of weight types.
-const CASES: [Case; 22] = [
+const CASES: [Case; 23] = [
     ("golden logits", golden::golden_logits),
+    ("hidden states", golden::hidden),
     ("one token alone", shapes::single_token),
     ("ragged rows as alone", shapes::ragged_rows),
     ("prefill beside decode", shapes::mixed),

@@ -199,6 +199,25 @@ impl Rig {
         Ok(result)
     }
 
+    /// Runs rows and hands out the hidden states of all wanted positions.
+    pub fn hidden(&mut self, rows: &[TestRow]) -> Result<Vec<f32>, String> {
+        let params = greedy();
+        let sample = SampleRow {
+            params: &params,
+            prompt: &[],
+            output: &[],
+            mask: None,
+            forbidden: &[],
+            logprobs: false,
+        };
+        let wanted = rows.iter().map(|row| row.wanted.len()).sum();
+        let mut result = StepResult { keep_hidden: true, ..StepResult::default() };
+        let ticket = self.submit(rows).map_err(|error| error.to_string())?;
+        let finished = self.executor.finish(ticket, &vec![sample; wanted], &mut result);
+        finished.map_err(|error| error.to_string())?;
+        Ok(result.hidden)
+    }
+
     /// Submits rows.
     pub fn submit(&mut self, rows: &[TestRow]) -> Result<quarry_model::executor::StepTicket, ExecError> {
         let rows: Vec<Row<'_>> = rows

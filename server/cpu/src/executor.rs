@@ -122,6 +122,13 @@ impl CpuExecutor {
     }
 }
 
+/// `x / sqrt(mean(x²) + epsilon) · weight`: the head's own is fused with quantization, and keeps no floats.
+fn output_norm(x: &[f32], weight: &[f32], epsilon: f32) -> impl Iterator<Item = f32> {
+    let squares: f64 = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+    let scale = 1.0 / (squares / x.len() as f64 + f64::from(epsilon)).sqrt();
+    x.iter().zip(weight).map(move |(x, w)| (f64::from(*x) * scale) as f32 * w)
+}
+
 fn device(_: WorkerPanicked) -> ExecError {
     ExecError::Device("a worker thread panicked".into())
 }
@@ -169,6 +176,12 @@ impl Executor for CpuExecutor {
         self.in_flight = None;
         out.sampled.clear();
         out.logits.clear();
+        out.hidden.clear();
+        if out.keep_hidden {
+            for row in self.hidden.chunks_exact(self.spec.hidden) {
+                out.hidden.extend(output_norm(row, &self.weights.output_norm, self.spec.norm_epsilon));
+            }
+        }
         if wanted == 0 {
             return Ok(());
         }

@@ -62,6 +62,11 @@ pub struct StepResult {
     pub keep_logits: bool,
     /// Raw logits where asked for.
     pub logits: Vec<f32>,
+    /// Set by the caller: also hand out hidden states after the output norm. Embedding models are read by the one of
+    /// their last token.
+    pub keep_hidden: bool,
+    /// Hidden states where asked for (`wanted × hidden`, row-major).
+    pub hidden: Vec<f32>,
 }
 
 /// A swap order that ended.

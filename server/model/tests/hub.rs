@@ -3,7 +3,7 @@
 use std::fs;
 
 use quarry_formats::quant::{TensorType, decode, encode};
-use quarry_formats::safetensors::{Piece, SafetensorsFile, write};
+use quarry_formats::safetensors::{Piece, SafetensorsFile, StoredTensor, write};
 use quarry_model::backend::ModelFiles;
 use quarry_model::families::FamilyError;
 use quarry_model::spec::{DecoderSpec, RopePairing, RopeScaling};
@@ -96,28 +96,14 @@ fn awq_scales_may_be_bf16() {
         values
     };
     let before = matrix(&dir);
-    let path = dir.path().join("model.safetensors");
-    let file = SafetensorsFile::open(&path).expect("opens");
-    let as_bf16 = |name: &str, kind: StoredType, data: &[u8]| {
-        if !name.ends_with(".scales") {
-            return (kind, data.to_vec());
+    rewrite(&dir, |piece| {
+        if !piece.name.ends_with(".scales") {
+            return Some(piece);
         }
-        let mut values = vec![0.0; data.len() / 2];
-        decode(TensorType::F16, data, &mut values);
-        (StoredType::BF16, encode(TensorType::BF16, &values))
-    };
-    let pieces: Vec<Piece> = file
-        .tensors()
-        .iter()
-        .map(|t| {
-            let (kind, data) = as_bf16(&t.name, t.kind, file.tensor(&t.name).expect("is there").1);
-            Piece { name: t.name.clone(), kind, shape: t.shape.clone(), data }
-        })
-        .collect();
-    let mut bytes = Vec::new();
-    write(&mut bytes, &pieces).expect("written");
-    drop(file);
-    fs::write(&path, bytes).expect("written");
+        let mut values = vec![0.0; piece.data.len() / 2];
+        decode(TensorType::F16, &piece.data, &mut values);
+        Some(Piece { kind: StoredType::BF16, data: encode(TensorType::BF16, &values), ..piece })
+    });
     let after = matrix(&dir);
     let largest = before.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
     let apart = before.iter().zip(&after).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
@@ -284,6 +270,38 @@ fn quantizations_but_awq_are_refused_by_name() {
     let dir = folder(TinyModel::qwen3(), HubWeights::Plain(StoredType::F16));
     set(&dir, "quantization_config", good);
     open(&dir).expect("matrices that are not converted stay as they are");
+}
+
+/// Writes the folder's weights anew, each tensor as `change` gives it; `None` leaves it out.
+fn rewrite(dir: &TempDir, change: impl Fn(Piece) -> Option<Piece>) {
+    let path = dir.path().join("model.safetensors");
+    let file = SafetensorsFile::open(&path).expect("opens");
+    let as_piece = |t: &StoredTensor| {
+        let data = file.tensor(&t.name).expect("is there").1.to_vec();
+        Piece { name: t.name.clone(), kind: t.kind, shape: t.shape.clone(), data }
+    };
+    let pieces: Vec<Piece> = file.tensors().iter().map(as_piece).filter_map(change).collect();
+    let mut bytes = Vec::new();
+    write(&mut bytes, &pieces).expect("written");
+    drop(file);
+    fs::write(&path, bytes).expect("written");
+}
+
+#[test]
+fn decoders_without_a_head_are_opened() {
+    // As the embedding models are stored: no head, and names that begin where those of others have `model.`.
+    let dir = folder(TinyModel::qwen3(), HubWeights::Plain(StoredType::BF16));
+    let whole = open(&dir).expect("a folder");
+    let whole = whole.weights.tensor("blk.1.ffn_up.weight").expect("is there").1.into_owned();
+    rewrite(&dir, |piece| {
+        let name = piece.name.strip_prefix("model.")?.to_owned();
+        Some(Piece { name, ..piece })
+    });
+    let files = open(&dir).expect("a folder without a head");
+    assert!(files.spec.tied_head && files.weights.tensor("output.weight").is_none());
+    assert_eq!(files.weights.tensor("blk.1.ffn_up.weight").expect("is there").1, whole);
+    rewrite(&dir, |piece| (piece.name != "layers.1.mlp.up_proj.weight").then_some(piece));
+    refused(&dir, &["tensor layers.1.mlp.up_proj.weight is missing"]);
 }
 
 #[test]

@@ -140,7 +140,13 @@ impl Executor for ReferenceExecutor {
         }
         out.sampled.clear();
         out.logits.clear();
+        out.hidden.clear();
         for (hidden, sample) in wanted.iter().zip(samples) {
+            if out.keep_hidden {
+                let normed = forward::output_norm(&self.spec, &self.weights, hidden).map_err(device)?;
+                let normed = normed.flatten_all().and_then(|h| h.to_vec1::<f32>()).map_err(device)?;
+                out.hidden.extend_from_slice(&normed);
+            }
             let logits = forward::head(&self.spec, &self.weights, hidden).map_err(device)?;
             let mut logits = logits.flatten_all().and_then(|l| l.to_vec1::<f32>()).map_err(device)?;
             if out.keep_logits {

@@ -43,7 +43,12 @@ pub fn row(spec: &DecoderSpec, weights: &Weights, cache: &mut Cache, row: &Row<'
 
 /// Logits of final hidden states: `count × vocab`.
 pub fn head(spec: &DecoderSpec, weights: &Weights, x: &Tensor) -> Result<Tensor> {
-    linear(&rms_norm(x, &weights.output_norm, spec.norm_epsilon)?, &weights.head)
+    linear(&output_norm(spec, weights, x)?, &weights.head)
+}
+
+/// Final hidden states after the output norm: `count × hidden`.
+pub fn output_norm(spec: &DecoderSpec, weights: &Weights, x: &Tensor) -> Result<Tensor> {
+    rms_norm(x, &weights.output_norm, spec.norm_epsilon)
 }
 
 fn attention(

@@ -10,8 +10,8 @@ use crate::tokenizer::{Kind, Parts, Pre, QWEN2_SPLIT, SUPPORTED_PRE, Tokenizer};
 
 /// Ids that no list names, at most: more is no vocabulary but a way to fill memory.
 const GAPS_MAX: usize = 4096;
-/// The embedding, whose rows are the ids that the model knows.
-const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The embedding, whose rows are the ids that the model knows; the second in models without a head.
+const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "embed_tokens.weight"];
 
 fn broken(what: impl std::fmt::Display) -> TextError {
     TextError::Tokenizer(format!("tokenizer.json: {what}"))
@@ -32,7 +32,7 @@ impl Tokenizer {
     /// Those of [`Tokenizer::from_json_bytes`], and a vocabulary larger than the embedding.
     pub fn from_hub(folder: &HubFolder) -> Result<Self, TextError> {
         let mut parts = parts(folder.tokenizer())?;
-        if let Some((embedding, _)) = folder.tensor(EMBEDDING) {
+        if let Some((embedding, _)) = EMBEDDINGS.into_iter().find_map(|name| folder.tensor(name)) {
             let rows = embedding.shape.first().copied().unwrap_or(0);
             if parts.tokens.len() > rows {
                 return Err(broken(format!(

@@ -67,7 +67,7 @@ fn spec(folder: &HubFolder, config: &Config<'_>, family: &Family) -> Result<Deco
     };
     let positions = config.size("max_position_embeddings")?;
     let scaling = rope::scaling(config, positions)?;
-    let embedding = names::hub_name("token_embd.weight");
+    let embedding = names::name_in(folder, "token_embd.weight");
     let Some((embedding, _)) = folder.tensor(&embedding) else {
         return Err(FamilyError::MissingTensor { name: embedding });
     };
@@ -91,7 +91,8 @@ fn spec(folder: &HubFolder, config: &Config<'_>, family: &Family) -> Result<Deco
         },
         qk_norm: family.qk_norm,
         qkv_bias: family.qkv_bias,
-        tied_head: config.flag("tie_word_embeddings")?.unwrap_or(false),
+        // A decoder without a head is asked for hidden states; the embedding stands in, so that it can be run.
+        tied_head: config.flag("tie_word_embeddings")?.unwrap_or(false) || names::is_bare(folder),
     })
 }
 

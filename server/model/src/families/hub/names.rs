@@ -27,8 +27,25 @@ const PARTS: [(&str, &str); 11] = [
     ("ffn_down", "mlp.down_proj"),
 ];
 
+/// What models without a head, such as the embedding models, leave out of every name.
+const PREFIX: &str = "model.";
+
+/// The hub's name of a tensor of [`tensors`], as this folder has it.
+pub(super) fn name_in(folder: &HubFolder, ours: &str) -> String {
+    let name = hub_name(ours);
+    match name.strip_prefix(PREFIX) {
+        Some(short) if is_bare(folder) => short.to_owned(),
+        _ => name,
+    }
+}
+
+/// Whether the folder is a decoder without a head, whose names begin where those of others have `model.`.
+pub(super) fn is_bare(folder: &HubFolder) -> bool {
+    folder.tensor("embed_tokens.weight").is_some() && folder.tensor("lm_head.weight").is_none()
+}
+
 /// The hub's name of a tensor of [`tensors`].
-pub(super) fn hub_name(ours: &str) -> String {
+fn hub_name(ours: &str) -> String {
     match ours {
         "token_embd.weight" => return "model.embed_tokens.weight".to_owned(),
         "output_norm.weight" => return "model.norm.weight".to_owned(),
@@ -53,7 +70,7 @@ pub(super) fn places(
     let mut used = HashSet::new();
     let mut found = Vec::new();
     for (ours, shape) in tensors(spec) {
-        let name = hub_name(&ours);
+        let name = name_in(folder, &ours);
         let matrix = name.strip_suffix(".weight").filter(|_| quantization == Quantization::Awq);
         let quantized = matrix.filter(|name| folder.tensor(&format!("{name}.qweight")).is_some());
         let (kind, place) = match quantized {

@@ -1,10 +1,11 @@
-"""Golden logits of the tiny Qwen3 with YaRN: a forward pass in numpy, in 64 bits, as the papers have it.
+"""Golden values of the tiny Qwen3 that golden.py does not make: a forward pass in numpy, in 64 bits, as the papers have it.
 
-    python golden_yarn.py          (needs numpy)
+    python golden_numpy.py         (needs numpy)
 
 Weights and prompts are golden.py's formula, written here once more so that neither torch nor transformers is needed. The
-pass is first compared with golden/qwen3.json, which transformers made, so that what differs afterwards is YaRN alone
-(Peng et al. 2023, arXiv:2309.00071, sections 3.2 and 3.4). Output: golden/qwen3_yarn.json, committed.
+pass is first compared with golden/qwen3.json, which transformers made. Outputs, committed: golden/qwen3_yarn.json, logits
+with YaRN (Peng et al. 2023, arXiv:2309.00071, sections 3.2 and 3.4); golden/qwen3_hidden.json, hidden states after the
+output norm, which is what embedding models are asked for.
 """
 
 import json
@@ -69,7 +70,8 @@ def rotate(x, yarn):
     return np.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
 
 
-def logits(tokens, yarn):
+def hidden(tokens, yarn):
+    """After the output norm: tokens, HIDDEN."""
     count = len(tokens)
     x = weight("token_embd.weight", VOCAB, HIDDEN)[tokens]
     mask = np.triu(np.full((count, count), -np.inf), 1)
@@ -89,7 +91,24 @@ def logits(tokens, yarn):
         gate = h @ w("ffn_gate", MLP, HIDDEN).T
         gated = gate / (1 + np.exp(-gate)) * (h @ w("ffn_up", MLP, HIDDEN).T)
         x = x + gated @ w("ffn_down", HIDDEN, MLP).T
-    return norm(x, weight("output_norm.weight", HIDDEN)) @ weight("output.weight", VOCAB, HIDDEN).T
+    return norm(x, weight("output_norm.weight", HIDDEN))
+
+
+def logits(tokens, yarn):
+    return hidden(tokens, yarn) @ weight("output.weight", VOCAB, HIDDEN).T
+
+
+def save(folder, name, of):
+    """`of(tokens)` has a row for each position; some of them are kept, under the key that the Rust side reads."""
+    prompts = []
+    for length in [1, 7, 40, 100]:
+        tokens = prompt(length)
+        positions = sorted({0, length // 2, length - 1})
+        found = of(tokens)
+        rows = [[float(f"{x:.7g}") for x in found[p]] for p in positions]
+        prompts.append({"tokens": tokens, "positions": positions, "logits": rows})
+    text = json.dumps({"model": "qwen3", "prompts": prompts}, separators=(",", ":"))
+    (folder / f"{name}.json").write_text(text.replace("],[", "],\n[").replace(',"', ',\n"') + "\n")
 
 
 def main():
@@ -100,15 +119,8 @@ def main():
         apart = abs(found - expected).max() / abs(expected).max()
         assert apart < 1e-5, apart
         print(f"without YaRN, {len(found)} positions: {apart:.1e} from transformers")
-    prompts = []
-    for length in [1, 7, 40, 100]:
-        tokens = prompt(length)
-        positions = sorted({0, length // 2, length - 1})
-        found = logits(tokens, True)
-        rows = [[float(f"{x:.7g}") for x in found[p]] for p in positions]
-        prompts.append({"tokens": tokens, "positions": positions, "logits": rows})
-    text = json.dumps({"model": "qwen3", "prompts": prompts}, separators=(",", ":"))
-    (folder / "qwen3_yarn.json").write_text(text.replace("],[", "],\n[").replace(',"', ',\n"') + "\n")
+    save(folder, "qwen3_yarn", lambda tokens: logits(tokens, True))
+    save(folder, "qwen3_hidden", lambda tokens: hidden(tokens, False))
 
 
 if __name__ == "__main__":
