@@ -34,7 +34,9 @@ pub struct Host {
 impl Host {
     /// Binds and answers at once; `/ready` is false until [`Host::load`] is done.
     pub async fn bind(config: &Config, address: SocketAddr) -> anyhow::Result<Self> {
-        let metrics = Arc::new(Metrics::new().context("metrics")?);
+        let is_aliased = config.server.metrics_llamacpp_names;
+        let metrics = if is_aliased { Metrics::with_llamacpp_names() } else { Metrics::new() };
+        let metrics = Arc::new(metrics.context("metrics")?);
         let limits = Limits { drain: Duration::from_secs(config.server.drain_seconds), ..Limits::default() };
         let state = AppState::new(metrics.clone(), limits).context("limits")?;
         let listener = TcpListener::bind(address).await.with_context(|| {

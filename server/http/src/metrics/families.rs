@@ -42,8 +42,8 @@ const HTTP_S: &[f64] = &[0.1, 0.5, 1.0];
 
 /// The same, finer, for all routes together.
 const HTTP_FINE_S: &[f64] = &[
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 7.5, 10.0, 30.0,
-    60.0,
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 7.5, 10.0,
+    30.0, 60.0,
 ];
 
 /// Declares the struct and its registration together, so that no family is made and not registered.

@@ -60,7 +60,11 @@ impl LlamaCpp {
             prompt_tokens: counter("prompt_tokens_total", "Prompt tokens of ended requests", LABELS)?,
             prompt_tokens_cached: counter("prompt_tokens_cached_total", "Of these, from the cache", LABELS)?,
             prompt_seconds: counter("prompt_seconds_total", "Seconds of requests' prompts", LABELS)?,
-            tokens_predicted: counter("tokens_predicted_total", "Generated tokens of ended requests", LABELS)?,
+            tokens_predicted: counter(
+                "tokens_predicted_total",
+                "Generated tokens of ended requests",
+                LABELS,
+            )?,
             tokens_predicted_seconds: counter(
                 "tokens_predicted_seconds_total",
                 "Seconds of requests' generation",

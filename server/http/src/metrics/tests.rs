@@ -40,12 +40,8 @@ fn the_stock_boards_names_and_labels_are_there() {
     metrics.refused("m", "queue_full", true);
     metrics.refused("m", "model_not_found", false);
     metrics.failed("m", "internal_error");
-    let model = ModelSnapshot {
-        model: "m".into(),
-        running: 1,
-        prefix_hit_tokens: 20,
-        ..ModelSnapshot::default()
-    };
+    let model =
+        ModelSnapshot { model: "m".into(), running: 1, prefix_hit_tokens: 20, ..ModelSnapshot::default() };
     let other = ModelSnapshot { model: "n".into(), prefix_hit_tokens: 5, ..ModelSnapshot::default() };
     let snapshot = Snapshot { models: vec![model, other], restarts: 2, ..Default::default() };
     metrics.render(Some(&snapshot)).unwrap();
@@ -65,7 +61,8 @@ fn the_stock_boards_names_and_labels_are_there() {
         format!("vllm:spec_decode_num_drafts_total{labels} 1"),
         format!("vllm:spec_decode_num_draft_tokens_total{labels} 4"),
         format!("vllm:spec_decode_num_accepted_tokens_total{labels} 2"),
-        "vllm:spec_decode_num_accepted_tokens_per_pos_total{engine=\"0\",model_name=\"m\",position=\"1\"} 1".into(),
+        "vllm:spec_decode_num_accepted_tokens_per_pos_total{engine=\"0\",model_name=\"m\",position=\"1\"} 1"
+            .into(),
         format!("vllm:e2e_request_latency_seconds_count{labels} 1"),
         format!("vllm:time_to_first_token_seconds_sum{labels} 0.3"),
         format!("vllm:inter_token_latency_seconds_count{labels} 2"),
@@ -77,7 +74,8 @@ fn the_stock_boards_names_and_labels_are_there() {
         "vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"50\"} 1".into(),
         "vllm:request_generation_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"2\"} 0".into(),
         "http_requests_total{handler=\"/v1/chat/completions\",method=\"POST\",status=\"2xx\"} 1".into(),
-        "quarry_http_responses_total{handler=\"/v1/chat/completions\",method=\"POST\",status=\"200\"} 1".into(),
+        "quarry_http_responses_total{handler=\"/v1/chat/completions\",method=\"POST\",status=\"200\"} 1"
+            .into(),
         "http_request_duration_seconds_sum{handler=\"/v1/chat/completions\",method=\"POST\"} 0.7".into(),
         "http_request_duration_highr_seconds_bucket{le=\"0.75\"} 1".into(),
         "http_request_size_bytes_sum{handler=\"/v1/chat/completions\"} 120".into(),
@@ -85,7 +83,8 @@ fn the_stock_boards_names_and_labels_are_there() {
         "vllm:admission_rejections_total{engine=\"0\",model_name=\"m\",reason=\"queue_full\"} 1".into(),
         "quarry_requests_refused_total{model_name=\"m\",reason=\"model_not_found\"} 1".into(),
         "quarry_requests_failed_total{model_name=\"m\",reason=\"internal_error\"} 1".into(),
-        "vllm:prompt_tokens_by_source_total{engine=\"0\",model_name=\"m\",source=\"local_cache_hit\"} 20".into(),
+        "vllm:prompt_tokens_by_source_total{engine=\"0\",model_name=\"m\",source=\"local_cache_hit\"} 20"
+            .into(),
         "vllm:num_requests_waiting_by_reason{engine=\"0\",model_name=\"m\",reason=\"capacity\"} 0".into(),
     ] {
         assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");

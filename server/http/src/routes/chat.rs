@@ -46,7 +46,8 @@ pub(crate) async fn complete(
 ) -> Result<Response, HttpError> {
     let WireJson(request, _room) = body.map_err(|error| refused(&state, UNKNOWN_MODEL, error))?;
     let warnings = warnings(&request);
-    let model = state.model(Some(&request.model)).map_or_else(|_| UNKNOWN_MODEL.to_owned(), |m| m.name.clone());
+    let model =
+        state.model(Some(&request.model)).map_or_else(|_| UNKNOWN_MODEL.to_owned(), |m| m.name.clone());
     let refused = |error| refused(&state, &model, error);
     let asked = check(&state, request, &request_id).map_err(refused)?;
     let stream = asked.stream;
