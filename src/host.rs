@@ -197,3 +197,19 @@ pub fn pull(registry: &Registry, name: &str) -> anyhow::Result<PathBuf> {
     progress.finish();
     Ok(pulled?.path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [`crate::main`] turns any error into a non-zero status.
+    #[tokio::test]
+    async fn an_engine_that_gave_up_is_an_error_of_the_command() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let state = AppState::new(metrics.clone(), Limits::default()).unwrap();
+        let serving = tokio::spawn(async { Err(ServeError::EngineDead) });
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let host = Host { address, state, metrics, stop: oneshot::channel().0, serving };
+        assert!(host.until_signal().await.unwrap_err().to_string().contains("gave up"));
+    }
+}

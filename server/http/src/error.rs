@@ -164,6 +164,7 @@ impl HttpError {
                 RefusedReason::UnknownModel => Self::not_ready(retry_after_s),
                 RefusedReason::DuplicateId => Self::internal("two live requests had one id"),
             },
+            GenerateError::ShutDown => Self::shutting_down(retry_after_s),
             GenerateError::Engine(message) => Self::internal(message),
         }
     }
