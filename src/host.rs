@@ -34,7 +34,9 @@ pub struct Host {
 impl Host {
     /// Binds and answers at once; `/ready` is false until [`Host::load`] is done.
     pub async fn bind(config: &Config, address: SocketAddr) -> anyhow::Result<Self> {
-        let metrics = Arc::new(Metrics::new().context("metrics")?);
+        let is_aliased = config.server.metrics_llamacpp_names;
+        let metrics = if is_aliased { Metrics::with_llamacpp_names() } else { Metrics::new() };
+        let metrics = Arc::new(metrics.context("metrics")?);
         let limits = Limits { drain: Duration::from_secs(config.server.drain_seconds), ..Limits::default() };
         let state = AppState::new(metrics.clone(), limits).context("limits")?;
         let listener = TcpListener::bind(address).await.with_context(|| {
@@ -206,4 +208,20 @@ pub fn pull(registry: &Registry, name: &str) -> anyhow::Result<PathBuf> {
     let pulled = registry.pull(name, None, &mut |event| progress.event(&event));
     progress.finish();
     Ok(pulled?.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [`crate::main`] turns any error into a non-zero status.
+    #[tokio::test]
+    async fn an_engine_that_gave_up_is_an_error_of_the_command() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let state = AppState::new(metrics.clone(), Limits::default()).unwrap();
+        let serving = tokio::spawn(async { Err(ServeError::EngineDead) });
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let host = Host { address, state, metrics, stop: oneshot::channel().0, serving };
+        assert!(host.until_signal().await.unwrap_err().to_string().contains("gave up"));
+    }
 }

@@ -12,11 +12,15 @@ mod logging;
 mod progress;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
 use crate::config::Environment;
+
+/// What threads that are left have to end when a command is done.
+const END_MAX: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -38,7 +42,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let is_server = matches!(cli.command, Command::Serve(_));
     logging::start(&config.logging, is_server)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match cli.command {
+    let ended = match cli.command {
         Command::Serve(command) => runtime.block_on(commands::serve::run(command, config, &environment)),
         Command::Scrape(command) => runtime.block_on(commands::scrape::run(command, config, &environment)),
         Command::Demo(command) => runtime.block_on(commands::demo::run(command, config, &environment)),
@@ -47,5 +51,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(command) => commands::models::run(command, &environment),
         Command::Openapi => commands::openapi::run(),
         Command::Config(_) => Ok(ExitCode::SUCCESS), // answered above
-    }
+    };
+    // A prompt of megabytes that nobody waits for any more must not keep the process.
+    runtime.shutdown_timeout(END_MAX);
+    ended
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Answer, MODEL, Server, chat_body, model};
@@ -20,6 +21,15 @@ fn while_the_model_loads_the_server_says_so() {
     assert_eq!(server.get("/health").status, 200);
     server.wait("is ready", |server| server.get("/ready").status == 200);
     assert_eq!(server.get("/v1/models").json()["data"].as_array().unwrap().len(), 1);
+    // That it loads is no fault: nobody is to be woken by its log.
+    let alarms: Vec<Value> = server
+        .log_lines()
+        .into_iter()
+        .filter(|line| line["level"] == "ERROR" || line["level"] == "WARN")
+        .collect();
+    assert!(alarms.is_empty(), "{alarms:?}");
+    let refused = server.log_lines().into_iter().filter(|line| line["message"] == "refused").count();
+    assert_eq!(refused, 2, "the two that were no probes");
 }
 
 #[test]
@@ -39,13 +49,24 @@ fn at_sigterm_streams_finish_and_nothing_new_begins() {
 }
 
 #[test]
-fn past_the_bound_streams_end_with_an_error() {
-    let mut server = Server::ready(&model(), &[("SERVER__DRAIN_SECONDS", "0")]);
-    let stream = server.begin_stream(json!({}));
-    server.send_signal("-INT");
-    let rest = Answer::read_rest(stream);
-    assert!(rest.contains(r#""error""#) && !rest.contains("[DONE]"), "{rest}");
-    assert_eq!(server.ended().code(), Some(0));
+fn past_the_bound_requests_end_with_an_error_and_the_process_with_0() {
+    for signal in ["-INT", "-TERM"] {
+        let mut server = Server::ready(&model(), &[("SERVER__DRAIN_SECONDS", "1")]);
+        let long = chat_body(json!({"ignore_eos": true, "max_completion_tokens": 1500}));
+        let whole = server.send("POST /v1/chat/completions HTTP/1.0", long.to_string().as_bytes());
+        let stream = server.begin_stream(json!({}));
+        server.wait("runs both", |s| s.metric("vllm:num_requests_running") == 2.0);
+        server.send_signal(signal);
+        let begun = Instant::now();
+        // What has no status yet gets one, a stream an event.
+        let whole = Answer::read(whole);
+        whole.error(503, Some("shutting_down"), None);
+        assert!(whole.header("retry-after").is_some(), "{}", whole.head);
+        let rest = Answer::read_rest(stream);
+        assert!(rest.contains(r#""error""#) && !rest.contains("[DONE]"), "{rest}");
+        assert!(begun.elapsed() >= Duration::from_secs(1), "they had less time than they were given");
+        assert_eq!(server.ended().code(), Some(0));
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ MET, MISSED, INCOMPLETE = 0, 1, 2
 # A registry's name, or a shape that make-model fills with random weights.
 MODELS = {
     "0.5b": "qwen2.5-coder-0.5b-instruct-q4_k_m",
+    "smollm2-135m": "smollm2-135m-instruct-q4_1",
     "1.5b": "qwen2.5-coder-1.5b-instruct-q4_k_m",
     "qwen3-0.6b": "shape:qwen3-0.6b",
     "qwen3-4b": "shape:qwen3-4b",

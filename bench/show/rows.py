@@ -9,6 +9,7 @@ import machine
 import servers
 from contest import Test
 from exactness import exactness
+from overload import overload
 from verdict import Row
 
 # Modes of llama.cpp: weights repacked or as in the file; and the word by which a program's help shows that it has them.
@@ -116,6 +117,7 @@ def demo():
 ROWS = {
     "prefill": prefill, "decode": decode, "decode-depth": decode_depth, "streams": streams,
     "extraction": extraction, "busy": busy, "demo": demo, "exactness": exactness,
+    "overload": overload,
 }
 
 if __name__ == "__main__":

@@ -107,6 +107,8 @@ pub struct ServerConfig {
     pub queue_max: usize,
     /// Seconds that running requests have to finish at shutdown.
     pub drain_seconds: u64,
+    /// Serve llama-server's metric names (`llamacpp:…`) beside vLLM's and our own.
+    pub metrics_llamacpp_names: bool,
 }
 
 impl Default for ServerConfig {
@@ -127,6 +129,7 @@ impl Default for ServerConfig {
             drafts: true,
             queue_max: 256,
             drain_seconds: 30,
+            metrics_llamacpp_names: false,
         }
     }
 }

@@ -104,6 +104,15 @@ impl HttpError {
         }
     }
 
+    pub fn connections_full(retry_after_s: u32) -> Self {
+        let message = "all connections are taken; this one serves /health, /ready and /metrics only";
+        Self {
+            code: Some("connections_full"),
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message)
+        }
+    }
+
     pub fn not_ready(retry_after_s: u32) -> Self {
         Self {
             code: Some("not_ready"),
@@ -155,6 +164,7 @@ impl HttpError {
                 RefusedReason::UnknownModel => Self::not_ready(retry_after_s),
                 RefusedReason::DuplicateId => Self::internal("two live requests had one id"),
             },
+            GenerateError::ShutDown => Self::shutting_down(retry_after_s),
             GenerateError::Engine(message) => Self::internal(message),
         }
     }
@@ -179,6 +189,16 @@ impl HttpError {
             }
             ConstraintError::Broken(_) => Self::internal(error.to_string()),
         }
+    }
+
+    /// What metrics call it: the code, one of those in this file.
+    pub fn reason(&self) -> &'static str {
+        self.code.unwrap_or("invalid_request")
+    }
+
+    /// Whether it is for want of room or of a server that takes requests: worth another try, unlike a mistake.
+    pub fn is_admission(&self) -> bool {
+        self.retry_after_s.is_some() || self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 
     pub fn body(&self) -> ErrorBody {

@@ -17,8 +17,13 @@ pub struct Limits {
     /// To send a whole head, the wait for it included: what is slower, or silent between two requests, is closed.
     /// Default 30 s.
     pub head_timeout: Duration,
-    /// Open connections; further ones wait unaccepted. Default 1024.
+    /// Open connections. Default 1024.
     pub connections_max: usize,
+    /// Connections beyond these, for `/health`, `/ready` and `/metrics` alone: other requests on them get 503, and
+    /// each is closed after one answer. Further ones wait unaccepted. Default 8.
+    pub reserved_connections_max: usize,
+    /// To send a whole request on one of these. Default 1 s.
+    pub reserved_request_timeout: Duration,
     /// Requests whose prompts are rendered and tokenized at once, each on its own thread. Default 4.
     pub preparing_max: usize,
     /// Messages of one conversation. Default 4096.
@@ -53,6 +58,8 @@ impl Default for Limits {
             head_bytes_max: 64 << 10,
             head_timeout: Duration::from_secs(30),
             connections_max: 1024,
+            reserved_connections_max: 8,
+            reserved_request_timeout: Duration::from_secs(1),
             preparing_max: 4,
             messages_max: 4096,
             stop_strings_max: 4,
@@ -93,6 +100,8 @@ impl Limits {
             ("head_bytes_max", self.head_bytes_max < HEAD_BYTES_MIN),
             ("head_timeout", self.head_timeout.is_zero()),
             ("connections_max", self.connections_max == 0),
+            ("reserved_connections_max", self.reserved_connections_max == 0),
+            ("reserved_request_timeout", self.reserved_request_timeout.is_zero()),
             ("preparing_max", self.preparing_max == 0),
             ("messages_max", self.messages_max == 0),
             ("stop_strings_max", self.stop_strings_max == 0),

@@ -1,5 +1,6 @@
-//! A listener that holds no more than so many connections open: further ones wait in the system's backlog. A client
-//! that stops reading what it is sent loses its connection.
+//! A listener that holds no more than so many connections open, and a few more that are kept for probes, so that a
+//! server that is full is not taken for a dead one. What comes beyond these waits in the system's backlog. A client that
+//! stops reading what it is sent loses its connection.
 
 use std::future::Future as _;
 use std::io;
@@ -20,13 +21,15 @@ use crate::limits::Limits;
 pub(crate) struct BoundedListener {
     tcp: TcpListener,
     permits: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
     write_timeout: Duration,
 }
 
 impl BoundedListener {
     pub fn new(tcp: TcpListener, limits: &Limits) -> Self {
         let permits = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
-        Self { tcp, permits, write_timeout: limits.write_timeout }
+        let reserved = Arc::new(Semaphore::new(limits.reserved_connections_max.min(Semaphore::MAX_PERMITS)));
+        Self { tcp, permits, reserved, write_timeout: limits.write_timeout }
     }
 }
 
@@ -36,10 +39,17 @@ pub(crate) struct Connection {
     write_timeout: Duration,
     /// Runs while the client takes nothing of what it is sent.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// All others were taken: it is for probes.
+    is_reserved: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
+    /// Whether it serves probes only, and one of them.
+    pub fn is_reserved(&self) -> bool {
+        self.is_reserved
+    }
+
     /// What writing came to; an error where it has waited too long.
     fn within_time<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -58,13 +68,24 @@ impl Connection {
 impl BoundedListener {
     /// The next connection. Errors of single ones are passed over.
     pub async fn accept(&mut self) -> Connection {
-        let permit = self.permits.clone().acquire_owned().await.expect("this semaphore is never closed");
+        let (ordinary, reserved) = (self.permits.clone(), self.reserved.clone());
+        let (permit, is_reserved) = tokio::select! {
+            biased;
+            permit = ordinary.acquire_owned() => (permit, false),
+            permit = reserved.acquire_owned() => (permit, true),
+        };
+        let mut permit = permit.expect("these semaphores are never closed");
         let (tcp, _) = Listener::accept(&mut self.tcp).await;
+        // While nobody came, an ordinary place may have become free.
+        let mut is_reserved = is_reserved;
+        if is_reserved && let Ok(freed) = self.permits.clone().try_acquire_owned() {
+            (permit, is_reserved) = (freed, false);
+        }
         // Tokens are small and must leave at once; a socket that refuses still works.
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "nodelay");
         }
-        Connection { tcp, write_timeout: self.write_timeout, stalled: None, _permit: permit }
+        Connection { tcp, write_timeout: self.write_timeout, stalled: None, is_reserved, _permit: permit }
     }
 }
 

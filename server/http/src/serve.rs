@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::limits::Limits;
 use crate::listener::{BoundedListener, Connection};
-use crate::routes::router;
+use crate::routes::{router, router_of_probes};
 use crate::state::AppState;
 
 /// How often it is asked whether the engine gave up.
@@ -41,6 +41,7 @@ pub async fn serve(
     let limits = *state.limits();
     let mut listener = BoundedListener::new(listener, &limits);
     let service = TowerToHyperService::new(router(state.clone()));
+    let probes = TowerToHyperService::new(router_of_probes(state.clone()));
     let (closing, is_closing) = watch::channel(false);
     // Those that are left are cut when this is dropped.
     let mut connections = JoinSet::new();
@@ -48,7 +49,8 @@ pub async fn serve(
     loop {
         tokio::select! {
             connection = listener.accept() => {
-                connections.spawn(converse(connection, service.clone(), limits, is_closing.clone()));
+                let service = if connection.is_reserved() { probes.clone() } else { service.clone() };
+                connections.spawn(converse(connection, service, limits, is_closing.clone()));
             }
             Some(_) = connections.join_next() => {}
             () = &mut ending => break,
@@ -84,9 +86,12 @@ async fn converse(
     limits: Limits,
     mut is_closing: watch::Receiver<bool>,
 ) {
+    let is_reserved = connection.is_reserved();
+    let head_timeout = if is_reserved { limits.reserved_request_timeout } else { limits.head_timeout };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
+        .keep_alive(!is_reserved)
+        .header_read_timeout(head_timeout)
         .max_buf_size(limits.head_bytes_max)
         .serve_connection(TokioIo::new(connection), service);
     let mut served = pin!(served);

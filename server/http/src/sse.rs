@@ -55,13 +55,16 @@ fn events(
                             }
                             yield Ok(Event::default().data("[DONE]"));
                         }
-                        Err(error) => yield Ok(event(&running.failed(error).body())),
+                        Err(error) => {
+                            let error = running.log_failure(running.failed(error));
+                            yield Ok(event(&error.body()));
+                        }
                     }
                     return;
                 }
                 Some(GenerationEvent::Failed(error)) => {
-                    let error = crate::error::HttpError::from_generate(error, running.retry_after_s);
-                    yield Ok(event(&running.failed(error).body()));
+                    let error = running.log_failure(running.unanswered(error));
+                    yield Ok(event(&error.body()));
                     return;
                 }
                 None => return,

@@ -51,6 +51,13 @@ async fn read_all(mut socket: TcpStream) -> String {
     text
 }
 
+async fn get(address: SocketAddr, path: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    read_all(socket).await
+}
+
 fn long(stream: bool, tokens: u32) -> serde_json::Value {
     chat("Tell me a story.", json!({"stream": stream, "ignore_eos": true, "max_completion_tokens": tokens}))
 }
@@ -110,17 +117,63 @@ async fn past_the_bound_running_requests_end_with_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_past_the_bound_wait() {
-    let server = server(Limits { connections_max: 1, ..Limits::default() }).await;
-    let first = TcpStream::connect(server.address).await.unwrap();
-    let mut second = TcpStream::connect(server.address).await.unwrap();
-    // The first holds the one place: it is served on it, the second only after it.
-    second.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut byte = [0];
-    let early = tokio::time::timeout(Duration::from_millis(100), second.read(&mut byte)).await;
-    assert!(early.is_err(), "the second connection was served while the first was open");
+async fn connections_past_the_bound_serve_probes_then_wait() {
+    let limits = Limits {
+        connections_max: 1,
+        reserved_connections_max: 1,
+        reserved_request_timeout: Duration::from_secs(20),
+        ..Limits::default()
+    };
+    let server = server(limits).await;
+    let first = post(server.address, &long(true, 900)).await;
+    running(&server.engine).await;
+    // Probes are answered; each connection is closed after one answer, though it may not ask for it.
+    for (path, word) in [("/health", "ok"), ("/ready", "ok"), ("/metrics", "vllm:num_requests_running")] {
+        let mut probe = TcpStream::connect(server.address).await.unwrap();
+        probe.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let text = read_all(probe).await;
+        assert!(text.starts_with("HTTP/1.1 200") && text.contains(word), "{text}");
+    }
+    // Anything else is told to come again, and counted.
+    let text = read_all(post(server.address, &long(false, 5)).await).await;
+    assert!(text.starts_with("HTTP/1.1 503") && text.contains("retry-after: 5"), "{text}");
+    assert!(text.contains("connections_full"), "{text}");
+    let scrape = get(server.address, "/metrics").await;
+    let line = "quarry_requests_refused_total{model_name=\"unknown\",reason=\"connections_full\"} 1";
+    assert!(scrape.contains(line), "{scrape}");
+    // Where the reserved one is held too, a connection waits.
+    let second = TcpStream::connect(server.address).await.unwrap();
+    let third = get(server.address, "/health");
+    let mut third = std::pin::pin!(third);
+    let early = tokio::time::timeout(Duration::from_millis(100), third.as_mut()).await;
+    assert!(early.is_err(), "the third connection was served while two were open");
+    drop(second);
+    assert!(third.await.contains("200 OK"));
+    // When the first ends, everything is served again.
     drop(first);
-    assert!(read_all(second).await.contains("200 OK"));
+    idle(&server.engine).await;
+    let text = read_all(post(server.address, &long(false, 5)).await).await;
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_do_not_keep_probes_out() {
+    let limits = Limits {
+        connections_max: 1,
+        reserved_connections_max: 1,
+        reserved_request_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let server = server(limits).await;
+    let silent: Vec<TcpStream> =
+        futures::future::join_all((0..4).map(|_| TcpStream::connect(server.address)))
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+    let answer = tokio::time::timeout(Duration::from_secs(20), get(server.address, "/health")).await;
+    assert!(answer.is_ok_and(|text| text.contains("200 OK")));
+    drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,8 +222,8 @@ async fn a_client_that_does_not_read_is_cut_off() {
     let ask = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2000);
     let (unread, mut asking) = first.into_split();
     let asked = tokio::spawn(async move { asking.write_all(ask.as_bytes()).await });
-    let mut second = TcpStream::connect(server.address).await.unwrap();
-    second.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
-    assert!(read_all(second).await.contains("200 OK"));
+    // Until it is cut off only probes are answered.
+    let is_free = async { while !get(server.address, "/version").await.contains("200 OK") {} };
+    tokio::time::timeout(Duration::from_secs(20), is_free).await.expect("it is never cut off");
     drop((unread, asked));
 }

@@ -127,9 +127,14 @@ impl EngineLoop {
             }
         }
         self.shared.ready.store(false, Ordering::Release);
-        self.fail_all("the engine stopped");
-        // What arrived after the last look is answered by its dropped channel.
-        drop(self.shared.inbox.close());
+        let why = match self.shared.dead.load(Ordering::Acquire) {
+            true => GenerateError::Engine("the engine gave up".into()),
+            false => GenerateError::ShutDown,
+        };
+        self.fail_all(&why);
+        for job in self.shared.inbox.close().submissions {
+            job.fail(why.clone()); // it came after the last look
+        }
         self.publish();
     }
 
@@ -316,7 +321,7 @@ impl EngineLoop {
         }
         tracing::error!(panic, recent = self.panics.len(), "the engine panicked");
         self.shared.ready.store(false, Ordering::Release);
-        self.fail_all(&format!("the engine panicked: {panic}"));
+        self.fail_all(&GenerateError::Engine(format!("the engine panicked: {panic}")));
         if self.panics.len() > self.options.restarts_max {
             tracing::error!("the engine gives up");
             return false;
@@ -350,9 +355,9 @@ impl EngineLoop {
         }
     }
 
-    fn fail_all(&mut self, why: &str) {
+    fn fail_all(&mut self, why: &GenerateError) {
         for (_, job) in self.jobs.drain() {
-            job.fail(GenerateError::Engine(why.to_owned()));
+            job.fail(why.clone());
         }
     }
 

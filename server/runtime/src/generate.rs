@@ -117,6 +117,9 @@ pub enum GenerateError {
     /// The scheduler did not admit it.
     #[error("not admitted: {0:?}")]
     Refused(RefusedReason),
+    /// The time that it had after a shutdown was asked is over.
+    #[error("the server shut down before the answer was complete")]
+    ShutDown,
     /// The device or the model failed in mid-flight.
     #[error("the engine failed: {0}")]
     Engine(String),

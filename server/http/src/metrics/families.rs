@@ -1,7 +1,11 @@
 //! Names, help texts and buckets. A counter `x` is exposed as `x_total`, as vLLM's Python client does by itself.
 
 use prometheus::core::Collector;
-use prometheus::{CounterVec, Error, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{
+    CounterVec, Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry,
+};
+
+use super::sizes::Sizes;
 
 const LABELS: &[&str] = &["model_name", "engine"];
 
@@ -36,6 +40,12 @@ const STEP_S: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1
 /// Seconds of an HTTP request, as the usual instrumentation for FastAPI cuts them.
 const HTTP_S: &[f64] = &[0.1, 0.5, 1.0];
 
+/// The same, finer, for all routes together.
+const HTTP_FINE_S: &[f64] = &[
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 7.5, 10.0,
+    30.0, 60.0,
+];
+
 /// Declares the struct and its registration together, so that no family is made and not registered.
 macro_rules! families {
     ($($field:ident: $kind:ident($name:literal, $help:literal $(, $extra:expr)*);)*) => {
@@ -50,6 +60,10 @@ macro_rules! families {
                 Ok(Self { $($field: registered(registry, families!(@new $kind, $name, $help $(, $extra)*)?)?,)* })
             }
         }
+    };
+    (@new Sizes, $name:literal, $help:literal) => { Sizes::new($name, $help) };
+    (@new Histogram, $name:literal, $help:literal, $buckets:expr) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))
     };
     (@new HistogramVec, $name:literal, $help:literal, $labels:expr, $buckets:expr) => {
         HistogramVec::new(HistogramOpts::new($name, $help).buckets($buckets.to_vec()), $labels)
@@ -70,16 +84,29 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, family: C) ->
 families! {
     running: GaugeVec("vllm:num_requests_running", "Requests in the running set");
     waiting: GaugeVec("vllm:num_requests_waiting", "Requests waiting for admission");
+    waiting_by_reason: GaugeVec(
+        "vllm:num_requests_waiting_by_reason", "Requests waiting for admission, by what they wait for",
+        &["model_name", "engine", "reason"]
+    );
+    healthy_vllm: GaugeVec("vllm:engine_healthy", "0 when the engine gave up");
     swapped: GaugeVec("vllm:num_requests_swapped", "Requests whose KV is in the host pool");
     kv_usage: GaugeVec("vllm:kv_cache_usage_perc", "Blocks in use over all blocks, 0 to 1");
     kv_usage_v0: GaugeVec("vllm:gpu_cache_usage_perc", "Older name of vllm:kv_cache_usage_perc");
     host_usage_v0: GaugeVec("vllm:cpu_cache_usage_perc", "Host pool in use over its bound, 0 to 1");
     prompt_tokens: IntCounterVec("vllm:prompt_tokens_total", "Prompt tokens of ended requests");
     prompt_tokens_cached: IntCounterVec("vllm:prompt_tokens_cached_total", "Of these, from the prefix cache");
+    prompt_tokens_by_source: IntCounterVec(
+        "vllm:prompt_tokens_by_source_total", "Prompt tokens of ended requests by where their KV came from",
+        &["model_name", "engine", "source"]
+    );
     generation_tokens: IntCounterVec("vllm:generation_tokens_total", "Tokens generated, drawn and forced");
     request_success: IntCounterVec(
         "vllm:request_success_total", "Ended requests by how they ended",
         &["model_name", "engine", "finished_reason"]
+    );
+    admission_rejections: IntCounterVec(
+        "vllm:admission_rejections_total", "Requests that found no room, or no engine that takes any",
+        &["model_name", "engine", "reason"]
     );
     preemptions: IntCounterVec("vllm:num_preemptions_total", "Sequences that had to give their blocks back");
     prefix_queries: IntCounterVec("vllm:prefix_cache_queries_total", "Tokens looked up in the prefix cache");
@@ -139,6 +166,20 @@ families! {
     host_pool_bytes_max: GaugeVec("quarry_host_pool_bytes_max", "The host pool's bound");
     swap_out_bytes: IntCounterVec("quarry_swap_out_bytes_total", "Bytes swapped to the host pool");
     swap_in_bytes: IntCounterVec("quarry_swap_in_bytes_total", "Bytes swapped back from the host pool");
+    kv_store_bytes: IntCounterVec(
+        "vllm:kv_offload_store_bytes_total", "vLLM's name of quarry_swap_out_bytes_total"
+    );
+    kv_load_bytes: IntCounterVec(
+        "vllm:kv_offload_load_bytes_total", "vLLM's name of quarry_swap_in_bytes_total"
+    );
+    requests_refused: IntCounterVec(
+        "quarry_requests_refused_total", "Chat requests refused before they ran, by the error's code",
+        &["model_name", "reason"]
+    );
+    requests_failed: IntCounterVec(
+        "quarry_requests_failed_total", "Chat requests that were taken and got no whole answer, by the error's code",
+        &["model_name", "reason"]
+    );
     restarts: IntCounterVec("quarry_engine_restarts_total", "Restarts of the engine after a panic");
     healthy: GaugeVec("quarry_engine_healthy", "0 when the engine gave up");
     step_rows: HistogramVec("quarry_step_rows", "Rows of one step", LABELS, STEP_ROWS);
@@ -146,9 +187,20 @@ families! {
     mask_seconds: CounterVec("quarry_mask_seconds_total", "Seconds spent on constraints' masks");
 
     http_requests: IntCounterVec(
-        "http_requests_total", "HTTP requests by route, method and status", &["handler", "method", "status"]
+        "http_requests_total", "HTTP requests by route, method and class of status (2xx)",
+        &["handler", "method", "status"]
+    );
+    http_responses: IntCounterVec(
+        "quarry_http_responses_total", "HTTP requests by route, method and status",
+        &["handler", "method", "status"]
     );
     http_seconds: HistogramVec(
-        "http_request_duration_seconds", "HTTP requests' seconds to the headers", &["handler", "method"], HTTP_S
+        "http_request_duration_seconds", "HTTP requests' seconds to the end of the answer",
+        &["handler", "method"], HTTP_S
     );
+    http_seconds_fine: Histogram(
+        "http_request_duration_highr_seconds", "The same of all routes, in finer buckets", HTTP_FINE_S
+    );
+    http_request_bytes: Sizes("http_request_size_bytes", "Bytes of requests' bodies as announced, by route");
+    http_response_bytes: Sizes("http_response_size_bytes", "Bytes of answers' bodies as announced, by route");
 }

@@ -4,6 +4,8 @@
 //! totals that the engine keeps itself) is taken from its snapshot when somebody asks.
 
 mod families;
+mod llamacpp;
+mod sizes;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,14 +13,32 @@ use prometheus::{Encoder as _, IntCounterVec, Registry, TextEncoder};
 use quarry_runtime::{FinishReason, Observer, RequestStats, Snapshot, StepStats};
 
 use families::Families;
+use llamacpp::LlamaCpp;
 
 /// The only engine there is, as vLLM labels engines.
 const ENGINE: &str = "0";
+
+/// In place of a model's name where a request named none that is served.
+pub(crate) const UNKNOWN_MODEL: &str = "unknown";
+
+/// Bytes of one request's and its answer's body as they are announced; 0 where they are not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HttpSizes {
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+}
+
+/// Methods are the client's to choose: those that no route takes share a label.
+fn method_label(method: &str) -> &str {
+    if matches!(method, "GET" | "POST" | "HEAD") { method } else { "other" }
+}
 
 /// All metrics of one server. Give it to the engine as its observer and to [`crate::AppState`].
 pub struct Metrics {
     registry: Registry,
     families: Families,
+    /// Aliases, where they are wanted.
+    llamacpp: Option<LlamaCpp>,
     /// Totals are set anew for each answer, so two answers must not mix.
     rendering: Mutex<()>,
 }
@@ -31,16 +51,49 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let families = Families::register(&registry)?;
-        Ok(Self { registry, families, rendering: Mutex::new(()) })
+        Ok(Self { registry, families, llamacpp: None, rendering: Mutex::new(()) })
     }
 
-    /// One HTTP request ended.
-    pub(crate) fn http(&self, handler: &str, method: &str, status: u16, seconds: f64) {
-        // Methods are the client's to choose: those that no route takes share a label.
-        let method = if matches!(method, "GET" | "POST" | "HEAD") { method } else { "other" };
+    /// The same, with llama-server's names beside them.
+    ///
+    /// # Errors
+    /// As [`Metrics::new`].
+    pub fn with_llamacpp_names() -> Result<Self, prometheus::Error> {
+        let metrics = Self::new()?;
+        let llamacpp = Some(LlamaCpp::register(&metrics.registry)?);
+        Ok(Self { llamacpp, ..metrics })
+    }
+
+    /// An HTTP request has its status.
+    pub(crate) fn http(&self, handler: &str, method: &str, status: u16, sizes: HttpSizes) {
         let f = &self.families;
-        f.http_requests.with_label_values(&[handler, method, &status.to_string()]).inc();
-        f.http_seconds.with_label_values(&[handler, method]).observe(seconds);
+        let (method, class) = (method_label(method), format!("{}xx", status / 100));
+        f.http_requests.with_label_values(&[handler, method, &class]).inc();
+        f.http_responses.with_label_values(&[handler, method, &status.to_string()]).inc();
+        f.http_request_bytes.add(handler, sizes.request_bytes);
+        f.http_response_bytes.add(handler, sizes.response_bytes);
+    }
+
+    /// An HTTP answer was sent to its end, or its client is gone.
+    pub(crate) fn http_ended(&self, handler: &str, method: &str, seconds: f64) {
+        let f = &self.families;
+        f.http_seconds.with_label_values(&[handler, method_label(method)]).observe(seconds);
+        f.http_seconds_fine.observe(seconds);
+    }
+
+    /// A chat request was refused before it ran. `model` is a served model's name or [`UNKNOWN_MODEL`]: names that
+    /// clients choose make no labels.
+    pub(crate) fn refused(&self, model: &str, reason: &str, is_admission: bool) {
+        let f = &self.families;
+        f.requests_refused.with_label_values(&[model, reason]).inc();
+        if is_admission {
+            f.admission_rejections.with_label_values(&[model, ENGINE, reason]).inc();
+        }
+    }
+
+    /// A chat request that was taken got no whole answer.
+    pub(crate) fn failed(&self, model: &str, reason: &str) {
+        self.families.requests_failed.with_label_values(&[model, reason]).inc();
     }
 
     /// All of it as text; the snapshot is `None` while the engine is not there.
@@ -73,6 +126,13 @@ impl Metrics {
             ] {
                 gauge.with_label_values(&labels).set(value);
             }
+            // Nothing that waits here waits for anything but room.
+            let by_reason = [model.model.as_str(), ENGINE, "capacity"];
+            f.waiting_by_reason.with_label_values(&by_reason).set(f64::from(model.waiting));
+            f.healthy_vllm.with_label_values(&labels).set(f64::from(u8::from(snapshot.healthy)));
+            if let Some(llamacpp) = &self.llamacpp {
+                llamacpp.take(model);
+            }
             for (counter, total) in [
                 (&f.prefix_queries, model.prefix_query_tokens),
                 (&f.prefix_queries_v0, model.prefix_query_tokens),
@@ -81,6 +141,8 @@ impl Metrics {
                 (&f.preemptions, model.preemptions),
                 (&f.swap_out_bytes, model.swap_out_bytes),
                 (&f.swap_in_bytes, model.swap_in_bytes),
+                (&f.kv_store_bytes, model.swap_out_bytes),
+                (&f.kv_load_bytes, model.swap_in_bytes),
             ] {
                 set(counter, &labels, total);
             }
@@ -122,6 +184,9 @@ impl Observer for Metrics {
         f.step_rows.with_label_values(&labels).observe(f64::from(stats.rows));
         f.step_seconds.with_label_values(&labels).observe(stats.seconds);
         f.mask_seconds.with_label_values(&labels).inc_by(stats.mask_s.max(0.0));
+        if let Some(llamacpp) = &self.llamacpp {
+            llamacpp.step(stats);
+        }
     }
 
     fn request(&self, stats: &RequestStats) {
@@ -138,6 +203,13 @@ impl Observer for Metrics {
         f.prompt_tokens_cached.with_label_values(&labels).inc_by(u64::from(stats.cached_tokens));
         let tokens_after_first = stats.completion_tokens.saturating_sub(1);
         let computed = stats.prompt_tokens.saturating_sub(stats.cached_tokens);
+        for (source, tokens) in [("local_compute", computed), ("local_cache_hit", stats.cached_tokens)] {
+            let labels = [stats.model.as_str(), ENGINE, source];
+            f.prompt_tokens_by_source.with_label_values(&labels).inc_by(u64::from(tokens));
+        }
+        if let Some(llamacpp) = &self.llamacpp {
+            llamacpp.request(stats);
+        }
         for (histogram, value) in [
             (&f.e2e_seconds, stats.e2e_s),
             (&f.queue_seconds, stats.queue_s),
@@ -170,87 +242,4 @@ impl Observer for Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use quarry_runtime::{DraftStats, ModelSnapshot};
-
-    use super::*;
-
-    fn request() -> RequestStats {
-        RequestStats {
-            model: "m".into(),
-            reason: FinishReason::Length,
-            prompt_tokens: 30,
-            cached_tokens: 20,
-            completion_tokens: 3,
-            tokens_max: 3,
-            queue_s: 0.1,
-            prefill_s: 0.2,
-            decode_s: 0.4,
-            ttft_s: Some(0.3),
-            e2e_s: 0.7,
-            inter_token_s: vec![0.2, 0.2],
-        }
-    }
-
-    #[test]
-    fn the_stock_boards_names_and_labels_are_there() {
-        let metrics = Metrics::new().unwrap();
-        metrics.request(&request());
-        metrics.step(&StepStats {
-            model: "m".into(),
-            rows: 2,
-            tokens: 31,
-            sampled: 2,
-            forced: 1,
-            drafts: vec![DraftStats { tokens: 4, accepted: 2 }],
-            ..Default::default()
-        });
-        metrics.http("/v1/chat/completions", "POST", 200, 0.7);
-        let model = ModelSnapshot {
-            model: "m".into(),
-            running: 1,
-            prefix_hit_tokens: 20,
-            ..ModelSnapshot::default()
-        };
-        let other = ModelSnapshot { model: "n".into(), prefix_hit_tokens: 5, ..ModelSnapshot::default() };
-        let snapshot = Snapshot { models: vec![model, other], restarts: 2, ..Default::default() };
-        metrics.render(Some(&snapshot)).unwrap();
-        let text = metrics.render(Some(&snapshot)).unwrap();
-        let labels = "{engine=\"0\",model_name=\"m\"}";
-        for line in [
-            format!("vllm:num_requests_running{labels} 1"),
-            format!("vllm:num_requests_waiting{labels} 0"),
-            format!("vllm:kv_cache_usage_perc{labels} 0"),
-            format!("vllm:prompt_tokens_total{labels} 30"),
-            format!("vllm:prompt_tokens_cached_total{labels} 20"),
-            format!("vllm:generation_tokens_total{labels} 3"),
-            format!("vllm:prefix_cache_hits_total{labels} 20"),
-            "vllm:prefix_cache_hits_total{engine=\"0\",model_name=\"n\"} 5".into(),
-            format!("quarry_engine_restarts_total{labels} 2"),
-            format!("quarry_forced_tokens_total{labels} 1"),
-            format!("vllm:spec_decode_num_drafts_total{labels} 1"),
-            format!("vllm:spec_decode_num_draft_tokens_total{labels} 4"),
-            format!("vllm:spec_decode_num_accepted_tokens_total{labels} 2"),
-            "vllm:spec_decode_num_accepted_tokens_per_pos_total{engine=\"0\",model_name=\"m\",position=\"1\"} 1".into(),
-            format!("vllm:e2e_request_latency_seconds_count{labels} 1"),
-            format!("vllm:time_to_first_token_seconds_sum{labels} 0.3"),
-            format!("vllm:inter_token_latency_seconds_count{labels} 2"),
-            format!("vllm:request_queue_time_seconds_count{labels} 1"),
-            format!("vllm:request_prefill_time_seconds_count{labels} 1"),
-            format!("vllm:request_decode_time_seconds_count{labels} 1"),
-            format!("vllm:request_max_num_generation_tokens_count{labels} 1"),
-            "vllm:request_success_total{engine=\"0\",finished_reason=\"length\",model_name=\"m\"} 1".into(),
-            "vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"50\"} 1".into(),
-            "vllm:request_generation_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"2\"} 0".into(),
-            "http_requests_total{handler=\"/v1/chat/completions\",method=\"POST\",status=\"200\"} 1".into(),
-        ] {
-            assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
-        }
-    }
-
-    #[test]
-    fn without_an_engine_nothing_is_claimed() {
-        let text = Metrics::new().unwrap().render(None).unwrap();
-        assert!(!text.contains("num_requests_running{"), "{text}");
-    }
-}
+mod tests;

@@ -3,18 +3,19 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use quarry_openapi::{
     AnswerMessage, ChatRequest, ChatResponse, Choice, CompletionTokensDetails, Delta, FINISH_LENGTH,
     FINISH_STOP, PromptTokensDetails, RenderResponse, Usage,
 };
-use quarry_runtime::{FinishReason, Generation, GenerationEvent};
+use quarry_runtime::{FinishReason, GenerateError, Generation, GenerationEvent};
 
 use crate::convert::{self, Asked};
 use crate::error::HttpError;
 use crate::extract::WireJson;
+use crate::metrics::UNKNOWN_MODEL;
 use crate::observe::RequestId;
 use crate::prompt;
 use crate::reasoning::{Piece, Splitter};
@@ -34,24 +35,27 @@ pub(crate) struct Running {
     splitter: Splitter,
     reasoning_tokens: u32,
     request_id: String,
+    state: AppState,
 }
 
 /// `POST /v1/chat/completions`.
 pub(crate) async fn complete(
     State(state): State<AppState>,
     Extension(request_id): Extension<RequestId>,
-    WireJson(request, _room): WireJson<ChatRequest>,
+    body: Result<WireJson<ChatRequest>, HttpError>,
 ) -> Result<Response, HttpError> {
+    let WireJson(request, _room) = body.map_err(|error| refused(&state, UNKNOWN_MODEL, error))?;
     let warnings = warnings(&request);
-    let asked = check(&state, request, &request_id)?;
+    let model =
+        state.model(Some(&request.model)).map_or_else(|_| UNKNOWN_MODEL.to_owned(), |m| m.name.clone());
+    let refused = |error| refused(&state, &model, error);
+    let asked = check(&state, request, &request_id).map_err(refused)?;
     let stream = asked.stream;
-    let mut running = start(&state, asked, request_id).await?;
+    let mut running = start(&state, asked, request_id).await.map_err(refused)?;
     let response = if stream {
         let first =
             match tokio::time::timeout(state.limits().first_event_wait, running.generation.next()).await {
-                Ok(Some(GenerationEvent::Failed(error))) => {
-                    return Err(HttpError::from_generate(error, running.retry_after_s));
-                }
+                Ok(Some(GenerationEvent::Failed(error))) => return Err(running.unanswered(error)),
                 Ok(event) => event,
                 Err(_) => None,
             };
@@ -82,6 +86,16 @@ pub(crate) async fn render(
         prompt_tokens_max: model.prompt_tokens_max,
     };
     Ok(with_warnings(Json(rendered).into_response(), warnings))
+}
+
+/// Counts a request that did not run.
+fn refused(state: &AppState, model: &str, error: HttpError) -> HttpError {
+    if error.status == StatusCode::INTERNAL_SERVER_ERROR {
+        state.metrics().failed(model, error.reason());
+    } else {
+        state.metrics().refused(model, error.reason(), error.is_admission());
+    }
+    error
 }
 
 fn check(state: &AppState, request: ChatRequest, request_id: &RequestId) -> Result<Asked, HttpError> {
@@ -121,6 +135,7 @@ async fn start(state: &AppState, asked: Asked, request_id: RequestId) -> Result<
         splitter,
         reasoning_tokens: 0,
         request_id: request_id.0,
+        state: state.clone(),
     })
 }
 
@@ -134,7 +149,7 @@ async fn collect(mut running: Running) -> Result<ChatResponse, HttpError> {
                 whole.content.push_str(&piece.content);
             }
             Some(GenerationEvent::Finished { reason, usage }) => {
-                let word = ended(reason, running.retry_after_s)?;
+                let word = ended(reason, running.retry_after_s).map_err(|error| running.failed(error))?;
                 let rest = running.splitter.finish();
                 whole.reasoning.push_str(&rest.reasoning);
                 whole.content.push_str(&rest.content);
@@ -142,10 +157,8 @@ async fn collect(mut running: Running) -> Result<ChatResponse, HttpError> {
                 running.log(word, &usage);
                 return Ok(running.response(whole, word, usage));
             }
-            Some(GenerationEvent::Failed(error)) => {
-                return Err(HttpError::from_generate(error, running.retry_after_s));
-            }
-            None => return Err(HttpError::internal("the generation ended without an end")),
+            Some(GenerationEvent::Failed(error)) => return Err(running.unanswered(error)),
+            None => return Err(running.failed(HttpError::internal("the generation ended without an end"))),
         }
     }
 }
@@ -213,8 +226,21 @@ impl Running {
         );
     }
 
-    /// Logs a failure in mid-stream, where no status can tell it.
+    /// Counts a generation that ended without an answer: refused by the engine, or failed there.
+    pub fn unanswered(&self, error: GenerateError) -> HttpError {
+        let is_refusal = matches!(error, GenerateError::Refused(_));
+        let error = HttpError::from_generate(error, self.retry_after_s);
+        if is_refusal { refused(&self.state, &self.model, error) } else { self.failed(error) }
+    }
+
+    /// Counts a request that was taken and gets no whole answer.
     pub fn failed(&self, error: HttpError) -> HttpError {
+        self.state.metrics().failed(&self.model, error.reason());
+        error
+    }
+
+    /// Logs a failure in mid-stream, where no status can tell it.
+    pub fn log_failure(&self, error: HttpError) -> HttpError {
         tracing::error!(request_id = %self.request_id, model = %self.model, error = %error.message, "stream failed");
         error
     }

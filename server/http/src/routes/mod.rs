@@ -6,10 +6,12 @@ mod operations;
 mod tokens;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::{Method, Uri};
 use axum::routing::{get, post};
 
 use crate::error::HttpError;
+use crate::metrics::UNKNOWN_MODEL;
 use crate::observe;
 use crate::state::AppState;
 
@@ -32,6 +34,29 @@ pub fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(axum::middleware::from_fn_with_state(state.clone(), observe::request))
         .with_state(state)
+}
+
+/// What is served where all ordinary connections are taken.
+pub(crate) fn router_of_probes(state: AppState) -> Router {
+    Router::new()
+        .route("/health", get(operations::health))
+        .route("/ready", get(operations::ready))
+        .route("/metrics", get(operations::metrics))
+        .fallback(connections_full)
+        .method_not_allowed_fallback(no_method)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), observe::request))
+        .with_state(state)
+}
+
+async fn connections_full(State(state): State<AppState>, request: Request) -> HttpError {
+    // A connection that is closed with something unread is reset, and its client may not see the answer.
+    let (bytes_max, timeout) = (state.limits().head_bytes_max, state.limits().reserved_request_timeout);
+    let reading = axum::body::to_bytes(request.into_body(), bytes_max);
+    // A body that is too long or slow loses the answer, no more.
+    let _ = tokio::time::timeout(timeout, reading).await;
+    let error = HttpError::connections_full(state.limits().retry_after_not_ready_s);
+    state.metrics().refused(UNKNOWN_MODEL, error.reason(), error.is_admission());
+    error
 }
 
 async fn no_route(method: Method, uri: Uri) -> HttpError {
