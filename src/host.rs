@@ -56,7 +56,8 @@ impl Host {
         let mut options = EngineOptions::new(models);
         options.kv_bytes = usize::try_from(server.kv_cache.0).context("server.kv_cache")?;
         options.swap_space_bytes = usize::try_from(server.swap_space.0).context("server.swap_space")?;
-        options.scheduler.swap_space_bytes = server.swap_space.0;
+        options.memory_bytes = server.memory.map(|bytes| bytes.0);
+        options.scheduler.switch_wait_us = server.switch_wait_ms.saturating_mul(1000);
         options.scheduler.queue_max = server.queue_max;
         options.context_tokens_max = server.context_tokens_max;
         options.block_tokens = server.block_tokens;

@@ -141,7 +141,7 @@ pub fn run(
     plan.check()?;
     progress("loading");
     let begun = Instant::now();
-    let warm = backend.warm(files, &mut |_| ())?;
+    let warm = backend.loader().warm(files, &mut |_| ())?;
     let load_seconds = begun.elapsed().as_secs_f64();
     let mut report = describe(backend.name(), threads, files, &warm, plan);
     report.load_seconds = load_seconds;

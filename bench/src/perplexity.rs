@@ -84,7 +84,7 @@ pub fn run(
         bail!("the text has {} tokens, 2 are the least", tokens.len());
     }
     let open = |backend: &mut dyn Backend| -> anyhow::Result<Rig> {
-        let warm = backend.warm(files, &mut |_| ())?;
+        let warm = backend.loader().warm(files, &mut |_| ())?;
         Rig::new(backend, files, &warm, &[context], CHUNK)
     };
     let mut subject = open(subject)?;

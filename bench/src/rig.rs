@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use quarry_model::backend::{ActivateOptions, Backend, ModelFiles, WarmModel};
-use quarry_model::executor::{Batch, Caps, Executor, Row, StepResult};
+use quarry_model::executor::{Batch, BlockCopy, Caps, Executor, Row, StepResult};
 use quarry_model::ids::{BlockId, TokenId};
-use quarry_model::kv::KvArena;
-use quarry_model::plan::BlockCopy;
 use quarry_model::request::SamplingParams;
 use quarry_model::sampler::SampleRow;
 
@@ -83,7 +81,6 @@ impl Rig {
         }
         let options = ActivateOptions {
             block_tokens: BLOCK_TOKENS,
-            blocks,
             batch_tokens_max: batch_tokens,
             batch_rows_max: positions.len().max(1),
         };
@@ -92,8 +89,9 @@ impl Rig {
         if bytes > KV_BYTES_MAX {
             bail!("keys and values of {blocks} blocks need {bytes} bytes, {KV_BYTES_MAX} are the most here");
         }
-        let arena = KvArena::new(block_bytes, blocks);
-        let executor = backend.activate(warm, &arena, &options).context("the executor")?;
+        let arena = backend.arena(block_bytes, blocks).context("the KV cache")?;
+        let kv = backend.kv_blocks(&files.spec, &arena, BLOCK_TOKENS).context("the KV cache")?;
+        let executor = backend.activate(warm, &*kv, &options).context("the executor")?;
         let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
         Ok(Self { executor, tables, greedy, result: StepResult::default() })
     }

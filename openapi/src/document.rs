@@ -83,6 +83,30 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         method: "POST",
+        path: "/v1/models/{id}/load",
+        summary: "Wants the model's weights loaded; answered at once, its state shows how far it is. Others may make room",
+        request: None,
+        answer: Answer::Json("Model"),
+        failures: &[404, 409, 503],
+    },
+    Route {
+        method: "POST",
+        path: "/v1/models/{id}/unload",
+        summary: "Wants the model's weights out of memory once its requests are answered; a later request loads it again",
+        request: None,
+        answer: Answer::Json("Model"),
+        failures: &[404, 503],
+    },
+    Route {
+        method: "GET",
+        path: "/admin/state",
+        summary: "Models, sequences, pools and the memory budget at this moment",
+        request: None,
+        answer: Answer::Json("AdminState"),
+        failures: &[503],
+    },
+    Route {
+        method: "POST",
         path: "/tokenize",
         summary: "A text's tokens",
         request: Some("TokenizeRequest"),
@@ -225,6 +249,7 @@ fn components() -> Components {
     add(schemas_of::<chunk::ChatChunk>());
     add(schemas_of::<error::ErrorBody>());
     add(schemas_of::<models::ModelList>());
+    add(schemas_of::<models::AdminState>());
     add(schemas_of::<models::Status>());
     add(schemas_of::<models::Version>());
     add(schemas_of::<tokens::RenderResponse>());

@@ -36,16 +36,87 @@ pub struct Model {
 }
 
 /// Beside OpenAI's fields.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelDetails {
+    /// Other names for it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Where its weights are: `cold` (on disk), `loading`, `active`, `unloading` or `failed`. A request loads a model that
+    /// is not active.
+    #[serde(default)]
+    pub state: String,
+    /// While it is loading: the share done, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f32>,
+    /// Why it could not be loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Prompt tokens at most: the context less one answer token, or less where the server is configured so.
     pub prompt_tokens_max: u32,
     /// The family of the decoder, such as `qwen2`.
     pub architecture: String,
     /// The weights' format, such as `Q4_K_M`.
     pub quantization: String,
-    /// Bytes of the weights.
+    /// Bytes of the weights while they are loaded.
     pub weight_bytes: u64,
+}
+
+/// `GET /admin/state`: the engine at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AdminState {
+    /// Each model, the first of the configuration first.
+    pub models: Vec<AdminModel>,
+    /// What the server takes of memory, in bytes.
+    pub memory: AdminMemory,
+    /// Times the engine started anew after a fault.
+    pub restarts: u64,
+    /// False once it gave up.
+    pub healthy: bool,
+}
+
+/// One model in [`AdminState`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AdminModel {
+    /// Its name.
+    pub id: String,
+    /// As in `GET /v1/models/{id}`.
+    pub state: String,
+    /// Sequences that run.
+    pub running: u32,
+    /// Sequences without KV.
+    pub waiting: u32,
+    /// Sequences whose KV is in the host pool, or on the way.
+    pub swapped: u32,
+    /// Sequences with KV on the device whose model is not active.
+    pub suspended: u32,
+    /// KV blocks held over all that it could have, 0 to 1.
+    pub kv_usage: f64,
+    /// Sequences pushed off the device, since start.
+    pub preemptions: u64,
+    /// Bytes of KV swapped out, since start.
+    pub swap_out_bytes: u64,
+    /// Bytes of KV swapped in, since start.
+    pub swap_in_bytes: u64,
+}
+
+/// The memory budget in [`AdminState`]; weights, KV, host pool and scratch together stay within the bound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminMemory {
+    /// The bound; absent where none is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_max: Option<u64>,
+    /// Weights that are loaded, or on their way.
+    pub weight_bytes: u64,
+    /// The KV cache of all models.
+    pub kv_bytes_max: u64,
+    /// Parts of it that no model has.
+    pub kv_slabs_free: u64,
+    /// Swapped blocks in the host pool.
+    pub host_pool_bytes: u64,
+    /// Its bound.
+    pub host_pool_bytes_max: u64,
+    /// Activations and scratch of the largest step.
+    pub scratch_bytes_max: u64,
 }
 
 /// `GET /health` and `GET /ready`.

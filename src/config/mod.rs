@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use quarry_agent::config::{AgentConfig, CloudConfig, HybridConfig, ScrapingConfig, StorageConfig};
 use quarry_models::{HUB_DEFAULT, Registry};
+use quarry_runtime::limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -83,7 +84,12 @@ pub struct ServerConfig {
     /// Instruction set of the CPU back end: `auto` takes the best that the processor has; a set that it lacks is an
     /// error. All sets but `portable` give the same bits.
     pub isa: IsaChoice,
-    /// KV cache on the device, all models together; taken as it is used.
+    /// Memory that weights, KV cache, swap space and the scratch of a step take at most, all models together. Models that
+    /// do not fit beside each other take turns: the weights of one leave, its conversations stay. Absent: no bound, every
+    /// model is loaded at start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// KV cache on the device, all models together; taken as it is used, in parts of 64 MiB.
     pub kv_cache: ByteSize,
     /// Host memory for swapped-out KV; taken as it is used.
     pub swap_space: ByteSize,
@@ -98,6 +104,9 @@ pub struct ServerConfig {
     pub step_rows_max: u32,
     /// Milliseconds that prompts may hold up running answers in one step; two steps of answers where those take longer.
     pub step_ms_max: u64,
+    /// Milliseconds that a model's requests wait for memory, or for a switch, that other models' work holds. Smaller
+    /// switches more often.
+    pub switch_wait_ms: u64,
     /// Take tokens that a schema forces without drawing them; a request's `forced_tokens` overrides it.
     pub forced_tokens: bool,
     /// Guess what comes next from prompt and answer, and check several guesses in one step. Changes speed, never the
@@ -118,16 +127,18 @@ impl Default for ServerConfig {
             port: 8000,
             threads: 0,
             isa: IsaChoice::Auto,
-            kv_cache: ByteSize(2 << 30),
-            swap_space: ByteSize(4 << 30),
+            memory: None,
+            kv_cache: ByteSize(u64::from(limits::KV_SLABS_DEFAULT) * limits::SLAB_BYTES as u64),
+            swap_space: ByteSize(limits::SWAP_SPACE_BYTES_DEFAULT),
             context_tokens_max: None,
-            block_tokens: 32,
-            step_tokens_max: 512,
-            step_rows_max: 64,
-            step_ms_max: 200,
+            block_tokens: limits::BLOCK_TOKENS_DEFAULT,
+            step_tokens_max: limits::STEP_TOKENS_DEFAULT,
+            step_rows_max: limits::STEP_ROWS_DEFAULT,
+            step_ms_max: limits::STEP_US_MAX_DEFAULT / 1000,
+            switch_wait_ms: limits::SWITCH_WAIT_US_DEFAULT / 1000,
             forced_tokens: true,
             drafts: true,
-            queue_max: 256,
+            queue_max: limits::QUEUE_MAX_DEFAULT,
             drain_seconds: 30,
             metrics_llamacpp_names: false,
         }

@@ -14,10 +14,10 @@
 //! in chunks, before or after a swap: an `exact` executor gives the same **bits**.
 #![forbid(unsafe_code)]
 
+mod arena;
 mod compare;
 mod drawing;
 mod golden;
-mod leases;
 mod paging;
 mod refusals;
 mod report;
@@ -76,7 +76,7 @@ const CASES: [Case; 23] = [
     ("bad batches", refusals::batches),
     ("bad tickets", refusals::tickets),
     ("bad moves", refusals::moves),
-    ("leases", leases::leases),
+    ("arena", arena::arena),
 ];
 
 /// The same models as hub folders. F32 is compared with the golden logits, the others with the oracle.

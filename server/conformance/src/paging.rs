@@ -1,7 +1,7 @@
 //! Block tables of every kind.
 
+use quarry_model::executor::BlockCopy;
 use quarry_model::ids::BlockId;
-use quarry_model::plan::BlockCopy;
 use quarry_tiny::random;
 
 use crate::Outcome;

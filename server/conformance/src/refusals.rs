@@ -1,8 +1,8 @@
 //! What an executor must refuse, and still work afterwards.
 
-use quarry_model::executor::{ExecError, StepResult, StepTicket};
+use quarry_model::executor::{BlockCopy, ExecError, StepResult, StepTicket};
 use quarry_model::ids::{BlockId, HostBlockId, SwapId};
-use quarry_model::plan::{BlockCopy, BlockMove, Direction};
+use quarry_model::plan::{BlockMove, Direction};
 use quarry_model::sampler::SampleRow;
 
 use crate::Outcome;
@@ -26,7 +26,7 @@ pub fn batches(bench: &mut Bench<'_>) -> Outcome {
         blocks: blocks.to_vec(),
         wanted: wanted.to_vec(),
     };
-    let far = BlockId(BLOCKS as u32);
+    let far = BlockId(rig.kv.blocks() as u32);
     let one = table(61, 1);
     let bad: Vec<(&str, Vec<TestRow>)> = vec![
         ("a token outside the vocabulary", vec![row(&[1, vocab as u32], 0, &one, &[])]),
@@ -96,16 +96,16 @@ pub fn moves(bench: &mut Bench<'_>) -> Outcome {
     let expected = bench.whole(&tokens)?;
     let count = 40_usize.div_ceil(bench.options.block_tokens);
     let blocks = table(0, count);
-    let host = bench.host(2);
+    let host = bench.host(2)?;
     let mut rig = bench.rig()?;
     let vocab = rig.vocab;
     rig.fill(&bench.prompt(9, 50), &table(0, BLOCKS))?;
     // A block of noise in the host pool, which a refused order must not bring in.
-    let noise = to_moves(&[BlockId(50)], 0, Direction::Out);
-    rig.executor.swap(SwapId(1), &host, &noise).map_err(|error| error.to_string())?;
+    let noise = to_moves(bench, &[BlockId(50)], 0, Direction::Out);
+    rig.kv.swap(SwapId(1), &host, &noise).map_err(|error| error.to_string())?;
     let mut done = Vec::new();
     for _ in 0..1000 {
-        rig.executor.poll(&mut done);
+        rig.kv.poll(&mut done);
         if !done.is_empty() {
             break;
         }
@@ -117,22 +117,23 @@ pub fn moves(bench: &mut Bench<'_>) -> Outcome {
         Err(ExecError::BadMove(_)) => Ok(()),
         other => Err(format!("{what}: {other:?}, expected a bad move")),
     };
-    let far = BlockId(BLOCKS as u32);
+    let far = BlockId(rig.kv.blocks() as u32);
     let copy = |from, to| BlockCopy { from, to };
     bad("copy from nowhere", rig.executor.copy_blocks(&[copy(far, BlockId(50))]))?;
     bad("copy to nowhere", rig.executor.copy_blocks(&[copy(BlockId(50), far)]))?;
     let into = |device, host| BlockMove { device, host: HostBlockId(host), direction: Direction::In };
     let trap = into(blocks[0], 0);
     let out = |device, host| BlockMove { direction: Direction::Out, ..into(device, host) };
-    bad("in to nowhere", rig.executor.swap(SwapId(2), &host, &[trap, into(far, 0)]))?;
-    bad("in from nowhere", rig.executor.swap(SwapId(3), &host, &[trap, into(BlockId(50), 99)]))?;
-    bad("out from nowhere", rig.executor.swap(SwapId(4), &host, &[out(far, 1)]))?;
-    let too_many = [out(BlockId(50), 10), out(BlockId(51), 11)];
-    bad("out beyond the pool's bound", rig.executor.swap(SwapId(5), &host, &too_many))?;
+    bad("in to nowhere", rig.kv.swap(SwapId(2), &host, &[trap, into(far, 0)]))?;
+    bad("in from nowhere", rig.kv.swap(SwapId(3), &host, &[trap, into(BlockId(50), u32::MAX)]))?;
+    bad("out from nowhere", rig.kv.swap(SwapId(4), &host, &[out(far, 1)]))?;
+    let beyond = bench.host_block(2).0;
+    let too_many = [out(BlockId(50), 0), out(BlockId(51), beyond)];
+    bad("out beyond the pool's bound", rig.kv.swap(SwapId(5), &host, &too_many))?;
 
     done.clear();
     std::thread::sleep(std::time::Duration::from_millis(5));
-    rig.executor.poll(&mut done);
+    rig.kv.poll(&mut done);
     if let Some(swap) = done.first() {
         return Err(format!("refused swap {} was reported as ended", swap.id));
     }

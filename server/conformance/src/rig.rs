@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use quarry_model::backend::{ActivateOptions, Backend, ModelFiles, WarmModel};
-use quarry_model::executor::{Batch, ExecError, Executor, Row, StepResult};
-use quarry_model::ids::{BlockId, TokenId};
+use quarry_model::executor::{Batch, ExecError, Executor, KvBlocks, Row, StepResult};
+use quarry_model::ids::{BlockId, HostBlockId, TokenId};
 use quarry_model::kv::{HostPool, KvArena};
 use quarry_model::request::SamplingParams;
 use quarry_model::sampler::SampleRow;
@@ -20,6 +20,8 @@ pub const BLOCKS: usize = 64;
 pub const BATCH_TOKENS: usize = 160;
 /// Rows of a batch at most.
 pub const BATCH_ROWS: usize = 9;
+/// Where host blocks may begin.
+const HOST_UNIT_BYTES: usize = quarry_model::limits::HOST_UNIT_BYTES as usize;
 /// Blocks per slab: few and odd, so that an executor's blocks lie in many slabs.
 const SLAB_BLOCKS: usize = 5;
 
@@ -60,55 +62,71 @@ impl<'a> Bench<'a> {
         if matches!(form, TinyForm::Yarn) {
             files = files.with_yarn(YARN.0, Some(YARN.1)).map_err(|error| error.to_string())?;
         }
-        let mut backend = (suite.subject)();
+        let backend = (suite.subject)();
         let options = ActivateOptions {
             block_tokens: suite.block_tokens,
-            blocks: BLOCKS,
             batch_tokens_max: BATCH_TOKENS,
             batch_rows_max: BATCH_ROWS,
         };
-        let warm = backend.warm(&files, &mut |_| ()).map_err(|error| error.to_string())?;
+        let warm = backend.loader().warm(&files, &mut |_| ()).map_err(|error| error.to_string())?;
         let block_bytes = backend.cost(&files.spec, &files, &options).block_bytes;
         Ok(Self { suite: *suite, model, files, backend, warm, options, block_bytes, _dir: dir })
     }
 
-    /// An arena with room for one executor, and some bytes left over in each slab.
-    pub fn arena(&self) -> KvArena {
-        KvArena::new(SLAB_BLOCKS * self.block_bytes + 64, BLOCKS.div_ceil(SLAB_BLOCKS))
+    /// An arena of at least [`BLOCKS`] blocks, with some bytes left over in each slab.
+    pub fn arena(&mut self) -> Result<KvArena, String> {
+        let slab_bytes = SLAB_BLOCKS * self.block_bytes + 64;
+        self.backend.arena(slab_bytes, BLOCKS.div_ceil(SLAB_BLOCKS)).map_err(|error| error.to_string())
     }
 
-    /// A fresh executor.
+    /// An arena with slabs of so many bytes.
+    pub fn small_arena(&mut self, slab_bytes: usize) -> Result<KvArena, String> {
+        self.backend.arena(slab_bytes, BLOCKS).map_err(|error| error.to_string())
+    }
+
+    /// A fresh executor in an arena of its own.
     pub fn rig(&mut self) -> Result<Rig, String> {
-        let arena = self.arena();
+        let arena = self.arena()?;
         self.rig_in(&arena)
     }
 
-    /// An executor that leases from `arena`.
+    /// An executor in `arena`.
     pub fn rig_in(&mut self, arena: &KvArena) -> Result<Rig, String> {
-        let executor = self.activate(arena).map_err(|error| error.to_string())?;
-        if executor.caps().block_bytes != self.block_bytes {
-            let found = executor.caps().block_bytes;
-            return Err(format!("a block has {found} bytes, its cost said {}", self.block_bytes));
+        let kv = self.kv_blocks(arena).map_err(|error| error.to_string())?;
+        self.rig_over(kv)
+    }
+
+    /// An executor over these blocks.
+    pub fn rig_over(&mut self, kv: Box<dyn KvBlocks>) -> Result<Rig, String> {
+        let executor =
+            self.backend.activate(&self.warm, &*kv, &self.options).map_err(|error| error.to_string())?;
+        let caps = executor.caps();
+        if (caps.block_bytes, caps.blocks) != (self.block_bytes, kv.blocks()) {
+            let (bytes, blocks) = (caps.block_bytes, caps.blocks);
+            let (cost, known) = (self.block_bytes, kv.blocks());
+            return Err(format!("{blocks} blocks of {bytes} bytes, told were {known} of {cost}"));
         }
-        Ok(Rig::new(executor, self.files.spec.vocab, self.suite.exact))
+        Ok(Rig::new(executor, kv, self.files.spec.vocab, self.suite.exact))
     }
 
     /// As the back end answers.
-    pub fn activate(
+    pub fn kv_blocks(
         &mut self,
         arena: &KvArena,
-    ) -> Result<Box<dyn Executor>, quarry_model::backend::BackendError> {
-        self.backend.activate(&self.warm, arena, &self.options)
+    ) -> Result<Box<dyn KvBlocks>, quarry_model::backend::BackendError> {
+        self.backend.kv_blocks(&self.files.spec, arena, self.options.block_tokens)
     }
 
     /// The oracle's executor for the same file.
     pub fn oracle(&self) -> Result<Rig, String> {
         let mut backend = (self.suite.oracle)();
-        let warm = backend.warm(&self.files, &mut |_| ()).map_err(|error| error.to_string())?;
+        let warm = backend.loader().warm(&self.files, &mut |_| ()).map_err(|error| error.to_string())?;
         let bytes = backend.cost(&self.files.spec, &self.files, &self.options).block_bytes;
-        let arena = KvArena::new(bytes, BLOCKS);
-        let executor = backend.activate(&warm, &arena, &self.options).map_err(|error| error.to_string())?;
-        Ok(Rig::new(executor, self.files.spec.vocab, false))
+        let text = |error: quarry_model::backend::BackendError| error.to_string();
+        let arena = backend.arena(bytes, BLOCKS).map_err(text)?;
+        let kv = backend.kv_blocks(&self.files.spec, &arena, self.options.block_tokens).map_err(text)?;
+        let executor = backend.activate(&warm, &*kv, &self.options).map_err(text)?;
+        Ok(Rig::new(executor, kv, self.files.spec.vocab, false))
     }
 
     /// A prompt of `count` tokens; `salt` chooses among them.
@@ -117,8 +135,18 @@ impl<'a> Bench<'a> {
     }
 
     /// A host pool with room for `blocks`.
-    pub fn host(&self, blocks: usize) -> HostPool {
-        HostPool::new(blocks * self.block_bytes)
+    pub fn host(&self, blocks: usize) -> Result<HostPool, String> {
+        HostPool::new(blocks * self.host_block_bytes()).map_err(|error| error.to_string())
+    }
+
+    /// Bytes from one host block to the next.
+    fn host_block_bytes(&self) -> usize {
+        self.block_bytes.next_multiple_of(HOST_UNIT_BYTES)
+    }
+
+    /// The host block with this number, as all of them lie one after another.
+    pub fn host_block(&self, number: usize) -> HostBlockId {
+        HostBlockId((number * self.host_block_bytes() / HOST_UNIT_BYTES) as u32)
     }
 
     /// Logits of every position of `tokens`, run whole on a fresh executor.
@@ -157,13 +185,14 @@ pub fn table(first: usize, count: usize) -> Vec<BlockId> {
 /// An executor and how its logits are compared.
 pub struct Rig {
     pub executor: Box<dyn Executor>,
+    pub kv: Box<dyn KvBlocks>,
     pub vocab: usize,
     exact: bool,
 }
 
 impl Rig {
-    fn new(executor: Box<dyn Executor>, vocab: usize, exact: bool) -> Self {
-        Self { executor, vocab, exact }
+    fn new(executor: Box<dyn Executor>, kv: Box<dyn KvBlocks>, vocab: usize, exact: bool) -> Self {
+        Self { executor, kv, vocab, exact }
     }
 
     /// How the same work done in another way must agree.

@@ -4,46 +4,57 @@ use crate::block_pool::Chain;
 use crate::ids::{HostBlockId, ModelId, SequenceId, SwapId};
 use crate::plan::{BlockMove, Direction, StepPlan, SwapOrder};
 use crate::scheduler::Scheduler;
-use crate::sequence::{Place, Sequence};
+use crate::sequence::{KvState, Sequence};
 
 impl Scheduler {
     /// The best-ranked sequence without KV.
     pub(crate) fn next_waiting(&self, model: ModelId) -> Option<SequenceId> {
-        let waits = |s: &&Sequence| s.model() == model && s.place == Place::Waiting && s.end.is_none();
-        self.sequences.values().filter(waits).min_by_key(|s| s.rank()).map(Sequence::id)
+        let waiting = self.live_of(model).filter(|s| s.kv == KvState::Waiting);
+        waiting.min_by_key(|s| s.rank()).map(Sequence::id)
     }
 
     /// Puts a waiting sequence on the device, with what the prefix cache holds of it. False when the blocks for
-    /// all its tokens, beside the `reserved` ones, are not to be had without preempting: a newcomer never pushes out
-    /// who runs.
-    pub(crate) fn admit(&mut self, id: SequenceId, reserved: usize) -> bool {
-        let Some(sequence) = self.sequences.get_mut(&id) else { return false };
-        let Some(loaded) = self.models.get_mut(&sequence.parts.model) else { return false };
-        let pool = &mut loaded.pool;
-        let block_tokens = pool.block_tokens();
+    /// all its tokens, beside the `reserved` ones, are not to be had: a newcomer never pushes out who runs, but where
+    /// nobody of its model does, other models' sequences may have to make room.
+    pub(crate) fn admit(&mut self, id: SequenceId, reserved: usize, plan: &mut StepPlan) -> bool {
+        let Some(sequence) = self.sequences.get(&id) else { return false };
+        let model_id = sequence.model();
+        let Some(model) = self.models.get(&model_id) else { return false };
         // The last token is always run: its logits are what the sequence waits for.
         let findable = &sequence.tokens[..sequence.tokens.len() - 1];
-        let hits = pool.lookup(sequence.parts.cache_salt, findable);
-        let idle_hits = hits.iter().filter(|(block, _)| pool.refs(*block) == 0).count();
-        let needed = sequence.tokens.len().div_ceil(block_tokens) - hits.len();
-        if needed + idle_hits + reserved > pool.available() {
+        let hits = model.pool.lookup(sequence.parts.cache_salt, findable);
+        let idle_hits = hits.iter().filter(|(block, _)| model.pool.refs(*block) == 0).count();
+        let needed = sequence.tokens.len().div_ceil(model.pool.block_tokens()) - hits.len();
+        let needed = needed + idle_hits + reserved;
+        if needed > self.memory.available(&self.models, model_id)
+            && (self.is_on_device(model_id) || !self.displace(model_id, needed, plan))
+        {
             return false;
         }
-        for &(block, hash) in &hits {
-            pool.share(block);
+        let Some(model) = self.models.get_mut(&model_id) else { return false };
+        let Some(sequence) = self.sequences.get_mut(&id) else { return false };
+        for &(block, chain) in &hits {
+            model.pool.share(block);
             sequence.blocks.push(block);
-            sequence.chain = hash;
+            sequence.chain = chain;
         }
         sequence.published = hits.len() as u32;
-        sequence.computed = (hits.len() * block_tokens) as u32;
-        sequence.place = Place::Device;
+        sequence.computed = (hits.len() * model.pool.block_tokens()) as u32;
+        sequence.kv = KvState::Device;
         if !sequence.admitted_once {
             sequence.admitted_once = true;
             sequence.cached_tokens = sequence.computed;
-            loaded.totals.prefix_query_tokens += u64::from(sequence.prompt_tokens);
-            loaded.totals.prefix_hit_tokens += u64::from(sequence.computed);
+            model.totals.prefix_query_tokens += u64::from(sequence.prompt_tokens);
+            model.totals.prefix_hit_tokens += u64::from(sequence.computed);
+            self.fairness.admit(sequence.start_tag);
         }
         true
+    }
+
+    /// Whether a sequence of the model has, or is about to have, KV on the device.
+    fn is_on_device(&self, model: ModelId) -> bool {
+        let here = |s: &Sequence| !matches!(s.kv, KvState::Waiting | KvState::Host);
+        self.sequences.values().any(|s| s.model() == model && here(s))
     }
 
     /// Whether a sequence in the host pool is to come back before this newcomer takes its room.
@@ -51,7 +62,7 @@ impl Scheduler {
         let Some(newcomer) = self.sequences.get(&id) else { return false };
         let first = |s: &Sequence| {
             s.model() == newcomer.model()
-                && s.place == Place::Host
+                && s.kv == KvState::Host
                 && s.end.is_none()
                 && s.rank() < newcomer.rank()
         };
@@ -68,13 +79,13 @@ impl Scheduler {
         plan: &mut StepPlan,
     ) -> Option<u32> {
         loop {
-            let sequence = self.sequences.get_mut(&id)?;
+            let Self { sequences, models, memory, .. } = self;
+            let sequence = sequences.get_mut(&id)?;
             let model = sequence.model();
-            let loaded = self.models.get_mut(&model)?;
-            let block_tokens = loaded.pool.block_tokens() as u32;
+            let block_tokens = models.get(&model)?.pool.block_tokens() as u32;
             let needed = (start + wanted).div_ceil(block_tokens) as usize;
             while sequence.blocks.len() < needed {
-                let Some(block) = loaded.pool.allocate() else { break };
+                let Some(block) = memory.take_block(models, model) else { break };
                 sequence.blocks.push(block);
             }
             let room = (sequence.blocks.len() as u32 * block_tokens).saturating_sub(start).min(wanted);
@@ -82,14 +93,21 @@ impl Scheduler {
                 return Some(room);
             }
             // What is on its way out comes free by itself; pushing out more would be too much.
-            let leaving = |s: &Sequence| s.model() == model && matches!(s.place, Place::SwappingOut(_));
-            if self.sequences.values().any(leaving) {
+            if self.is_leaving(|s| s.model() == model) {
                 return None;
+            }
+            if self.may_displace(model) {
+                if self.displace(model, 1, plan) {
+                    continue;
+                }
+                if self.is_leaving(|_| true) {
+                    return None;
+                }
             }
             let victim = self.victim(id, plan)?;
             self.preempt(victim, plan);
-            if let Some(loaded) = self.models.get_mut(&model) {
-                loaded.totals.preemptions += 1;
+            if let Some(model) = self.models.get_mut(&model) {
+                model.totals.preemptions += 1;
             }
         }
     }
@@ -100,8 +118,7 @@ impl Scheduler {
         let asking = self.sequences.get(&asking)?;
         let free = |s: &&Sequence| {
             s.model() == asking.model()
-                && s.place == Place::Device
-                && !s.pinned()
+                && s.is_movable()
                 && s.rank() > asking.rank()
                 && !plan.rows.iter().any(|row| row.sequence == s.id)
         };
@@ -111,32 +128,36 @@ impl Scheduler {
     /// Swaps a sequence out, or drops its KV where recomputing is cheaper or the host pool is full.
     pub(crate) fn preempt(&mut self, id: SequenceId, plan: &mut StepPlan) {
         let Some(mut sequence) = self.sequences.remove(&id) else { return };
-        let block_bytes = self.models.get(&sequence.model()).map_or(0, |m| m.setup.block_bytes);
+        let setup = self.models.get(&sequence.model()).map(|model| model.setup);
+        let (block_bytes, block_tokens) = setup.map_or((0, 1), |s| (s.block_bytes, s.block_tokens));
         // Only whole computed positions travel; a block past them holds nothing yet.
-        let block_tokens = self.models.get(&sequence.model()).map_or(1, |m| m.setup.block_tokens);
         let used = sequence.computed.div_ceil(block_tokens.max(1)) as usize;
-        self.trim(&mut sequence, used);
+        self.memory.trim(&mut self.models, &mut sequence, used);
         let host = if used > 0 && sequence.swappable && self.swap_is_cheaper(&sequence, block_bytes) {
-            self.swap_space.reserve(used, block_bytes)
+            self.memory.host.reserve(used, block_bytes)
         } else {
             None
         };
         match host {
             Some(host) => {
-                self.next_swap += 1;
-                let swap = SwapId(self.next_swap);
-                let moves = moves(&sequence, &host, Direction::Out);
+                let swap = self.next_swap();
+                let moves = moves(&sequence, 0, &host, Direction::Out);
                 plan.swaps.push(SwapOrder { id: swap, model: sequence.model(), moves });
                 sequence.host = host;
-                sequence.place = Place::SwappingOut(swap);
+                sequence.kv = KvState::SwappingOut(swap);
             }
             None => self.forget_kv(&mut sequence),
         }
         self.sequences.insert(id, sequence);
     }
 
+    fn next_swap(&mut self) -> SwapId {
+        self.last.swap += 1;
+        SwapId(self.last.swap)
+    }
+
     fn swap_is_cheaper(&self, sequence: &Sequence, block_bytes: u64) -> bool {
-        let rates = self.models.get(&sequence.model()).and_then(|loaded| loaded.rates);
+        let rates = self.models.get(&sequence.model()).and_then(|model| model.rates);
         let Some(rates) = rates else { return true };
         let Some(swap_bytes_per_s) = rates.swap_bytes_per_s else { return true };
         let bytes = block_bytes as f64 * sequence.blocks.len() as f64;
@@ -145,62 +166,71 @@ impl Scheduler {
             <= f64::from(sequence.computed) / rates.prefill_tokens_per_s.max(1.0)
     }
 
-    /// Brings swapped sequences back, best rank first, while their blocks and one more fit.
+    /// Brings swapped sequences back, best rank first, while their blocks and one more fit. What the prefix cache still
+    /// holds of them is shared, not moved.
     pub(crate) fn resume_swapped(&mut self, model: ModelId, plan: &mut StepPlan) {
-        let swapped = |s: &&Sequence| s.model() == model && s.place == Place::Host && s.end.is_none();
-        let mut ids: Vec<_> = self.sequences.values().filter(swapped).map(|s| (s.rank(), s.id)).collect();
+        let swapped = self.live_of(model).filter(|s| s.kv == KvState::Host);
+        let mut ids: Vec<_> = swapped.map(|s| (s.rank(), s.id)).collect();
         ids.sort_unstable();
         for (_, id) in ids {
-            let Some(sequence) = self.sequences.get_mut(&id) else { continue };
-            let Some(loaded) = self.models.get_mut(&model) else { return };
-            if loaded.pool.available() < sequence.host.len() + 1
-                && loaded.pool.available() < loaded.pool.total()
-            {
-                return; // best rank first: who is behind waits too
+            let Some(needed) = self.sequences.get(&id).map(|s| s.host.len()) else { continue };
+            let available = self.memory.available(&self.models, model);
+            let all = self.models.get(&model).map_or(0, |known| self.memory.blocks_max(known));
+            if available <= needed && available < all {
+                // Best rank first: who is behind waits too.
+                let wanted = all.min(needed + 1);
+                if self.is_on_device(model) || !self.displace(model, wanted, plan) {
+                    return;
+                }
             }
-            while sequence.blocks.len() < sequence.host.len() {
-                let Some(block) = loaded.pool.allocate() else { break };
-                sequence.blocks.push(block);
-            }
-            self.next_swap += 1;
-            let swap = SwapId(self.next_swap);
-            sequence.place = Place::SwappingIn(swap);
-            let moves = moves(sequence, &sequence.host, Direction::In);
-            plan.swaps.push(SwapOrder { id: swap, model, moves });
+            self.swap_in(id, plan);
         }
+    }
+
+    /// Takes the blocks and orders the moves; there is room for all of them.
+    fn swap_in(&mut self, id: SequenceId, plan: &mut StepPlan) {
+        let swap = self.next_swap();
+        let Self { sequences, models, memory, .. } = self;
+        let Some(sequence) = sequences.get_mut(&id) else { return };
+        let id = sequence.parts.model;
+        let Some(model) = models.get_mut(&id) else { return };
+        // At least one block moves, so that there is a swap to wait for.
+        let full = (sequence.computed as usize / model.pool.block_tokens()).min(sequence.host.len() - 1);
+        let findable = &sequence.tokens[..full * model.pool.block_tokens()];
+        let hits = model.pool.lookup(sequence.parts.cache_salt, findable);
+        sequence.chain = Chain::Start(sequence.parts.cache_salt);
+        for &(block, chain) in &hits {
+            model.pool.share(block);
+            sequence.blocks.push(block);
+            sequence.chain = chain;
+        }
+        sequence.published = hits.len() as u32;
+        while sequence.blocks.len() < sequence.host.len() {
+            let Some(block) = memory.take_block(models, id) else { break };
+            sequence.blocks.push(block);
+        }
+        sequence.kv = KvState::SwappingIn(swap);
+        let moves = moves(sequence, hits.len(), &sequence.host, Direction::In);
+        plan.swaps.push(SwapOrder { id: swap, model: id, moves });
     }
 
     /// Back to the start: KV dropped, tokens kept; recomputed when admitted again.
     pub(crate) fn forget_kv(&mut self, sequence: &mut Sequence) {
-        self.free_device(sequence);
+        self.memory.trim(&mut self.models, sequence, 0);
         sequence.computed = 0;
         sequence.published = 0;
         sequence.chain = Chain::Start(sequence.parts.cache_salt);
-        sequence.place = Place::Waiting;
+        sequence.kv = KvState::Waiting;
     }
 
-    pub(crate) fn free_device(&mut self, sequence: &mut Sequence) {
-        self.trim(sequence, 0);
-    }
-
-    /// Gives back the blocks past the first `keep`. In reverse, so that of a cached chain the end goes first.
-    fn trim(&mut self, sequence: &mut Sequence, keep: usize) {
-        if let Some(loaded) = self.models.get_mut(&sequence.parts.model) {
-            while sequence.blocks.len() > keep {
-                if let Some(block) = sequence.blocks.pop() {
-                    loaded.pool.release(block);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn free_host(&mut self, sequence: &mut Sequence, plan: &mut StepPlan) {
-        self.swap_space.release(&sequence.host);
-        plan.host_released.append(&mut sequence.host);
+    pub(crate) fn free_host(&mut self, sequence: &mut Sequence) {
+        self.memory.host.release(&sequence.host);
+        sequence.host.clear();
     }
 }
 
-fn moves(sequence: &Sequence, host: &[HostBlockId], direction: Direction) -> Vec<BlockMove> {
-    let pairs = sequence.blocks.iter().zip(host);
+/// The sequence's blocks from `first` on and where they are in the host pool.
+fn moves(sequence: &Sequence, first: usize, host: &[HostBlockId], direction: Direction) -> Vec<BlockMove> {
+    let pairs = sequence.blocks.iter().zip(host).skip(first);
     pairs.map(|(&device, &host)| BlockMove { device, host, direction }).collect()
 }

@@ -1,14 +1,15 @@
-//! One model's device blocks: reference-counted, with a prefix cache over full blocks.
+//! One model's device blocks, in slabs leased to it: reference-counted, with a prefix cache over full blocks.
 //!
 //! A full block is known by what it follows and its tokens. What it follows is a [`Chain`]: the start of a salted
 //! sequence, or one content that was published before, named by a number that is never reused. A hit compares the
 //! chain and the tokens themselves, so that a collision of hashes costs a miss and never a wrong answer.
-//! A block that nobody holds stays cached and idle until it is the least recently used one when one is needed.
+//! A block that nobody holds stays cached and idle until it is the least recently used one when one is needed, or its
+//! slab goes to another model. Free blocks of low numbers are given first, so that high slabs become empty.
 //! Invariant: every block is exactly one of free, held (`refs > 0`) or idle (`refs == 0`, cached).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::ids::{BlockId, TokenId};
+use crate::ids::{BlockId, SlabId, TokenId};
 
 /// What a block's content follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub enum Chain {
 struct Block {
     refs: u32,
     cached: Option<Cached>,
-    /// Place in the idle order; meaningful while `refs == 0` and cached.
+    /// When it was last released; its key in the idle order while `refs == 0` and cached.
     stamp: u64,
 }
 
@@ -36,28 +37,38 @@ struct Cached {
     content: u64,
 }
 
+#[derive(Debug)]
+struct Slab {
+    blocks: Vec<Block>,
+    /// Blocks with holders.
+    held: u32,
+    /// Blocks that are idle.
+    idle: u32,
+}
+
 /// The pool.
 #[derive(Debug)]
 pub struct BlockPool {
     block_tokens: usize,
-    blocks: Vec<Block>,
-    free: Vec<BlockId>,
+    slab_blocks: u32,
+    slabs: BTreeMap<SlabId, Slab>,
+    free: BTreeSet<BlockId>,
+    /// By when they were last used.
     idle: BTreeMap<u64, BlockId>,
     by_hash: HashMap<u64, BlockId>,
-    clock: u64,
     contents: u64,
 }
 
 impl BlockPool {
-    /// `blocks` free blocks of `block_tokens` positions (at least one).
-    pub fn new(blocks: u32, block_tokens: u32) -> Self {
+    /// A pool without slabs, for blocks of `block_tokens` positions, `slab_blocks` of them in a slab (at least one each).
+    pub fn new(slab_blocks: u32, block_tokens: u32) -> Self {
         Self {
             block_tokens: block_tokens.max(1) as usize,
-            blocks: (0..blocks).map(|_| Block::default()).collect(),
-            free: (0..blocks).rev().map(BlockId).collect(),
+            slab_blocks: slab_blocks.max(1),
+            slabs: BTreeMap::new(),
+            free: BTreeSet::new(),
             idle: BTreeMap::new(),
             by_hash: HashMap::new(),
-            clock: 0,
             contents: 0,
         }
     }
@@ -67,9 +78,14 @@ impl BlockPool {
         self.block_tokens
     }
 
-    /// Blocks in all.
+    /// Blocks of a slab.
+    pub fn slab_blocks(&self) -> usize {
+        self.slab_blocks as usize
+    }
+
+    /// Blocks in all slabs leased now.
     pub fn total(&self) -> usize {
-        self.blocks.len()
+        self.slabs.len() * self.slab_blocks()
     }
 
     /// Blocks that [`BlockPool::allocate`] can still give.
@@ -84,47 +100,131 @@ impl BlockPool {
 
     /// Holders of a block.
     pub fn refs(&self, id: BlockId) -> u32 {
-        self.blocks[id.0 as usize].refs
+        self.block(id).map_or(0, |block| block.refs)
+    }
+
+    /// The slabs leased now.
+    pub fn slabs(&self) -> impl Iterator<Item = SlabId> {
+        self.slabs.keys().copied()
+    }
+
+    /// Takes a slab that was leased to this model.
+    pub fn add_slab(&mut self, slab: SlabId) {
+        let first = slab.0 * self.slab_blocks;
+        let blocks = (0..self.slab_blocks).map(|_| Block::default()).collect();
+        let known = self.slabs.insert(slab, Slab { blocks, held: 0, idle: 0 });
+        debug_assert!(known.is_none(), "slab {slab} is leased once");
+        self.free.extend((first..first + self.slab_blocks).map(BlockId));
+    }
+
+    /// Gives up a slab that holds nothing but cached prefixes, which are lost.
+    pub fn remove_slab(&mut self, slab: SlabId) {
+        let Some(found) = self.slabs.get(&slab) else { return };
+        debug_assert!(found.held == 0, "nobody uses slab {slab}");
+        let first = slab.0 * self.slab_blocks;
+        for id in (first..first + self.slab_blocks).map(BlockId) {
+            let idle = self.block(id).filter(|block| block.cached.is_some()).map(|block| block.stamp);
+            if let Some(stamp) = idle {
+                self.idle.remove(&stamp);
+                self.forget(id);
+            }
+            self.free.remove(&id);
+        }
+        self.slabs.remove(&slab);
+    }
+
+    /// A slab without any content.
+    pub fn empty_slab(&self) -> Option<SlabId> {
+        self.slabs.iter().rev().find(|(_, slab)| slab.held == 0 && slab.idle == 0).map(|(id, _)| *id)
+    }
+
+    /// Slabs that nobody uses but for cached prefixes.
+    pub fn unused_slabs(&self) -> usize {
+        self.slabs.values().filter(|slab| slab.held == 0).count()
+    }
+
+    /// Of the slabs that nobody uses the one whose cached prefixes were used longest ago, and when the last of them was.
+    pub fn oldest_unused_slab(&self) -> Option<(u64, SlabId)> {
+        let unused = self.slabs.iter().filter(|(_, slab)| slab.held == 0);
+        let used = |slab: &Slab| slab.blocks.iter().map(|block| block.stamp).max().unwrap_or(0);
+        unused.map(|(id, slab)| (used(slab), *id)).min()
+    }
+
+    /// When the least recently used idle block was used.
+    pub fn oldest_idle(&self) -> Option<u64> {
+        self.idle.first_key_value().map(|(stamp, _)| *stamp)
+    }
+
+    /// A block with one reference and no content, of those that are free.
+    pub fn allocate_free(&mut self) -> Option<BlockId> {
+        let id = self.free.pop_first()?;
+        self.hold_first(id);
+        Some(id)
     }
 
     /// A block with one reference and no content; evicts the least recently used idle one where none is free.
     pub fn allocate(&mut self) -> Option<BlockId> {
-        let id = match self.free.pop() {
-            Some(id) => id,
-            None => {
-                let (_, id) = self.idle.pop_first()?;
-                self.forget(id);
-                id
-            }
-        };
-        self.blocks[id.0 as usize].refs = 1;
+        if let Some(id) = self.allocate_free() {
+            return Some(id);
+        }
+        let (_, id) = self.idle.pop_first()?;
+        self.forget(id);
+        self.hold_first(id);
         Some(id)
+    }
+
+    fn hold_first(&mut self, id: BlockId) {
+        let slab = self.slab_mut(id);
+        slab.held += 1;
+        self.block_mut(id).refs = 1;
+    }
+
+    fn slab_mut(&mut self, id: BlockId) -> &mut Slab {
+        let slab = SlabId(id.0 / self.slab_blocks);
+        self.slabs.get_mut(&slab).unwrap_or_else(|| unreachable!("block {id} is in no slab of this pool"))
+    }
+
+    fn block_mut(&mut self, id: BlockId) -> &mut Block {
+        let index = (id.0 % self.slab_blocks) as usize;
+        &mut self.slab_mut(id).blocks[index]
+    }
+
+    fn block(&self, id: BlockId) -> Option<&Block> {
+        let slab = self.slabs.get(&SlabId(id.0 / self.slab_blocks))?;
+        slab.blocks.get((id.0 % self.slab_blocks) as usize)
     }
 
     /// One more holder of a held or idle block.
     pub fn share(&mut self, id: BlockId) {
-        let block = &mut self.blocks[id.0 as usize];
+        let block = self.block_mut(id);
         debug_assert!(block.refs > 0 || block.cached.is_some(), "block {id} is free");
-        if block.refs == 0 {
-            self.idle.remove(&block.stamp);
-        }
         block.refs += 1;
+        if block.refs == 1 {
+            let stamp = block.stamp;
+            let slab = self.slab_mut(id);
+            slab.held += 1;
+            slab.idle -= 1;
+            self.idle.remove(&stamp);
+        }
     }
 
-    /// One holder less; the last one leaves it idle (cached) or free.
-    pub fn release(&mut self, id: BlockId) {
-        let block = &mut self.blocks[id.0 as usize];
+    /// One holder less; the last one leaves it idle (cached, used at `stamp`, which is larger than any before) or free.
+    pub fn release(&mut self, id: BlockId, stamp: u64) {
+        let block = self.block_mut(id);
         debug_assert!(block.refs > 0, "block {id} is not held");
         block.refs = block.refs.saturating_sub(1);
         if block.refs > 0 {
             return;
         }
-        if block.cached.is_some() {
-            self.clock += 1;
-            block.stamp = self.clock;
-            self.idle.insert(self.clock, id);
+        let is_cached = block.cached.is_some();
+        block.stamp = stamp;
+        let slab = self.slab_mut(id);
+        slab.held -= 1;
+        if is_cached {
+            slab.idle += 1;
+            self.idle.insert(stamp, id);
         } else {
-            self.free.push(id);
+            self.free.insert(id);
         }
     }
 
@@ -138,11 +238,12 @@ impl BlockPool {
         }
         self.contents += 1;
         let content = self.contents;
-        let block = &mut self.blocks[id.0 as usize];
         // On a collision the older content stays findable, and what follows this one can never be found.
-        if block.cached.is_none() && !self.by_hash.contains_key(&hash) {
-            self.by_hash.insert(hash, id);
+        let is_unknown = !self.by_hash.contains_key(&hash);
+        let block = self.block_mut(id);
+        if block.cached.is_none() && is_unknown {
             block.cached = Some(Cached { hash, follows, tokens: tokens.to_vec(), content });
+            self.by_hash.insert(hash, id);
         }
         Chain::After(content)
     }
@@ -161,37 +262,54 @@ impl BlockPool {
 
     fn find(&self, hash: u64, follows: Chain, tokens: &[TokenId]) -> Option<(BlockId, u64)> {
         let id = *self.by_hash.get(&hash)?;
-        let cached = self.blocks[id.0 as usize].cached.as_ref()?;
+        let cached = self.block(id)?.cached.as_ref()?;
         (cached.follows == follows && cached.tokens == tokens).then_some((id, cached.content))
     }
 
+    /// An idle block loses its content.
     fn forget(&mut self, id: BlockId) {
-        if let Some(cached) = self.blocks[id.0 as usize].cached.take() {
+        self.slab_mut(id).idle -= 1;
+        if let Some(cached) = self.block_mut(id).cached.take() {
             self.by_hash.remove(&cached.hash);
         }
     }
 
     /// Panics where the invariant of the module head does not hold.
     pub fn check(&self) {
-        let mut places = vec![0u32; self.blocks.len()];
+        let mut places: BTreeMap<BlockId, u32> = BTreeMap::new();
         for id in self.free.iter().chain(self.idle.values()) {
-            places[id.0 as usize] += 1;
+            *places.entry(*id).or_default() += 1;
         }
-        for (index, block) in self.blocks.iter().enumerate() {
-            let held = u32::from(block.refs > 0);
-            assert_eq!(places[index] + held, 1, "block {index} is in one place");
+        let mut cached = 0;
+        for (slab_id, slab) in &self.slabs {
+            let (mut held, mut idle) = (0, 0);
+            for (index, block) in slab.blocks.iter().enumerate() {
+                let id = BlockId(slab_id.0 * self.slab_blocks + index as u32);
+                let elsewhere = places.remove(&id).unwrap_or(0);
+                assert_eq!(elsewhere + u32::from(block.refs > 0), 1, "block {id} is in one place");
+                held += u32::from(block.refs > 0);
+                idle += u32::from(block.refs == 0 && block.cached.is_some());
+                cached += usize::from(block.cached.is_some());
+            }
+            assert_eq!((slab.held, slab.idle), (held, idle), "counts of slab {slab_id}");
         }
+        assert!(places.is_empty(), "blocks of no slab: {places:?}");
         for (stamp, id) in &self.idle {
-            let block = &self.blocks[id.0 as usize];
-            assert!(block.cached.is_some() && block.stamp == *stamp, "idle block {id} is cached");
+            let block = self.block(*id);
+            assert!(
+                block.is_some_and(|b| b.cached.is_some() && b.stamp == *stamp),
+                "idle block {id} is cached"
+            );
         }
         for id in &self.free {
-            assert!(self.blocks[id.0 as usize].cached.is_none(), "free block {id} holds nothing");
+            assert!(
+                self.block(*id).is_some_and(|block| block.cached.is_none()),
+                "free block {id} holds nothing"
+            );
         }
-        let cached = self.blocks.iter().filter(|block| block.cached.is_some()).count();
         assert_eq!(cached, self.by_hash.len(), "every cached block is findable");
         for (hash, id) in &self.by_hash {
-            let cached = self.blocks[id.0 as usize].cached.as_ref();
+            let cached = self.block(*id).and_then(|block| block.cached.as_ref());
             assert!(cached.is_some_and(|c| c.hash == *hash), "block {id} is the one its hash names");
         }
     }
@@ -217,12 +335,13 @@ mod tests {
     #[test]
     fn a_collision_of_hashes_is_a_miss() {
         let mut pool = BlockPool::new(4, 2);
+        pool.add_slab(SlabId(0));
         let (start, ours, theirs) = (Chain::Start(0), [1, 2], [3, 4]);
         let block = pool.allocate().unwrap();
         pool.publish(block, start, &ours);
         // As if both contents had one hash.
         let one = hash(start, &ours);
-        pool.blocks[block.0 as usize].cached.as_mut().unwrap().hash = hash(start, &theirs);
+        pool.block_mut(block).cached.as_mut().unwrap().hash = hash(start, &theirs);
         pool.by_hash.remove(&one);
         pool.by_hash.insert(hash(start, &theirs), block);
         assert_eq!(pool.lookup(0, &theirs), []);

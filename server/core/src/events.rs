@@ -1,13 +1,12 @@
 //! What each event does to the state. Late, doubled or unknown ids are counted and otherwise ignored.
 
-use crate::block_pool::Chain;
 use crate::ids::{SequenceId, StepId, SwapId};
 use crate::plan::{
     Event, FinishReason, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan, SwapFailed,
 };
 use crate::request::Request;
 use crate::scheduler::{InFlight, InFlightRow, Scheduler};
-use crate::sequence::{Place, Sequence};
+use crate::sequence::{KvState, Sequence};
 
 impl Scheduler {
     pub(crate) fn take(&mut self, event: Event, plan: &mut StepPlan) {
@@ -18,14 +17,15 @@ impl Scheduler {
                 None => self.stray_events += 1,
             },
             Event::Load(setup) => self.load(setup),
-            Event::Unload(model) => self.unload(model),
-            Event::SwitchRequested(model) => self.switch_wanted = Some(model),
+            Event::Resident(model, is_resident) => self.set_resident(model, is_resident),
+            Event::SwitchRequested(model) => self.turns.wanted = Some(model),
+            Event::SwitchStarted(model) => self.switch_started(model),
             Event::SwitchDone(model, result) => self.switch_done(model, result.is_ok()),
             Event::StepDone(outcome) => self.step_done(&outcome),
             Event::StepFailed(step) => self.step_failed(step),
-            Event::SwapDone(swap, result) => self.swap_done(swap, result, plan),
+            Event::SwapDone(swap, result) => self.swap_done(swap, result),
             Event::Rates(model, rates) => match self.models.get_mut(&model) {
-                Some(loaded) => loaded.rates = Some(rates),
+                Some(known) => known.rates = Some(rates),
                 None => self.stray_events += 1,
             },
             Event::Shutdown => self.shutting_down = true,
@@ -40,10 +40,9 @@ impl Scheduler {
         let refused = match self.models.get(&parts.model) {
             _ if self.shutting_down => Some(RefusedReason::ShuttingDown),
             None => Some(RefusedReason::UnknownModel),
-            Some(_) if self.unloading.contains(&parts.model) => Some(RefusedReason::UnknownModel),
             _ if self.by_request.contains_key(&id) => Some(RefusedReason::DuplicateId),
-            Some(loaded) => {
-                let prompt_tokens_max = loaded.tokens_max().saturating_sub(1);
+            Some(known) => {
+                let prompt_tokens_max = known.tokens_max(self.limits.kv_slabs).saturating_sub(1);
                 let prompt_tokens = u32::try_from(parts.prompt.len()).unwrap_or(u32::MAX);
                 if prompt_tokens > prompt_tokens_max {
                     Some(RefusedReason::PromptTooLong { prompt_tokens, prompt_tokens_max })
@@ -58,9 +57,11 @@ impl Scheduler {
             plan.refused.push(Refused { request: id, reason });
             return;
         }
-        self.credit_rest(request.parts().model);
-        self.next_sequence += 1;
-        let sequence = Sequence::new(SequenceId(self.next_sequence), request, self.now);
+        let (model, client) = (parts.model, parts.client);
+        let start_tag = self.fairness.submit(client, parts.prompt.len() as u32, parts.tokens_max);
+        self.credit_idle_time(model);
+        self.last.sequence += 1;
+        let sequence = Sequence::new(SequenceId(self.last.sequence), request, self.now, start_tag);
         self.by_request.insert(id, sequence.id);
         self.sequences.insert(sequence.id, sequence);
     }
@@ -100,8 +101,9 @@ impl Scheduler {
 
     /// The time of an ended step, at least one microsecond, counts as its model's service.
     fn count_service(&mut self, step: &InFlight) {
-        if let Some(loaded) = self.models.get_mut(&step.model) {
-            loaded.service_us += self.now.0.saturating_sub(step.began.0).max(1);
+        if let Some(model) = self.models.get_mut(&step.model) {
+            model.ran = self.now;
+            model.service_us += self.now.0.saturating_sub(step.began.0).max(1);
         }
     }
 
@@ -113,21 +115,23 @@ impl Scheduler {
         // The last token is always run: its logits are what the sequence waits for.
         let kept = equal.min(new.len().saturating_sub(1));
         sequence.computed += kept as u32;
-        if let Some(loaded) = self.models.get_mut(&sequence.parts.model) {
-            loaded.totals.draft_tokens += row.draft.len() as u64;
-            loaded.totals.draft_tokens_accepted += kept as u64;
+        if let Some(model) = self.models.get_mut(&sequence.parts.model) {
+            model.totals.draft_tokens += row.draft.len() as u64;
+            model.totals.draft_tokens_accepted += kept as u64;
         }
     }
 
     /// Appends new tokens, up to the sequence's bounds and its first stop token, and keeps the next draft.
     fn draw(&mut self, answer: &RowOutcome) {
         let Some(sequence) = self.sequences.get_mut(&answer.sequence) else { return };
-        let Some(loaded) = self.models.get(&sequence.parts.model) else { return };
+        let Some(model) = self.models.get(&sequence.parts.model) else { return };
         if sequence.end.is_some() {
             return;
         }
-        self.drawn_in_turn = true;
-        let bound = loaded.tokens_max_of(sequence) as usize;
+        if self.turns.exclusive.is_none_or(|(holder, _)| holder == sequence.parts.model) {
+            self.turns.has_drawn = true;
+        }
+        let bound = model.tokens_max_of(sequence, self.limits.kv_slabs) as usize;
         sequence.end = answer.finish;
         sequence.draft.clone_from(&answer.draft);
         for &token in &answer.tokens {
@@ -154,12 +158,12 @@ impl Scheduler {
     /// Makes newly full blocks findable.
     fn publish(&mut self, id: SequenceId) {
         let Some(sequence) = self.sequences.get_mut(&id) else { return };
-        let Some(loaded) = self.models.get_mut(&sequence.parts.model) else { return };
-        let block_tokens = loaded.pool.block_tokens();
+        let Some(model) = self.models.get_mut(&sequence.parts.model) else { return };
+        let block_tokens = model.pool.block_tokens();
         while (sequence.published as usize + 1) * block_tokens <= sequence.computed as usize {
             let index = sequence.published as usize;
             let tokens = &sequence.tokens[index * block_tokens..(index + 1) * block_tokens];
-            sequence.chain = loaded.pool.publish(sequence.blocks[index], sequence.chain, tokens);
+            sequence.chain = model.pool.publish(sequence.blocks[index], sequence.chain, tokens);
             sequence.published += 1;
         }
     }
@@ -178,34 +182,31 @@ impl Scheduler {
         }
     }
 
-    fn swap_done(&mut self, swap: SwapId, result: Result<(), SwapFailed>, plan: &mut StepPlan) {
-        let out = Place::SwappingOut(swap);
-        let back = Place::SwappingIn(swap);
-        let found = self.sequences.values().find(|s| s.place == out || s.place == back).map(|s| s.id);
+    fn swap_done(&mut self, swap: SwapId, result: Result<(), SwapFailed>) {
+        let out = KvState::SwappingOut(swap);
+        let back = KvState::SwappingIn(swap);
+        let found = self.sequences.values().find(|s| s.kv == out || s.kv == back).map(|s| s.id);
         let Some(mut sequence) = found.and_then(|id| self.sequences.remove(&id)) else {
             self.stray_events += 1;
             return;
         };
-        match (sequence.place == out, result) {
+        match (sequence.kv == out, result) {
             (true, Ok(())) => {
-                self.free_device(&mut sequence);
-                sequence.place = Place::Host;
+                self.memory.trim(&mut self.models, &mut sequence, 0);
+                sequence.kv = KvState::Host;
             }
             (true, Err(SwapFailed)) => {
                 // The device blocks are still whole: go on from them, and do not try the same again.
-                self.free_host(&mut sequence, plan);
+                self.free_host(&mut sequence);
                 sequence.swappable = false;
-                sequence.place = Place::Device;
+                sequence.kv = KvState::Device;
             }
             (false, Ok(())) => {
-                self.free_host(&mut sequence, plan);
-                sequence.place = Place::Device;
-                // The blocks are new ones: the prefix cache may have lost the old ones meanwhile.
-                sequence.published = 0;
-                sequence.chain = Chain::Start(sequence.parts.cache_salt);
+                self.free_host(&mut sequence);
+                sequence.kv = KvState::Device;
             }
             (false, Err(SwapFailed)) => {
-                self.free_host(&mut sequence, plan);
+                self.free_host(&mut sequence);
                 self.forget_kv(&mut sequence);
             }
         }

@@ -26,9 +26,12 @@ id!(/// One pass of the engine loop.
     StepId(u64));
 id!(/// One asynchronous order to move blocks between device and host.
     SwapId(u64));
-id!(/// A fixed run of KV positions in a model's device pool.
+id!(/// An equal piece of the device's KV memory, leased to one model at a time.
+    SlabId(u32));
+id!(/// A fixed run of KV positions: the slab times the blocks that a slab holds, and the block's place within it. Two models
+    /// may use the same number for different memory, for their blocks differ in size.
     BlockId(u32));
-id!(/// A block's place in the host pool.
+id!(/// Where a block begins in the host pool, in units of [`crate::limits::HOST_UNIT_BYTES`].
     HostBlockId(u32));
 id!(/// Time as the runtime hands it in: microseconds since the engine started. Never read from a clock here.
     Tick(u64));

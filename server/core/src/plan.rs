@@ -10,19 +10,21 @@ pub enum Event {
     Submit(Request),
     /// The client is gone: the sequence ends in the next step and its blocks are free.
     Cancel(RequestId),
-    /// A model became usable: its pool and bounds.
+    /// A model is known: its bounds. It runs once it is resident; until then its requests wait.
     Load(ModelSetup),
-    /// A model goes away; its sequences end with [`FinishReason::Failed`]. Answered by [`StepPlan::unloaded`].
-    Unload(ModelId),
-    /// Make this model the active one; others' sequences are suspended.
+    /// A model's weights came onto the device, or left it. Its sequences keep their KV and wait.
+    Resident(ModelId, bool),
+    /// Somebody wants this model resident, whether or not a request waits for it.
     SwitchRequested(ModelId),
+    /// The runtime has made room for this model and loads it: the models that stayed may run meanwhile.
+    SwitchStarted(ModelId),
     /// A step was carried out.
     StepDone(StepOutcome),
     /// A step broke; its sequences end with [`FinishReason::Failed`].
     StepFailed(StepId),
     /// A swap order ended, well or not. May come late and in any order.
     SwapDone(SwapId, Result<(), SwapFailed>),
-    /// A switch ended. On failure the model active before stays active.
+    /// A switch ended: the model is resident, or its requests fail.
     SwitchDone(ModelId, Result<(), SwitchFailed>),
     /// What a model's work costs, as measured.
     Rates(ModelId, MeasuredRates),
@@ -45,8 +47,8 @@ pub struct ModelSetup {
     pub model: ModelId,
     /// KV positions a block holds.
     pub block_tokens: u32,
-    /// Blocks in the device pool.
-    pub blocks: u32,
+    /// Blocks that one slab holds.
+    pub slab_blocks: u32,
     /// Bytes of one block, for the host pool's bound.
     pub block_bytes: u64,
     /// Prompt + output tokens at most.
@@ -55,9 +57,6 @@ pub struct ModelSetup {
     pub step_tokens_max: u32,
     /// Rows one step may carry.
     pub step_rows_max: u32,
-    /// Whether the device pool keeps its contents while another model is active. Where not, the model's sequences
-    /// are swapped to the host pool before a switch (or recomputed after it) and its prefix cache is lost.
-    pub pool_stays: bool,
 }
 
 /// What work costs, for the choice between swap and recompute and for the size of steps.
@@ -73,9 +72,8 @@ pub struct MeasuredRates {
 
 /// What one step shall do. Names exactly one model. Reused between steps; cleared by the scheduler.
 ///
-/// Order of execution: `host_released` (a swap of the same plan may reuse those ids), `copies`, then `swaps` are
-/// started, then `rows` run. Blocks that a swap in flight reads stay pinned, blocks it writes are in no row, until
-/// its `SwapDone`. A plan with `switch_to` has no rows.
+/// Order of execution: `swaps` are started, then `rows` run. Blocks that a swap in flight reads stay pinned, blocks it
+/// writes are in no row, until its `SwapDone`. A plan with `switch_to` has no rows.
 #[derive(Debug, Default)]
 pub struct StepPlan {
     /// Echoed in [`Event::StepDone`] or [`Event::StepFailed`]. A plan without rows needs no outcome.
@@ -84,20 +82,14 @@ pub struct StepPlan {
     pub model: Option<ModelId>,
     /// The forward pass.
     pub rows: Vec<PlanRow>,
-    /// Blocks to copy on the device before the rows run (copy on write).
-    pub copies: Vec<BlockCopy>,
     /// Swap orders to start.
     pub swaps: Vec<SwapOrder>,
-    /// Host blocks nobody needs any more; their buffers are freed.
-    pub host_released: Vec<HostBlockId>,
     /// Sequences that ended since the last step, whatever the reason.
     pub finished: Vec<Finished>,
     /// Requests that were not admitted.
     pub refused: Vec<Refused>,
-    /// A switch to carry out now: the current model's sequences are suspended.
+    /// A model to make resident now, answered by [`Event::SwitchStarted`] and [`Event::SwitchDone`]. No step is in flight.
     pub switch_to: Option<ModelId>,
-    /// Models asked to unload whose device memory nothing uses any more.
-    pub unloaded: Vec<ModelId>,
 }
 
 /// One sequence's part of a step: run `tokens[start..end]` at those positions.
@@ -125,15 +117,6 @@ impl PlanRow {
     pub fn tokens(&self) -> u32 {
         self.end - self.start + self.draft.len() as u32
     }
-}
-
-/// Device block to device block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockCopy {
-    /// Read.
-    pub from: BlockId,
-    /// Written.
-    pub to: BlockId,
 }
 
 /// Which way blocks move.
@@ -234,7 +217,7 @@ pub struct Refused {
 pub enum RefusedReason {
     /// The queue's bound is met: try again later.
     QueueFull,
-    /// No such model is loaded.
+    /// No such model is known.
     UnknownModel,
     /// The prompt leaves no room for one output token, in the context or in the whole pool.
     PromptTooLong {

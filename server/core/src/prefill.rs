@@ -11,7 +11,7 @@
 use crate::ids::{ModelId, SequenceId};
 use crate::limits::PREFILLS_MAX;
 use crate::plan::StepPlan;
-use crate::scheduler::{Budget, Loaded, Scheduler};
+use crate::scheduler::{Budget, Model, Scheduler};
 
 impl Scheduler {
     /// Admits who waits and plans chunks of prompts into the budget. `prefills` are on the device, best rank first.
@@ -22,13 +22,13 @@ impl Scheduler {
         budget: &mut Budget,
         plan: &mut StepPlan,
     ) {
-        let Some(loaded) = self.models.get(&model) else { return };
+        let Some(known) = self.models.get(&model) else { return };
         if !plan.rows.is_empty() {
-            budget.tokens = budget.tokens.min(chunk_tokens(loaded, self.limits.step_us_max));
+            budget.tokens = budget.tokens.min(chunk_tokens(known, self.limits.step_us_max));
         }
         while budget.tokens > 0 && prefills.len() < PREFILLS_MAX.min(budget.rows as usize) {
             let Some(id) = self.next_waiting(model) else { break };
-            if self.outranked_by_host(id) || !self.admit(id, self.reserved(&prefills)) {
+            if self.outranked_by_host(id) || !self.admit(id, self.reserved(&prefills), plan) {
                 break;
             }
             prefills.push(id);
@@ -46,8 +46,8 @@ impl Scheduler {
     fn reserved(&self, ids: &[SequenceId]) -> usize {
         let needed = |id: &SequenceId| {
             let Some(sequence) = self.sequences.get(id) else { return 0 };
-            let Some(loaded) = self.models.get(&sequence.model()) else { return 0 };
-            let all = sequence.tokens.len().div_ceil(loaded.pool.block_tokens());
+            let Some(model) = self.models.get(&sequence.model()) else { return 0 };
+            let all = sequence.tokens.len().div_ceil(model.pool.block_tokens());
             all.saturating_sub(sequence.blocks.len())
         };
         ids.iter().map(needed).sum()
@@ -55,9 +55,9 @@ impl Scheduler {
 }
 
 /// Prompt tokens of a step beside decodes: whole blocks, at least one, and all of a step before speed was measured.
-fn chunk_tokens(loaded: &Loaded, step_us_max: u64) -> u32 {
-    let setup = &loaded.setup;
-    let Some(rates) = loaded.rates else { return setup.step_tokens_max };
+fn chunk_tokens(model: &Model, step_us_max: u64) -> u32 {
+    let setup = &model.setup;
+    let Some(rates) = model.rates else { return setup.step_tokens_max };
     // No decode had a step of its own yet where prompts have filled all of them.
     let decode_s = rates.decode_step_s.unwrap_or(0.0);
     let span_s = (step_us_max as f64 / 1e6).max(2.0 * decode_s);

@@ -58,8 +58,10 @@ pub struct RequestParts {
     pub tokens_min: u32,
     /// Tokens that end the output and are not part of it.
     pub stop_tokens: Vec<TokenId>,
-    /// Smaller runs earlier; equal priorities run in order of arrival.
+    /// Smaller runs earlier; requests of equal priority share the engine fairly between clients.
     pub priority: i32,
+    /// Whose request it is, as far as fairness between clients goes.
+    pub client: u64,
     /// Prefix-cache salt: blocks are shared only between requests with equal salt.
     pub cache_salt: u64,
 }

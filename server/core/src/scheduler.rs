@@ -8,66 +8,43 @@
 use std::collections::BTreeMap;
 
 use crate::block_pool::BlockPool;
+use crate::fairness::Fairness;
 use crate::ids::{ModelId, RequestId, SequenceId, StepId, Tick, TokenId};
 use crate::limits::DRAFT_TOKENS_MAX;
 pub use crate::limits::SchedulerLimits;
+use crate::memory::Memory;
 use crate::plan::{Event, FinishReason, Finished, MeasuredRates, ModelSetup, PlanRow, StepPlan};
-use crate::sequence::{Place, Sequence};
-use crate::swap::SwapSpace;
+use crate::sequence::{KvState, Sequence};
+use crate::switch::Turns;
 
-/// A loaded model's pool and bounds.
+/// A model that is known.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct Model {
     pub setup: ModelSetup,
     pub pool: BlockPool,
-    /// Number of its last turn as the active model, 0 before the first.
-    pub turn: u64,
-    /// Microseconds of steps it has had, or was credited when work came after a rest; what fairness counts.
+    /// Whether its weights are on the device.
+    pub is_resident: bool,
+    /// Microseconds of steps it has had, or was credited when work came after a pause; what fairness counts.
     pub service_us: u64,
+    /// When its last step was planned.
+    pub ran: Tick,
     pub totals: Totals,
     /// What its work costs, once measured.
     pub rates: Option<MeasuredRates>,
 }
 
-impl Loaded {
-    /// Tokens a sequence may have, prompt and output: the context, or what the whole pool holds.
-    pub fn tokens_max(&self) -> u32 {
-        let pool = self.setup.blocks.saturating_mul(self.setup.block_tokens);
-        self.setup.context_tokens_max.min(pool)
+impl Model {
+    /// Tokens a sequence may have, prompt and output: the context, or what `slabs` hold.
+    pub fn tokens_max(&self, slabs: u32) -> u32 {
+        let Self { setup, .. } = self;
+        let all = slabs.saturating_mul(setup.slab_blocks).saturating_mul(setup.block_tokens);
+        setup.context_tokens_max.min(all)
     }
 
     /// Tokens that this sequence may have, prompt and output.
-    pub fn tokens_max_of(&self, sequence: &Sequence) -> u32 {
-        self.tokens_max().min(sequence.prompt_tokens.saturating_add(sequence.parts.tokens_max))
+    pub fn tokens_max_of(&self, sequence: &Sequence, slabs: u32) -> u32 {
+        self.tokens_max(slabs).min(sequence.prompt_tokens.saturating_add(sequence.parts.tokens_max))
     }
-
-    /// The sequence's draft as far as its bounds, `tokens_max` and free blocks allow: a guess pushes nobody out.
-    fn room_for_draft(&mut self, sequence: &mut Sequence, tokens_max: u32) -> Vec<TokenId> {
-        let mut draft = std::mem::take(&mut sequence.draft);
-        let known = sequence.tokens.len();
-        // The token drawn behind the draft is one more.
-        let bound = self.tokens_max_of(sequence) as usize;
-        let left = bound.saturating_sub(known + 1).min(tokens_max as usize).min(DRAFT_TOKENS_MAX);
-        draft.truncate(left);
-        let block_tokens = self.pool.block_tokens();
-        while sequence.blocks.len() * block_tokens < known + draft.len() {
-            let Some(block) = self.pool.allocate() else { break };
-            sequence.blocks.push(block);
-        }
-        draft.truncate((sequence.blocks.len() * block_tokens).saturating_sub(known));
-        draft
-    }
-}
-
-/// Whose turn it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// The active model's.
-    Steady,
-    /// Still the active model's, but its sequences are leaving the device for this model.
-    Leaving(ModelId),
-    /// Nobody's until the runtime's [`Event::SwitchDone`].
-    Switching(ModelId),
 }
 
 /// What a step in flight will be matched with.
@@ -90,20 +67,20 @@ pub(crate) struct InFlightRow {
 /// One model's counts for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
-    /// Sequences with KV on the device, where the model is active.
+    /// Sequences with KV on the device, where the model is resident.
     pub running: usize,
     /// Sequences without KV.
     pub waiting: usize,
     /// Sequences in the host pool or on the way there or back.
     pub swapped: usize,
-    /// Sequences with KV on the device, where the model is not active.
+    /// Sequences with KV on the device, where the model is not resident.
     pub suspended: usize,
     /// Blocks held by sequences.
     pub blocks_held: usize,
     /// Idle cached blocks.
     pub blocks_idle: usize,
-    /// Blocks in all.
-    pub blocks_total: usize,
+    /// Blocks that it would have if it had all slabs.
+    pub blocks_max: usize,
     /// What has happened since it was loaded.
     pub totals: Totals,
 }
@@ -124,9 +101,9 @@ pub struct Totals {
 }
 
 impl Counts {
-    /// Blocks held over all blocks, 0 to 1.
+    /// Blocks held over all blocks that it could have, 0 to 1.
     pub fn kv_usage(&self) -> f64 {
-        if self.blocks_total == 0 { 0.0 } else { self.blocks_held as f64 / self.blocks_total as f64 }
+        if self.blocks_max == 0 { 0.0 } else { self.blocks_held as f64 / self.blocks_max as f64 }
     }
 }
 
@@ -134,49 +111,43 @@ impl Counts {
 #[derive(Debug)]
 pub struct Scheduler {
     pub(crate) limits: SchedulerLimits,
-    pub(crate) models: BTreeMap<ModelId, Loaded>,
-    pub(crate) active: Option<ModelId>,
-    pub(crate) turn: Turn,
-    pub(crate) switch_wanted: Option<ModelId>,
+    pub(crate) models: BTreeMap<ModelId, Model>,
+    pub(crate) turns: Turns,
     pub(crate) sequences: BTreeMap<SequenceId, Sequence>,
     pub(crate) by_request: BTreeMap<RequestId, SequenceId>,
-    pub(crate) swap_space: SwapSpace,
+    pub(crate) fairness: Fairness,
+    pub(crate) memory: Memory,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) shutting_down: bool,
-    pub(crate) unloading: Vec<ModelId>,
     pub(crate) now: Tick,
-    pub(crate) turn_began: Tick,
-    pub(crate) turns: u64,
-    pub(crate) drawn_in_turn: bool,
-    pub(crate) next_sequence: u64,
-    pub(crate) next_step: u64,
-    pub(crate) next_swap: u64,
+    pub(crate) last: LastIds,
     pub(crate) stray_events: u64,
+}
+
+/// The last id of each kind that was given out.
+#[derive(Debug, Default)]
+pub(crate) struct LastIds {
+    pub sequence: u64,
+    pub step: u64,
+    pub swap: u64,
 }
 
 impl Scheduler {
     /// An engine with no model.
     pub fn new(limits: SchedulerLimits) -> Self {
-        let swap_space = SwapSpace::new(limits.swap_space_bytes);
+        let memory = Memory::new(&limits);
         Self {
             limits,
             models: BTreeMap::new(),
-            active: None,
-            turn: Turn::Steady,
-            switch_wanted: None,
+            turns: Turns::default(),
             sequences: BTreeMap::new(),
             by_request: BTreeMap::new(),
-            swap_space,
+            fairness: Fairness::default(),
+            memory,
             in_flight: None,
             shutting_down: false,
-            unloading: Vec::new(),
             now: Tick(0),
-            turn_began: Tick(0),
-            turns: 0,
-            drawn_in_turn: false,
-            next_sequence: 0,
-            next_step: 0,
-            next_swap: 0,
+            last: LastIds::default(),
             stray_events: 0,
         }
     }
@@ -189,10 +160,17 @@ impl Scheduler {
             self.take(event, plan);
         }
         self.reap(plan);
-        self.finish_unloads(plan);
-        self.choose_model(plan);
-        if self.in_flight.is_none() && self.turn == Turn::Steady {
-            self.plan_rows(plan);
+        self.choose_switch(plan);
+        let is_switching = self.turns.switch.is_some_and(|switch| !switch.has_started);
+        if self.in_flight.is_some() || is_switching {
+            return;
+        }
+        self.choose_exclusive();
+        for model in self.order_of_models() {
+            self.plan_rows(model, plan);
+            if !plan.rows.is_empty() {
+                break;
+            }
         }
     }
 
@@ -201,25 +179,35 @@ impl Scheduler {
         self.sequences.get(&id)
     }
 
-    /// A loaded model's counts for metrics.
-    pub fn counts(&self, model: ModelId) -> Option<Counts> {
-        let loaded = self.models.get(&model)?;
+    /// A known model's counts for metrics.
+    pub fn counts(&self, id: ModelId) -> Option<Counts> {
+        let model = self.models.get(&id)?;
         let mut counts = Counts {
-            blocks_total: loaded.pool.total(),
-            blocks_idle: loaded.pool.idle(),
-            blocks_held: loaded.pool.total() - loaded.pool.available(),
-            totals: loaded.totals,
+            blocks_max: self.memory.blocks_max(model),
+            blocks_idle: model.pool.idle(),
+            blocks_held: model.pool.total() - model.pool.available(),
+            totals: model.totals,
             ..Counts::default()
         };
-        for sequence in self.sequences.values().filter(|s| s.model() == model) {
-            match sequence.place {
-                Place::Waiting => counts.waiting += 1,
-                Place::Device if self.active == Some(model) => counts.running += 1,
-                Place::Device => counts.suspended += 1,
-                Place::SwappingOut(_) | Place::Host | Place::SwappingIn(_) => counts.swapped += 1,
+        for sequence in self.sequences.values().filter(|s| s.model() == id) {
+            match sequence.kv {
+                KvState::Waiting => counts.waiting += 1,
+                KvState::Device if model.is_resident => counts.running += 1,
+                KvState::Device => counts.suspended += 1,
+                KvState::SwappingOut(_) | KvState::Host | KvState::SwappingIn(_) => counts.swapped += 1,
             }
         }
         Some(counts)
+    }
+
+    /// Bytes of the host pool that hold blocks.
+    pub fn host_bytes(&self) -> u64 {
+        self.memory.host.bytes()
+    }
+
+    /// Slabs of the device's KV memory that no model has.
+    pub fn slabs_free(&self) -> usize {
+        self.memory.slabs_free()
     }
 
     /// Events about sequences, swaps or steps that do not exist (late or doubled), since start.
@@ -234,8 +222,8 @@ impl Scheduler {
         for id in ids {
             let Some(mut sequence) = self.sequences.remove(&id) else { continue };
             self.by_request.remove(&sequence.request());
-            self.free_device(&mut sequence);
-            self.free_host(&mut sequence, plan);
+            self.memory.trim(&mut self.models, &mut sequence, 0);
+            self.free_host(&mut sequence);
             plan.finished.push(Finished {
                 request: sequence.request(),
                 sequence: id,
@@ -245,12 +233,14 @@ impl Scheduler {
                 output_tokens: sequence.output_tokens(),
             });
         }
+        if self.sequences.is_empty() {
+            self.fairness.idle();
+        }
     }
 
-    /// Fills `plan.rows` for the active model.
-    fn plan_rows(&mut self, plan: &mut StepPlan) {
-        let Some(model) = self.active else { return };
-        let Some(setup) = self.models.get(&model).map(|loaded| loaded.setup) else { return };
+    /// Fills `plan.rows` for a model.
+    fn plan_rows(&mut self, model: ModelId, plan: &mut StepPlan) {
+        let Some(setup) = self.models.get(&model).map(|known| known.setup) else { return };
         self.resume_swapped(model, plan);
         let mut budget = Budget { tokens: setup.step_tokens_max, rows: setup.step_rows_max };
         let (prefills, decodes): (Vec<_>, Vec<_>) =
@@ -262,8 +252,14 @@ impl Scheduler {
         if plan.rows.is_empty() {
             return;
         }
-        self.next_step += 1;
-        plan.id = StepId(self.next_step);
+        if !self.turns.has_displaced {
+            self.turns.exclusive = None; // it had memory enough
+        }
+        if let Some(known) = self.models.get_mut(&model) {
+            known.ran = self.now;
+        }
+        self.last.step += 1;
+        plan.id = StepId(self.last.step);
         plan.model = Some(model);
         let mut rows = Vec::with_capacity(plan.rows.len());
         for row in &plan.rows {
@@ -278,8 +274,8 @@ impl Scheduler {
 
     /// Sequences of the model with KV on the device, best rank first.
     fn runnable(&self, model: ModelId) -> Vec<SequenceId> {
-        let ready = |s: &&Sequence| s.model() == model && s.place == Place::Device && s.end.is_none();
-        let mut ids: Vec<_> = self.sequences.values().filter(ready).map(|s| (s.rank(), s.id())).collect();
+        let ready = self.live_of(model).filter(|s| s.is_runnable());
+        let mut ids: Vec<_> = ready.map(|s| (s.rank(), s.id())).collect();
         ids.sort_unstable();
         ids.into_iter().map(|(_, id)| id).collect()
     }
@@ -296,19 +292,19 @@ impl Scheduler {
         let Some(sequence) = self.sequences.get(&id) else { return };
         let wanted = sequence.remaining().min(budget.tokens).min(tokens_max);
         // Preempted by a row planned before it in this very step.
-        if sequence.place != Place::Device || budget.rows == 0 || wanted == 0 {
+        if sequence.kv != KvState::Device || budget.rows == 0 || wanted == 0 {
             return;
         }
         let start = sequence.computed;
         let Some(tokens) = self.make_room(id, start, wanted, plan) else { return };
-        let Some(sequence) = self.sequences.get_mut(&id) else { return };
-        let Some(loaded) = self.models.get_mut(&sequence.parts.model) else { return };
         let end = start + tokens;
+        let Some(sequence) = self.sequences.get(&id) else { return };
         let samples = end == sequence.tokens.len() as u32;
-        let draft =
-            if samples { loaded.room_for_draft(sequence, budget.tokens - tokens) } else { Vec::new() };
+        let draft = if samples { self.room_for_draft(id, budget.tokens - tokens) } else { Vec::new() };
+        let Some(sequence) = self.sequences.get(&id) else { return };
+        let Some(model) = self.models.get(&sequence.model()) else { return };
         let positions = end as usize + draft.len();
-        let table = positions.div_ceil(loaded.pool.block_tokens());
+        let table = positions.div_ceil(model.pool.block_tokens());
         budget.tokens -= tokens + draft.len() as u32;
         budget.rows -= 1;
         plan.rows.push(PlanRow {
@@ -320,6 +316,26 @@ impl Scheduler {
             samples,
             draft,
         });
+    }
+
+    /// The sequence's draft as far as its bounds, `tokens_max` and free blocks allow: a guess pushes nobody out.
+    fn room_for_draft(&mut self, id: SequenceId, tokens_max: u32) -> Vec<TokenId> {
+        let Self { sequences, models, memory, .. } = self;
+        let Some(sequence) = sequences.get_mut(&id) else { return Vec::new() };
+        let Some(model) = models.get(&sequence.model()) else { return Vec::new() };
+        let mut draft = std::mem::take(&mut sequence.draft);
+        let known = sequence.tokens.len();
+        // The token drawn behind the draft is one more.
+        let bound = model.tokens_max_of(sequence, memory.slabs_total()) as usize;
+        let left = bound.saturating_sub(known + 1).min(tokens_max as usize).min(DRAFT_TOKENS_MAX);
+        draft.truncate(left);
+        let block_tokens = model.pool.block_tokens();
+        while sequence.blocks.len() * block_tokens < known + draft.len() {
+            let Some(block) = memory.take_block(models, sequence.parts.model) else { break };
+            sequence.blocks.push(block);
+        }
+        draft.truncate((sequence.blocks.len() * block_tokens).saturating_sub(known));
+        draft
     }
 }
 
@@ -333,11 +349,8 @@ fn clear(plan: &mut StepPlan) {
     plan.id = StepId(0);
     plan.model = None;
     plan.rows.clear();
-    plan.copies.clear();
     plan.swaps.clear();
-    plan.host_released.clear();
     plan.finished.clear();
     plan.refused.clear();
     plan.switch_to = None;
-    plan.unloaded.clear();
 }

@@ -11,7 +11,7 @@ use crate::request::{Request, RequestParts, SamplingParams};
 
 /// Where a sequence's KV is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum KvState {
     /// Nowhere: waits for admission, or to be recomputed.
     Waiting,
     /// In device blocks.
@@ -23,6 +23,9 @@ pub enum Place {
     /// On its way back; host blocks pinned, device blocks unreadable.
     SwappingIn(SwapId),
 }
+
+/// Smaller is served earlier.
+pub(crate) type Rank = (i32, u64, u64);
 
 /// One sequence.
 #[derive(Debug)]
@@ -37,10 +40,12 @@ pub struct Sequence {
     pub(crate) host: Vec<HostBlockId>,
     pub(crate) published: u32,
     pub(crate) chain: Chain,
-    pub(crate) place: Place,
+    pub(crate) kv: KvState,
     pub(crate) in_step: Option<StepId>,
     pub(crate) end: Option<FinishReason>,
     pub(crate) arrived: Tick,
+    /// Its client's virtual time when its turn begins; see [`crate::fairness`].
+    pub(crate) start_tag: u64,
     pub(crate) admitted_once: bool,
     /// A guess of the tokens that come next.
     pub(crate) draft: Vec<TokenId>,
@@ -49,7 +54,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    pub(crate) fn new(id: SequenceId, request: Request, arrived: Tick) -> Self {
+    pub(crate) fn new(id: SequenceId, request: Request, now: Tick, start_tag: u64) -> Self {
         let mut parts = request.into_parts();
         let tokens = std::mem::take(&mut parts.prompt);
         Self {
@@ -63,10 +68,11 @@ impl Sequence {
             blocks: Vec::new(),
             host: Vec::new(),
             published: 0,
-            place: Place::Waiting,
+            kv: KvState::Waiting,
             in_step: None,
             end: None,
-            arrived,
+            arrived: now,
+            start_tag,
             admitted_once: false,
             draft: Vec::new(),
             swappable: true,
@@ -120,11 +126,21 @@ impl Sequence {
 
     /// Whether device or host memory of it is in use by a step or a swap.
     pub(crate) fn pinned(&self) -> bool {
-        self.in_step.is_some() || matches!(self.place, Place::SwappingOut(_) | Place::SwappingIn(_))
+        self.in_step.is_some() || matches!(self.kv, KvState::SwappingOut(_) | KvState::SwappingIn(_))
     }
 
-    /// Order of service: priority, then arrival.
-    pub(crate) fn rank(&self) -> (i32, u64, u64) {
-        (self.parts.priority, self.arrived.0, self.id.0)
+    /// Order of service: priority, then its client's virtual time, then arrival.
+    pub(crate) fn rank(&self) -> Rank {
+        (self.parts.priority, self.start_tag, self.id.0)
+    }
+
+    /// Whether its KV is on the device and nothing but the next step is waited for.
+    pub(crate) fn is_runnable(&self) -> bool {
+        self.kv == KvState::Device && self.end.is_none()
+    }
+
+    /// Its blocks on the device serve only itself and nothing is reading or writing them: it may be pushed off.
+    pub(crate) fn is_movable(&self) -> bool {
+        self.kv == KvState::Device && !self.pinned()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use quarry_core::block_pool::{BlockPool, Chain};
-use quarry_core::ids::{BlockId, TokenId};
+use quarry_core::ids::{BlockId, SlabId, TokenId};
 
 const BLOCK_TOKENS: usize = 2;
 
@@ -60,12 +60,20 @@ impl Naive {
     }
 }
 
+/// So many blocks, in slabs of one.
+fn pool(blocks: u32, block_tokens: u32) -> BlockPool {
+    let mut pool = BlockPool::new(1, block_tokens);
+    (0..blocks).map(SlabId).for_each(|slab| pool.add_slab(slab));
+    pool
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_like_the_naive_model(ops in ops(), blocks in 1..12u32) {
-        let mut pool = BlockPool::new(blocks, BLOCK_TOKENS as u32);
+        let mut pool = pool(blocks, BLOCK_TOKENS as u32);
+        let mut stamp = 0;
         let mut naive = Naive::default();
         let mut sequences: Vec<Vec<BlockId>> = Vec::new();
         for op in ops {
@@ -80,7 +88,8 @@ proptest! {
                         held.reverse();
                     }
                     for id in held {
-                        pool.release(id);
+                        stamp += 1;
+                        pool.release(id, stamp);
                         naive.release(id);
                     }
                 }
@@ -139,7 +148,7 @@ fn start(
 
 #[test]
 fn the_salt_parts_equal_prompts() {
-    let mut pool = BlockPool::new(4, 2);
+    let mut pool = pool(4, 2);
     let block = pool.allocate().unwrap();
     let after = pool.publish(block, Chain::Start(1), &[5, 6]);
     assert_eq!(pool.lookup(1, &[5, 6, 7]), [(block, after)]);
@@ -148,7 +157,7 @@ fn the_salt_parts_equal_prompts() {
 
 #[test]
 fn the_same_tokens_after_others_are_another_content() {
-    let mut pool = BlockPool::new(4, 1);
+    let mut pool = pool(4, 1);
     let blocks = [pool.allocate().unwrap(), pool.allocate().unwrap(), pool.allocate().unwrap()];
     let a = pool.publish(blocks[0], Chain::Start(0), &[1]);
     pool.publish(blocks[1], Chain::Start(0), &[2]);
@@ -156,4 +165,25 @@ fn the_same_tokens_after_others_are_another_content() {
     assert_eq!(pool.lookup(0, &[1, 3]).len(), 2);
     assert_eq!(pool.lookup(0, &[2, 3]).len(), 1);
     assert_eq!(pool.lookup(0, &[3]).len(), 0);
+}
+
+#[test]
+fn a_slab_is_given_up_with_its_prefixes_and_comes_back_empty() {
+    let mut pool = BlockPool::new(2, 1);
+    pool.add_slab(SlabId(3));
+    pool.add_slab(SlabId(5));
+    let blocks: Vec<BlockId> = (0..3).map(|_| pool.allocate().unwrap()).collect();
+    assert_eq!(blocks, [6, 7, 10].map(BlockId), "low numbers first");
+    let mut follows = Chain::Start(0);
+    for (block, token) in blocks.iter().zip([1, 2, 3]) {
+        follows = pool.publish(*block, follows, &[token]);
+    }
+    assert_eq!((pool.unused_slabs(), pool.empty_slab()), (0, None));
+    pool.release(blocks[2], 1);
+    assert_eq!((pool.oldest_unused_slab(), pool.empty_slab()), (Some((1, SlabId(5))), None));
+    pool.remove_slab(SlabId(5));
+    assert_eq!((pool.lookup(0, &[1, 2, 3]).len(), pool.total()), (2, 2));
+    pool.add_slab(SlabId(0));
+    assert_eq!(pool.empty_slab(), Some(SlabId(0)));
+    pool.check();
 }

@@ -39,9 +39,13 @@ impl Engine {
     }
 
     fn one(setup: ModelSetup) -> Self {
-        let mut engine = Self::new(SchedulerLimits::default(), &[setup]);
-        engine.send(vec![Event::SwitchRequested(setup.model)]);
-        engine.send(vec![Event::SwitchDone(setup.model, Ok(()))]);
+        Self::resident(SchedulerLimits { kv_slabs: 16, ..SchedulerLimits::default() }, &[setup])
+    }
+
+    /// Every model is there.
+    fn resident(limits: SchedulerLimits, setups: &[ModelSetup]) -> Self {
+        let mut engine = Self::new(limits, setups);
+        engine.send(setups.iter().map(|setup| Event::Resident(setup.model, true)).collect());
         engine
     }
 
@@ -86,12 +90,11 @@ fn setup() -> ModelSetup {
     ModelSetup {
         model: MODEL,
         block_tokens: 4,
-        blocks: 64,
+        slab_blocks: 4,
         block_bytes: 10,
         context_tokens_max: 200,
         step_tokens_max: 16,
         step_rows_max: 8,
-        pool_stays: true,
     }
 }
 
@@ -105,6 +108,7 @@ fn request(id: u64, prompt: std::ops::Range<TokenId>) -> RequestParts {
         tokens_min: 0,
         stop_tokens: Vec::new(),
         priority: 0,
+        client: 0,
         cache_salt: 0,
     }
 }
@@ -253,7 +257,8 @@ fn what_cannot_be_taken_is_refused_with_the_reason() {
 
 #[test]
 fn a_small_pool_bounds_prompt_and_output() {
-    let mut engine = Engine::one(ModelSetup { blocks: 2, ..setup() });
+    let limits = SchedulerLimits { kv_slabs: 1, ..SchedulerLimits::default() };
+    let mut engine = Engine::resident(limits, &[ModelSetup { slab_blocks: 2, ..setup() }]);
     let long = RefusedReason::PromptTooLong { prompt_tokens: 8, prompt_tokens_max: 7 };
     assert_eq!(engine.submit(request(1, 0..8)).refused[0].reason, long);
     engine.submit(request(2, 0..6));
@@ -285,33 +290,79 @@ fn a_failed_step_fails_its_sequences_alone() {
     assert_eq!(engine.rows(), [(2, 0, 3)]);
 }
 
-#[test]
-fn sequences_leave_a_pool_that_does_not_stay_and_return() {
-    let other = ModelSetup { model: ModelId(1), ..setup() };
-    let mut engine =
-        Engine::new(SchedulerLimits::default(), &[ModelSetup { pool_stays: false, ..setup() }, other]);
-    engine.send(vec![Event::SwitchRequested(MODEL)]);
-    engine.send(vec![Event::SwitchDone(MODEL, Ok(()))]);
-    engine.submit(request(1, 0..7));
-    let outcome = engine.outcome();
-    engine.send(vec![outcome, Event::SwitchRequested(ModelId(1))]);
-    assert!(engine.plan.rows.is_empty() && engine.plan.switch_to.is_none(), "first all must leave");
-    let out = engine.plan.swaps[0].id;
-    assert_eq!(engine.send(vec![Event::SwapDone(out, Ok(()))]).switch_to, Some(ModelId(1)));
-    // A failed switch rolls back: the sequence goes on where it was.
-    let failed = Event::SwitchDone(ModelId(1), Err(quarry_core::plan::SwitchFailed));
-    let back = engine.send(vec![failed]).swaps[0].id;
-    engine.send(vec![Event::SwapDone(back, Ok(()))]);
-    assert_eq!(engine.rows(), [(1, 7, 8)]);
+/// Two models with room for the blocks of one: what a conversation of either needs.
+fn crowded() -> Engine {
+    let limits = SchedulerLimits { kv_slabs: 2, switch_wait_us: 50, ..SchedulerLimits::default() };
+    Engine::resident(limits, &[setup(), ModelSetup { model: ModelId(1), slab_blocks: 2, ..setup() }])
 }
 
 #[test]
-fn models_share_time_step_by_step_where_switching_moves_nothing() {
+fn a_model_without_memory_gets_its_turn_and_the_others_sequences_return() {
+    let mut engine = crowded();
+    engine.submit(request(1, 0..25)); // seven blocks of four: both slabs
+    engine.done();
+    assert_eq!(engine.rows(), [(1, 16, 25)]);
+    engine.submit(RequestParts { model: ModelId(1), ..request(2, 0..7) });
+    engine.done();
+    assert_eq!(engine.rows(), [(1, 25, 26)], "who came later waits");
+    engine.now += 50;
+    engine.done();
+    assert!(engine.plan.rows.is_empty());
+    let out = engine.plan.swaps[0].id;
+    engine.send(vec![Event::SwapDone(out, Ok(()))]);
+    assert_eq!(engine.rows(), [(2, 0, 7)]);
+    assert_eq!(engine.scheduler.counts(MODEL).unwrap().swapped, 1);
+    // Its turn ends with its work; the other goes on where it was, its prefix still on the device in part.
+    engine.send(vec![Event::Cancel(RequestId(2))]);
+    let outcome = engine.outcome();
+    let back = engine.send(vec![outcome]).swaps[0].id;
+    engine.send(vec![Event::SwapDone(back, Ok(()))]);
+    assert_eq!(engine.rows(), [(1, 26, 27)]);
+}
+
+#[test]
+fn a_switch_is_asked_for_when_nobody_else_has_work_and_a_failed_one_fails_its_requests() {
     let other = ModelId(1);
     let setups = [setup(), ModelSetup { model: other, ..setup() }];
-    let mut engine = Engine::new(SchedulerLimits::default(), &setups);
-    engine.send(vec![Event::SwitchRequested(MODEL)]);
-    engine.send(vec![Event::SwitchDone(MODEL, Ok(()))]);
+    let mut engine =
+        Engine::new(SchedulerLimits { switch_wait_us: 50, ..SchedulerLimits::default() }, &setups);
+    engine.send(vec![Event::Resident(MODEL, true)]);
+    engine.submit(request(1, 0..3));
+    engine.submit(RequestParts { model: other, ..request(2, 0..3) });
+    engine.done();
+    assert_eq!(engine.rows(), [(1, 3, 4)], "a switch may cost much: who is there goes on");
+    engine.now += 50;
+    assert_eq!(engine.done().switch_to, Some(other));
+    engine.send(vec![Event::Resident(MODEL, false)]);
+    assert!(engine.plan.rows.is_empty(), "until the runtime says who stays nothing runs");
+    engine.send(vec![Event::SwitchStarted(other)]);
+    assert_eq!(engine.scheduler.counts(MODEL).unwrap().suspended, 1, "with its KV");
+    let failed = Event::SwitchDone(other, Err(quarry_core::plan::SwitchFailed));
+    engine.send(vec![failed, Event::Resident(MODEL, true)]);
+    assert_eq!(engine.plan.finished[0].reason, FinishReason::Failed);
+    assert_eq!(engine.rows(), [(1, 4, 5)]);
+}
+
+#[test]
+fn clients_take_turns_however_many_requests_one_sends() {
+    let mut engine = Engine::one(ModelSetup { step_rows_max: 1, ..setup() });
+    for id in 0..4 {
+        engine.submit(RequestParts { tokens_max: 1, ..request(id, 10 * id as u32..10 * id as u32 + 5) });
+    }
+    engine.submit(RequestParts { client: 1, tokens_max: 1, ..request(9, 90..95) });
+    let mut order = vec![engine.flight.1[0].0];
+    while order.len() < 5 {
+        engine.done();
+        order.push(engine.plan.rows[0].sequence.0);
+    }
+    assert_eq!(order, [1, 5, 2, 3, 4], "the newcomer is second");
+}
+
+#[test]
+fn resident_models_share_time_step_by_step() {
+    let other = ModelId(1);
+    let setups = [setup(), ModelSetup { model: other, ..setup() }];
+    let mut engine = Engine::resident(SchedulerLimits::default(), &setups);
     engine.submit(request(1, 0..3));
     engine.submit(RequestParts { model: other, ..request(2, 0..3) });
     let (mut time, mut running) = ([0, 0], 0);
@@ -321,25 +372,9 @@ fn models_share_time_step_by_step_where_switching_moves_nothing() {
         time[running] += took;
         engine.now += took;
         engine.done();
-        if let Some(model) = engine.plan.switch_to {
-            engine.send(vec![Event::SwitchDone(model, Ok(()))]);
-        }
         running = engine.plan.rows[0].request.0 as usize - 1;
     }
     assert!(time[0].abs_diff(time[1]) <= 60, "{time:?}");
-}
-
-#[test]
-fn an_unloaded_model_is_reported_once_nothing_uses_it() {
-    let mut engine = Engine::one(setup());
-    engine.submit(request(1, 0..3));
-    let outcome = engine.outcome();
-    engine.send(vec![Event::Unload(MODEL)]);
-    assert!(engine.plan.unloaded.is_empty(), "a step is in flight");
-    assert_eq!(engine.submit(request(2, 0..3)).refused[0].reason, RefusedReason::UnknownModel);
-    engine.send(vec![outcome]);
-    assert_eq!(engine.plan.finished[0].reason, FinishReason::Failed);
-    assert_eq!(engine.plan.unloaded, [MODEL]);
 }
 
 #[test]
@@ -351,10 +386,11 @@ fn strays_are_counted_and_change_nothing() {
         Event::Cancel(RequestId(5)),
         Event::SwapDone(SwapId(1), Ok(())),
         Event::SwitchDone(MODEL, Ok(())),
-        Event::Unload(ModelId(5)),
+        Event::Resident(ModelId(5), true),
+        Event::SwitchStarted(MODEL),
         Event::Load(setup()),
     ]);
-    assert_eq!(engine.scheduler.stray_events(), 5);
+    assert_eq!(engine.scheduler.stray_events(), 6);
     assert!(engine.scheduler.sequence(SequenceId(77)).is_none());
     engine.send(vec![outcome]);
     assert_eq!(engine.rows(), [(1, 3, 4)]);

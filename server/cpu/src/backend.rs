@@ -2,8 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelCost, ModelFiles, WarmModel};
-use quarry_model::executor::Executor;
+use quarry_model::backend::{
+    ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, WarmModel,
+};
+use quarry_model::copier::{Completions, Copier};
+use quarry_model::executor::{Executor, KvBlocks};
 use quarry_model::kv::KvArena;
 use quarry_model::spec::DecoderSpec;
 use quarry_model::weights::WeightInfo;
@@ -12,8 +15,9 @@ use crate::executor::CpuExecutor;
 use crate::forward;
 use crate::isa::{Isa, Kernels};
 use crate::kernels::vector::LANES;
-use crate::kv::KvShape;
+use crate::kv::{KvCache, KvShape};
 use crate::packing::{Form, GROUP, Layout, TILE};
+use crate::swap::CpuKvBlocks;
 use crate::threads::Threads;
 use crate::topology;
 use crate::weights::Weights;
@@ -31,6 +35,19 @@ pub struct CpuOptions {
 pub struct CpuBackend {
     kernels: Kernels,
     threads: Arc<Mutex<Threads>>,
+    copier: Arc<Copier>,
+}
+
+/// Packs weights on the threads of the steps, a tensor at a time.
+struct CpuLoader {
+    threads: Arc<Mutex<Threads>>,
+}
+
+impl Loader for CpuLoader {
+    fn warm(&self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError> {
+        let weights = Weights::load(files, &self.threads, progress)?;
+        Ok(WarmModel { spec: files.spec.clone(), bytes: weights.bytes(), state: Arc::new(weights) })
+    }
 }
 
 impl CpuBackend {
@@ -48,7 +65,9 @@ impl CpuBackend {
             Some(cores) if cores.len() == count => Threads::kept(cores.clone()),
             _ => Threads::new(count),
         };
-        Ok(Self { kernels, threads: Arc::new(Mutex::new(threads)) })
+        let copier =
+            Copier::start().map_err(|error| BackendError::Device(format!("copier thread: {error}")))?;
+        Ok(Self { kernels, threads: Arc::new(Mutex::new(threads)), copier: Arc::new(copier) })
     }
 }
 
@@ -82,37 +101,54 @@ impl Backend for CpuBackend {
         }
     }
 
-    fn warm(&mut self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError> {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let weights = Weights::load(files, &mut threads, progress)?;
-        Ok(WarmModel { spec: files.spec.clone(), bytes: weights.bytes(), state: Arc::new(weights) })
+    fn loader(&self) -> Arc<dyn Loader> {
+        Arc::new(CpuLoader { threads: self.threads.clone() })
+    }
+
+    fn arena(&mut self, slab_bytes: usize, slabs: usize) -> Result<KvArena, BackendError> {
+        KvArena::host(slab_bytes, slabs).map_err(|error| BackendError::Device(error.to_string()))
+    }
+
+    fn kv_blocks(
+        &mut self,
+        spec: &DecoderSpec,
+        arena: &KvArena,
+        block_tokens: usize,
+    ) -> Result<Box<dyn KvBlocks>, BackendError> {
+        if block_tokens == 0 || !block_tokens.is_multiple_of(LANES) {
+            return Err(BackendError::Options(format!(
+                "blocks of {block_tokens} positions: the CPU's kernels read {LANES} keys at a time, so a multiple of {LANES} is needed"
+            )));
+        }
+        let shape = KvShape::new(spec, block_tokens);
+        if arena.slab_blocks(shape.block_bytes()) == 0 {
+            return Err(BackendError::Memory {
+                what: "a KV block",
+                needed_bytes: shape.block_bytes(),
+                free_bytes: arena.slab_bytes(),
+            });
+        }
+        let cache = KvCache::new(shape, arena).ok_or(BackendError::Foreign)?;
+        let (copier, completions) = (self.copier.clone(), Completions::default());
+        Ok(Box::new(CpuKvBlocks { cache: Arc::new(cache), copier, completions }))
     }
 
     fn activate(
         &mut self,
         model: &WarmModel,
-        kv: &KvArena,
+        kv: &dyn KvBlocks,
         options: &ActivateOptions,
     ) -> Result<Box<dyn Executor>, BackendError> {
         let weights = model.state.clone().downcast::<Weights>().map_err(|_| BackendError::Foreign)?;
-        if options.block_tokens == 0 || options.batch_tokens_max == 0 || options.batch_rows_max == 0 {
-            return Err(BackendError::Options(
-                "block tokens, batch tokens and batch rows must be above 0".into(),
-            ));
+        let cache = kv.state().downcast::<KvCache>().map_err(|_| BackendError::Foreign)?;
+        if options.batch_tokens_max == 0 || options.batch_rows_max == 0 {
+            return Err(BackendError::Options("batch tokens and batch rows must be above 0".into()));
         }
-        if !options.block_tokens.is_multiple_of(LANES) {
-            let found = options.block_tokens;
-            return Err(BackendError::Options(format!(
-                "blocks of {found} positions: the CPU's kernels read {LANES} keys at a time, so a multiple of {LANES} is needed"
-            )));
+        if cache.shape.head.block_tokens != options.block_tokens {
+            let (have, want) = (cache.shape.head.block_tokens, options.block_tokens);
+            return Err(BackendError::Options(format!("blocks of {want} positions over a cache of {have}")));
         }
-        let shape = KvShape::new(&model.spec, options.block_tokens);
-        let lease = kv.lease(options.blocks, shape.block_bytes()).map_err(|full| BackendError::Memory {
-            what: "the KV cache",
-            needed_bytes: full.needed.saturating_mul(kv.slab_bytes()),
-            free_bytes: full.free * kv.slab_bytes(),
-        })?;
         let (kernels, threads) = (self.kernels, self.threads.clone());
-        Ok(Box::new(CpuExecutor::new(model.spec.clone(), weights, kernels, threads, shape, lease, options)))
+        Ok(Box::new(CpuExecutor::new(model.spec.clone(), weights, kernels, threads, cache, options)))
     }
 }

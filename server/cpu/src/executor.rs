@@ -1,19 +1,16 @@
 //! One active model on the CPU.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use quarry_model::backend::ActivateOptions;
-use quarry_model::executor::{Batch, Caps, ExecError, Executor, StepResult, StepTicket, SwapDone};
-use quarry_model::ids::{BlockId, SwapId};
-use quarry_model::kv::{HostPool, SlabLease};
-use quarry_model::plan::{BlockCopy, BlockMove, Direction};
+use quarry_model::executor::{Batch, BlockCopy, Caps, ExecError, Executor, StepResult, StepTicket};
+use quarry_model::ids::BlockId;
 use quarry_model::sampler::{self, SampleRow};
 use quarry_model::spec::DecoderSpec;
 
 use crate::forward::{Buffers, Pass};
 use crate::isa::Kernels;
-use crate::kv::{KvCache, KvShape};
+use crate::kv::KvCache;
 use crate::packing::TILE;
 use crate::threads::{Threads, WorkerPanicked};
 use crate::weights::Weights;
@@ -27,7 +24,7 @@ pub struct CpuExecutor {
     weights: Arc<Weights>,
     kernels: Kernels,
     threads: Arc<Mutex<Threads>>,
-    kv: KvCache,
+    kv: Arc<KvCache>,
     caps: Caps,
     buffers: Buffers,
     hidden: Vec<f32>,
@@ -35,7 +32,6 @@ pub struct CpuExecutor {
     scratch: sampler::Scratch,
     tickets: u64,
     in_flight: Option<u64>,
-    swaps: Vec<SwapDone>,
 }
 
 impl CpuExecutor {
@@ -44,14 +40,13 @@ impl CpuExecutor {
         weights: Arc<Weights>,
         kernels: Kernels,
         threads: Arc<Mutex<Threads>>,
-        shape: KvShape,
-        lease: SlabLease,
+        kv: Arc<KvCache>,
         options: &ActivateOptions,
     ) -> Self {
         let caps = Caps {
             block_tokens: options.block_tokens,
-            block_bytes: shape.block_bytes(),
-            blocks: options.blocks,
+            block_bytes: kv.shape.block_bytes(),
+            blocks: kv.blocks(),
             batch_tokens_max: options.batch_tokens_max,
             batch_rows_max: options.batch_rows_max,
             activations: "int8",
@@ -60,7 +55,7 @@ impl CpuExecutor {
             isa: kernels.isa().name().to_owned(),
         };
         Self {
-            kv: KvCache::new(shape, options.blocks, lease),
+            kv,
             spec,
             weights,
             kernels,
@@ -72,7 +67,6 @@ impl CpuExecutor {
             scratch: sampler::Scratch::default(),
             tickets: 0,
             in_flight: None,
-            swaps: Vec::new(),
         }
     }
 
@@ -225,43 +219,9 @@ impl Executor for CpuExecutor {
             self.check_block(copy.to)?;
         }
         for copy in moves {
-            self.kv.copy(copy.from, copy.to);
+            // SAFETY: blocks exist as checked above; between steps nobody else uses them (`Executor::copy_blocks`).
+            unsafe { self.kv.copy(copy.from, copy.to) };
         }
         Ok(())
-    }
-
-    fn swap(&mut self, id: SwapId, host: &HostPool, moves: &[BlockMove]) -> Result<(), ExecError> {
-        let begun = Instant::now();
-        let bytes = self.caps.block_bytes;
-        let mut buffers = Vec::with_capacity(moves.len());
-        for step in moves {
-            self.check_block(step.device)?;
-            let buffer = match step.direction {
-                Direction::Out => {
-                    host.buffer(step.host, bytes).map_err(|e| ExecError::BadMove(e.to_string()))?
-                }
-                Direction::In => host
-                    .get(step.host)
-                    .ok_or_else(|| ExecError::BadMove(format!("host block {} is not there", step.host)))?,
-            };
-            buffers.push(buffer);
-        }
-        for (step, buffer) in moves.iter().zip(&buffers) {
-            let mut held = buffer.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() != bytes {
-                return Err(ExecError::BadMove(format!("host block {} has {} bytes", step.host, held.len())));
-            }
-            match step.direction {
-                Direction::Out => self.kv.read_block(step.device, &mut held),
-                Direction::In => self.kv.write_block(step.device, &held),
-            }
-        }
-        let seconds = begun.elapsed().as_secs_f64();
-        self.swaps.push(SwapDone { id, result: Ok(()), bytes: bytes * moves.len(), seconds });
-        Ok(())
-    }
-
-    fn poll(&mut self, done: &mut Vec<SwapDone>) {
-        done.append(&mut self.swaps);
     }
 }

@@ -1,4 +1,4 @@
-//! The paged KV cache of one executor, in slabs leased from the arena.
+//! A model's paged KV cache in the device's arena.
 //!
 //! ```text
 //! block → layer → kv head → keys, values, scales and exponents as `HeadLayout` draws them
@@ -6,8 +6,10 @@
 //! Keys lie transposed so that a register holds two dimensions of 16 keys, values by pairs of positions so that it holds
 //! 16 dimensions of two. Any bytes are good to read: what a block holds past its last position is masked.
 
+use std::sync::Arc;
+
 use quarry_model::ids::BlockId;
-use quarry_model::kv::SlabLease;
+use quarry_model::kv::{HostMemory, KvArena};
 use quarry_model::spec::DecoderSpec;
 
 use crate::isa::Kernels;
@@ -91,33 +93,34 @@ pub unsafe fn write_entry(head: *mut Word, layout: HeadLayout, slot: usize, entr
     }
 }
 
-/// The cache.
+/// One model's blocks in the arena, shared by its executors and the copier thread.
 pub struct KvCache {
     pub shape: KvShape,
     blocks: Vec<*mut Word>,
     /// Owns the memory that `blocks` points into.
-    _lease: SlabLease,
+    _memory: Arc<HostMemory>,
 }
 
-// SAFETY: the pointers go to memory that the lease owns and that moves with it nowhere (heap); access from several
-// threads is ruled by `write` and `head`, whose callers promise disjointness.
+// SAFETY: the pointers go to memory that is kept alive with them and moves nowhere (a map); access from several threads
+// is ruled by `write`, `head` and `write_block`, whose callers promise disjointness.
 unsafe impl Send for KvCache {}
 // SAFETY: as above.
 unsafe impl Sync for KvCache {}
 
 impl KvCache {
-    pub fn new(shape: KvShape, blocks: usize, mut lease: SlabLease) -> Self {
+    /// Every block of the arena; `None` for one of another back end.
+    pub fn new(shape: KvShape, arena: &KvArena) -> Option<Self> {
+        let memory = arena.storage::<HostMemory>()?;
         let bytes = shape.block_bytes();
-        let places: Vec<(usize, usize)> = (0..blocks).map(|b| lease.locate(BlockId(b as u32))).collect();
-        let sizes: Vec<usize> = lease.slabs_mut().iter().map(|slab| slab.bytes()).collect();
-        let starts: Vec<*mut u8> = lease.slabs_mut().iter_mut().map(|slab| slab.as_mut_ptr()).collect();
-        let locate = |(slab, offset): (usize, usize)| {
-            assert!(offset + bytes <= sizes[slab], "block within its slab");
-            // SAFETY: the assertion keeps the offset within the slab's allocation.
-            unsafe { starts[slab].add(offset).cast::<Word>() }
+        let per_slab = arena.slab_blocks(bytes);
+        let start = |block: usize| {
+            let offset = block / per_slab * arena.slab_bytes() + block % per_slab * bytes;
+            assert!(offset + bytes <= memory.bytes(), "block within the arena");
+            // SAFETY: the assertion keeps the offset within the map.
+            unsafe { memory.as_mut_ptr().add(offset).cast::<Word>() }
         };
-        let blocks = places.into_iter().map(locate).collect();
-        Self { shape, blocks, _lease: lease }
+        let blocks = (0..arena.slabs() * per_slab).map(start).collect();
+        Some(Self { shape, blocks, _memory: memory })
     }
 
     pub fn blocks(&self) -> usize {
@@ -140,21 +143,29 @@ impl KvCache {
         unsafe { self.blocks[block.0 as usize].add(offset) }
     }
 
-    pub fn copy(&mut self, from: BlockId, to: BlockId) {
+    /// Copies a block.
+    ///
+    /// # Safety
+    /// Nobody else writes `from`, or uses `to`, meanwhile.
+    pub unsafe fn copy(&self, from: BlockId, to: BlockId) {
         let words = self.shape.block_bytes() / size_of::<Word>();
-        // SAFETY: both are whole blocks of the lease; `&mut self` excludes every other access; `copy` allows overlap.
+        // SAFETY: both are whole blocks of the arena; the caller's promise; `copy` allows overlap.
         unsafe { std::ptr::copy(self.blocks[from.0 as usize], self.blocks[to.0 as usize], words) };
     }
 
-    pub fn read_block(&mut self, block: BlockId, out: &mut [u8]) {
+    /// # Safety
+    /// Nobody writes the block meanwhile.
+    pub unsafe fn read_block(&self, block: BlockId, out: &mut [u8]) {
         assert_eq!(out.len(), self.shape.block_bytes());
-        // SAFETY: a whole block into a buffer of equal length; `&mut self` excludes every other access.
+        // SAFETY: a whole block into a buffer of equal length; the caller's promise.
         unsafe {
             std::ptr::copy_nonoverlapping(self.blocks[block.0 as usize].cast(), out.as_mut_ptr(), out.len());
         }
     }
 
-    pub fn write_block(&mut self, block: BlockId, from: &[u8]) {
+    /// # Safety
+    /// Nobody uses the block meanwhile.
+    pub unsafe fn write_block(&self, block: BlockId, from: &[u8]) {
         assert_eq!(from.len(), self.shape.block_bytes());
         // SAFETY: as in `read_block`.
         unsafe {

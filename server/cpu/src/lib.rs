@@ -24,6 +24,7 @@ mod kv;
 pub mod limits;
 pub mod packing;
 pub mod portable;
+mod swap;
 pub mod threads;
 pub mod topology;
 mod weights;

@@ -1,6 +1,7 @@
 //! A model's weights in packed form: all that is kept of the file once they are packed.
 
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
 use quarry_formats::quant::{TensorType, decode};
 use quarry_model::backend::{BackendError, ModelFiles};
@@ -49,7 +50,8 @@ enum Embedding {
 
 struct Loader<'a> {
     file: &'a WeightFile,
-    threads: &'a mut Threads,
+    /// Held for a matrix at a time: steps of other models run in between.
+    threads: &'a Mutex<Threads>,
     arena: Arena,
 }
 
@@ -75,7 +77,8 @@ impl Loader<'_> {
             let what = format!("has {} dimensions, a matrix has 2", info.shape.len());
             return Err(BackendError::Tensor { tensor: name.to_owned(), what });
         };
-        PackedMatrix::pack(info.kind, rows, columns, &bytes, self.threads, &mut self.arena)
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        PackedMatrix::pack(info.kind, rows, columns, &bytes, &mut threads, &mut self.arena)
             .map_err(|error| memory(name, &error))
     }
 }
@@ -84,7 +87,7 @@ impl Weights {
     /// Packs every matrix; `progress` is told the share done.
     pub fn load(
         files: &ModelFiles,
-        threads: &mut Threads,
+        threads: &Mutex<Threads>,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self, BackendError> {
         let spec: &DecoderSpec = &files.spec;

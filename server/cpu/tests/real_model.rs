@@ -11,10 +11,8 @@ use std::ops::Range;
 use quarry_cpu::isa::Isa;
 use quarry_cpu::{CpuBackend, CpuOptions};
 use quarry_model::backend::{ActivateOptions, Backend, ModelFiles};
-use quarry_model::executor::{Batch, Executor, Row, StepResult};
+use quarry_model::executor::{Batch, BlockCopy, Executor, Row, StepResult};
 use quarry_model::ids::{BlockId, TokenId};
-use quarry_model::kv::KvArena;
-use quarry_model::plan::BlockCopy;
 use quarry_model::request::SamplingParams;
 use quarry_model::sampler::SampleRow;
 
@@ -65,13 +63,14 @@ impl Rig {
         let mut backend = CpuBackend::new(CpuOptions { threads, isa: Some(isa) }).unwrap();
         let options = ActivateOptions {
             block_tokens: BLOCK_TOKENS,
-            blocks: BLOCKS,
             batch_tokens_max: 2 * PROMPT.len(),
             batch_rows_max: 3,
         };
-        let warm = backend.warm(files, &mut |_| ()).unwrap();
-        let arena = KvArena::new(backend.cost(&files.spec, files, &options).block_bytes, BLOCKS);
-        let executor = backend.activate(&warm, &arena, &options).unwrap();
+        let warm = backend.loader().warm(files, &mut |_| ()).unwrap();
+        let slab_bytes = backend.cost(&files.spec, files, &options).block_bytes;
+        let arena = backend.arena(slab_bytes, BLOCKS).unwrap();
+        let kv = backend.kv_blocks(&files.spec, &arena, BLOCK_TOKENS).unwrap();
+        let executor = backend.activate(&warm, &*kv, &options).unwrap();
         Self { executor, vocab: files.spec.vocab }
     }
 

@@ -65,6 +65,7 @@ pub(crate) fn chat(
         forced_tokens: request.forced_tokens,
         drafts: request.drafts,
         priority: request.priority.unwrap_or(0),
+        client: 0,
         cache_salt: request.cache_salt.as_deref().map_or(0, salt),
         request_id: request_id.to_owned(),
     };
@@ -209,9 +210,14 @@ fn constraint(format: Option<ResponseFormat>) -> Result<Option<ConstraintSpec>, 
 
 /// The same for the same text in every process. 0 is no salt, so no text gets it.
 fn salt(text: &str) -> u64 {
+    stable_hash(text.as_bytes()) | 1
+}
+
+/// The same for the same bytes in every process.
+pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish() | 1
+    bytes.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -129,6 +129,25 @@ impl HttpError {
         }
     }
 
+    pub fn model_unloading(retry_after_s: u32) -> Self {
+        let message = "the model is being unloaded; once it is, a request loads it again";
+        Self {
+            code: Some("model_unloading"),
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message)
+        }
+    }
+
+    pub fn model_failed(what: &str) -> Self {
+        let message = format!("the model could not be loaded: {what}");
+        Self { code: Some("model_failed"), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message) }
+    }
+
+    /// A load that cannot fit, refused before anything is unloaded.
+    pub fn model_too_large(what: &str) -> Self {
+        Self { code: Some("model_too_large"), ..Self::new(StatusCode::CONFLICT, INVALID, what) }
+    }
+
     pub fn engine_dead() -> Self {
         Self {
             code: Some("engine_dead"),
@@ -145,6 +164,7 @@ impl HttpError {
             SubmitError::QueueFull { retry_after_s, .. } => Self::queue_full(retry_after_s),
             SubmitError::ShuttingDown => Self::shutting_down(retry_after_not_ready_s),
             SubmitError::NotReady => Self::not_ready(retry_after_not_ready_s),
+            SubmitError::Unloading => Self::model_unloading(retry_after_not_ready_s),
             SubmitError::PromptTooLong { prompt_tokens, prompt_tokens_max } => {
                 Self::prompt_too_long(prompt_tokens, prompt_tokens_max)
             }
@@ -165,6 +185,7 @@ impl HttpError {
                 RefusedReason::DuplicateId => Self::internal("two live requests had one id"),
             },
             GenerateError::ShutDown => Self::shutting_down(retry_after_s),
+            GenerateError::ModelFailed(what) => Self::model_failed(&what),
             GenerateError::Engine(message) => Self::internal(message),
         }
     }

@@ -6,15 +6,15 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quarry_core::plan::{BlockCopy, BlockMove};
 use quarry_core::sampler::SampleRow;
 use quarry_cpu::{CpuBackend, CpuOptions};
 use quarry_http::{AppState, Limits, Metrics, ServeError, serve};
-use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelCost, ModelFiles, WarmModel};
-use quarry_model::executor::{Batch, Caps, ExecError, Executor, StepResult, StepTicket, SwapDone};
-use quarry_model::kv::{HostPool, KvArena};
+use quarry_model::backend::{
+    ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, WarmModel,
+};
+use quarry_model::executor::{Batch, BlockCopy, Caps, ExecError, Executor, KvBlocks, StepResult, StepTicket};
+use quarry_model::kv::KvArena;
 use quarry_model::spec::DecoderSpec;
-use quarry_runtime::ids::SwapId;
 use quarry_runtime::{Engine, EngineOptions, ModelSource};
 use serde_json::json;
 use support::{MODEL, chat};
@@ -33,14 +33,27 @@ impl Backend for BrokenBackend {
         self.0.cost(spec, files, options)
     }
 
-    fn warm(&mut self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError> {
-        self.0.warm(files, progress)
+    fn loader(&self) -> Arc<dyn Loader> {
+        self.0.loader()
+    }
+
+    fn arena(&mut self, slab_bytes: usize, slabs: usize) -> Result<KvArena, BackendError> {
+        self.0.arena(slab_bytes, slabs)
+    }
+
+    fn kv_blocks(
+        &mut self,
+        spec: &DecoderSpec,
+        arena: &KvArena,
+        block_tokens: usize,
+    ) -> Result<Box<dyn KvBlocks>, BackendError> {
+        self.0.kv_blocks(spec, arena, block_tokens)
     }
 
     fn activate(
         &mut self,
         model: &WarmModel,
-        kv: &KvArena,
+        kv: &dyn KvBlocks,
         options: &ActivateOptions,
     ) -> Result<Box<dyn Executor>, BackendError> {
         Ok(Box::new(BrokenExecutor(self.0.activate(model, kv, options)?)))
@@ -65,19 +78,11 @@ impl Executor for BrokenExecutor {
     fn copy_blocks(&mut self, moves: &[BlockCopy]) -> Result<(), ExecError> {
         self.0.copy_blocks(moves)
     }
-
-    fn swap(&mut self, id: SwapId, host: &HostPool, moves: &[BlockMove]) -> Result<(), ExecError> {
-        self.0.swap(id, host, moves)
-    }
-
-    fn poll(&mut self, done: &mut Vec<SwapDone>) {
-        self.0.poll(done);
-    }
 }
 
 fn start(metrics: Arc<Metrics>) -> Engine {
     let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
-    let source = ModelSource { name: MODEL.into(), aliases: Vec::new(), path };
+    let source = ModelSource { name: MODEL.into(), aliases: Vec::new(), path, yarn: None };
     let options = EngineOptions { kv_bytes: 128 << 20, restarts_max: 1, ..EngineOptions::new(vec![source]) };
     let backend = CpuBackend::new(CpuOptions { threads: 1, isa: None }).unwrap();
     Engine::start(Box::new(BrokenBackend(backend)), options, metrics, &mut |_, _| {}).unwrap()

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::executor::Executor;
+use crate::executor::{Executor, KvBlocks};
 use crate::kv::KvArena;
 use crate::spec::DecoderSpec;
 use crate::weights::WeightFile;
@@ -25,8 +25,6 @@ pub struct ModelFiles {
 pub struct ActivateOptions {
     /// KV positions per block.
     pub block_tokens: usize,
-    /// Blocks to lease from the arena.
-    pub blocks: usize,
     /// Tokens of one batch at most.
     pub batch_tokens_max: usize,
     /// Rows of one batch at most.
@@ -79,12 +77,21 @@ pub enum BackendError {
     /// The options cannot be met (block size, batch bounds).
     #[error("{0}")]
     Options(String),
-    /// The weights were warmed by another back end.
-    #[error("these weights were warmed by another back end")]
+    /// The weights or the KV memory were made by another back end.
+    #[error("these weights or blocks were made by another back end")]
     Foreign,
     /// The device failed.
     #[error("device: {0}")]
     Device(String),
+}
+
+/// Reads weights, on any thread and beside steps.
+pub trait Loader: Send + Sync {
+    /// Reads (and packs) the weights; `progress` is told the share done, 0 to 1.
+    ///
+    /// # Errors
+    /// [`BackendError::Tensor`] for a file that does not fit its own description.
+    fn warm(&self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError>;
 }
 
 /// One device.
@@ -95,21 +102,35 @@ pub trait Backend: Send {
     /// What the model costs here.
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost;
 
-    /// Reads (and packs) the weights; `progress` is told the share done, 0 to 1.
-    ///
-    /// # Errors
-    /// [`BackendError::Tensor`] for a file that does not fit its own description.
-    fn warm(&mut self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError>;
+    /// What reads weights for this device.
+    fn loader(&self) -> Arc<dyn Loader>;
 
-    /// Leases KV slabs and makes an executor. Deactivating is dropping it: the lease returns to the arena and
-    /// the [`WarmModel`] stays.
+    /// The device's KV memory: at least `slab_bytes` bytes a slab.
     ///
     /// # Errors
-    /// [`BackendError::Memory`] when the arena has too few free slabs.
+    /// [`BackendError::Memory`].
+    fn arena(&mut self, slab_bytes: usize, slabs: usize) -> Result<KvArena, BackendError>;
+
+    /// A model's view of an arena of this back end.
+    ///
+    /// # Errors
+    /// [`BackendError::Options`] for blocks that the device cannot use, [`BackendError::Memory`] where one block does not
+    /// fit into a slab.
+    fn kv_blocks(
+        &mut self,
+        spec: &DecoderSpec,
+        arena: &KvArena,
+        block_tokens: usize,
+    ) -> Result<Box<dyn KvBlocks>, BackendError>;
+
+    /// Makes an executor. Deactivating is dropping it: the [`WarmModel`] and the KV stay.
+    ///
+    /// # Errors
+    /// [`BackendError::Options`] for bounds that let nothing through, [`BackendError::Foreign`].
     fn activate(
         &mut self,
         model: &WarmModel,
-        kv: &KvArena,
+        kv: &dyn KvBlocks,
         options: &ActivateOptions,
     ) -> Result<Box<dyn Executor>, BackendError>;
 }

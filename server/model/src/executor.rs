@@ -1,7 +1,10 @@
-//! The device seam: one active model on one device. Eight methods at most; a new fusion widens nothing.
+//! The device seam: one active model on one device, and its KV blocks. Few methods; a new fusion widens nothing.
+
+use std::any::Any;
+use std::sync::Arc;
 
 use quarry_core::ids::{BlockId, SwapId, TokenId};
-use quarry_core::plan::{BlockCopy, BlockMove};
+use quarry_core::plan::BlockMove;
 use quarry_core::sampler::{SampleRow, Sampled};
 
 use crate::kv::HostPool;
@@ -13,7 +16,7 @@ pub struct Caps {
     pub block_tokens: usize,
     /// Bytes of one block, all layers, keys and values.
     pub block_bytes: usize,
-    /// Blocks leased for this model.
+    /// Blocks of the whole arena, as this model cuts it.
     pub blocks: usize,
     /// Tokens of one batch, all rows together.
     pub batch_tokens_max: usize,
@@ -99,7 +102,16 @@ pub enum ExecError {
     Device(String),
 }
 
-/// One active model on one device. Dropping it gives its KV slabs back.
+/// Device block to device block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockCopy {
+    /// Read.
+    pub from: BlockId,
+    /// Written.
+    pub to: BlockId,
+}
+
+/// One active model on one device. Dropping it leaves its KV where it is.
 pub trait Executor: Send {
     /// Fixed for the executor's life.
     fn caps(&self) -> &Caps;
@@ -127,8 +139,16 @@ pub trait Executor: Send {
     /// # Errors
     /// [`ExecError::BadMove`].
     fn copy_blocks(&mut self, moves: &[BlockCopy]) -> Result<(), ExecError>;
+}
 
-    /// Starts moving blocks between device and host; ends in [`Executor::poll`], perhaps much later.
+/// One model's blocks in the device's KV arena: where they lie, and their way to the host pool and back. Lives as long as
+/// the model is known, whether or not an executor of it does.
+pub trait KvBlocks: Send {
+    /// Blocks of the whole arena, as this model cuts it.
+    fn blocks(&self) -> usize;
+
+    /// Starts moving blocks between device and host; ends in [`KvBlocks::poll`], perhaps much later. Until then nobody
+    /// writes a block that leaves, and nobody touches one that comes.
     ///
     /// # Errors
     /// [`ExecError::BadMove`] before anything moves.
@@ -136,4 +156,7 @@ pub trait Executor: Send {
 
     /// Appends the swaps that ended since the last call.
     fn poll(&mut self, done: &mut Vec<SwapDone>);
+
+    /// The back end's own form, for its executors.
+    fn state(&self) -> Arc<dyn Any + Send + Sync>;
 }

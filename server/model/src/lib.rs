@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+pub mod copier;
 pub mod executor;
 pub mod families;
 pub mod kv;
@@ -16,4 +17,4 @@ pub mod spec;
 pub mod weights;
 
 /// The engine's ids and the shared sampler, so that back ends depend on this crate alone.
-pub use quarry_core::{ids, plan, request, sampler};
+pub use quarry_core::{ids, limits, plan, request, sampler};

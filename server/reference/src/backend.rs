@@ -1,14 +1,17 @@
 //! The reference as a device.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelCost, ModelFiles, WarmModel};
-use quarry_model::executor::Executor;
+use quarry_model::backend::{
+    ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, WarmModel,
+};
+use quarry_model::executor::{Executor, KvBlocks};
 use quarry_model::kv::KvArena;
 use quarry_model::spec::DecoderSpec;
 
-use crate::cache::BlockShape;
+use crate::cache::{BlockShape, Cache};
 use crate::executor::ReferenceExecutor;
+use crate::swap::ReferenceKvBlocks;
 use crate::weights::Weights;
 
 /// The reference back end; keeps nothing between models.
@@ -30,29 +33,53 @@ impl Backend for ReferenceBackend {
         }
     }
 
-    fn warm(&mut self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError> {
-        let weights = Weights::load(files)?;
-        progress(1.0);
-        Ok(WarmModel { spec: files.spec.clone(), bytes: weights.bytes, state: Arc::new(weights) })
+    fn loader(&self) -> Arc<dyn Loader> {
+        Arc::new(*self)
+    }
+
+    fn arena(&mut self, slab_bytes: usize, slabs: usize) -> Result<KvArena, BackendError> {
+        // Blocks are vectors of their own.
+        Ok(KvArena::new(slab_bytes, slabs, Arc::new(*self)))
+    }
+
+    fn kv_blocks(
+        &mut self,
+        spec: &DecoderSpec,
+        arena: &KvArena,
+        block_tokens: usize,
+    ) -> Result<Box<dyn KvBlocks>, BackendError> {
+        if block_tokens == 0 {
+            return Err(BackendError::Options("blocks of no position".into()));
+        }
+        arena.storage::<Self>().ok_or(BackendError::Foreign)?;
+        let shape = BlockShape::new(spec, block_tokens);
+        let slab_blocks = arena.slab_blocks(shape.bytes());
+        if slab_blocks == 0 {
+            let (needed_bytes, free_bytes) = (shape.bytes(), arena.slab_bytes());
+            return Err(BackendError::Memory { what: "a KV block", needed_bytes, free_bytes });
+        }
+        Ok(Box::new(ReferenceKvBlocks::new(Cache::new(shape, arena.slabs() * slab_blocks))))
     }
 
     fn activate(
         &mut self,
         model: &WarmModel,
-        kv: &KvArena,
+        kv: &dyn KvBlocks,
         options: &ActivateOptions,
     ) -> Result<Box<dyn Executor>, BackendError> {
         let weights = model.state.clone().downcast::<Weights>().map_err(|_| BackendError::Foreign)?;
-        if options.block_tokens == 0 || options.batch_tokens_max == 0 || options.batch_rows_max == 0 {
-            let what = "block tokens, batch tokens and batch rows must be above 0";
-            return Err(BackendError::Options(what.into()));
+        let cache = kv.state().downcast::<Mutex<Cache>>().map_err(|_| BackendError::Foreign)?;
+        if options.batch_tokens_max == 0 || options.batch_rows_max == 0 {
+            return Err(BackendError::Options("batch tokens and batch rows must be above 0".into()));
         }
-        let shape = BlockShape::new(&model.spec, options.block_tokens);
-        let lease = kv.lease(options.blocks, shape.bytes()).map_err(|full| BackendError::Memory {
-            what: "the KV cache",
-            needed_bytes: full.needed.saturating_mul(kv.slab_bytes()),
-            free_bytes: full.free * kv.slab_bytes(),
-        })?;
-        Ok(Box::new(ReferenceExecutor::new(model.spec.clone(), weights, shape, lease, options)))
+        Ok(Box::new(ReferenceExecutor::new(model.spec.clone(), weights, cache, options)))
+    }
+}
+
+impl Loader for ReferenceBackend {
+    fn warm(&self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError> {
+        let weights = Weights::load(files)?;
+        progress(1.0);
+        Ok(WarmModel { spec: files.spec.clone(), bytes: weights.bytes, state: Arc::new(weights) })
     }
 }

@@ -1,10 +1,9 @@
 //! Keys and values by block: `layer → key, value → slot → kv head × head_dim`, f32.
 //!
-//! Blocks are vectors of their own. The lease is held for the arena's books only: writing through it would need
-//! unsafe code, which the oracle does without.
+//! Blocks are vectors of their own, made when they are first written: sharing an arena's bytes would need unsafe code,
+//! which the oracle does without.
 
 use quarry_model::ids::BlockId;
-use quarry_model::kv::SlabLease;
 use quarry_model::spec::DecoderSpec;
 
 /// Shape of a block.
@@ -36,16 +35,22 @@ impl BlockShape {
     }
 }
 
-/// The blocks of one executor.
+/// One model's blocks.
 pub struct Cache {
-    shape: BlockShape,
+    pub shape: BlockShape,
     blocks: Vec<Vec<f32>>,
-    _lease: SlabLease,
 }
 
 impl Cache {
-    pub fn new(shape: BlockShape, blocks: usize, lease: SlabLease) -> Self {
-        Self { shape, blocks: vec![vec![0.0; shape.elements()]; blocks], _lease: lease }
+    pub fn new(shape: BlockShape, blocks: usize) -> Self {
+        Self { shape, blocks: vec![Vec::new(); blocks] }
+    }
+
+    fn block(&mut self, block: BlockId) -> &mut Vec<f32> {
+        let elements = self.shape.elements();
+        let block = &mut self.blocks[block.0 as usize];
+        block.resize(elements, 0.0);
+        block
     }
 
     pub fn blocks(&self) -> usize {
@@ -55,8 +60,8 @@ impl Cache {
     /// Stores one position's key and value, all KV heads.
     pub fn write(&mut self, table: &[BlockId], layer: usize, position: usize, key: &[f32], value: &[f32]) {
         let BlockShape { tokens, width, .. } = self.shape;
-        let block = &mut self.blocks[table[position / tokens].0 as usize];
         let at = self.shape.key(layer, position % tokens);
+        let block = self.block(table[position / tokens]);
         block[at..at + width].copy_from_slice(key);
         block[at + tokens * width..at + (tokens + 1) * width].copy_from_slice(value);
     }
@@ -79,15 +84,15 @@ impl Cache {
     }
 
     /// A block's bytes, little-endian; `out` has [`BlockShape::bytes`] of them.
-    pub fn to_bytes(&self, block: BlockId, out: &mut [u8]) {
-        for (value, bytes) in self.blocks[block.0 as usize].iter().zip(out.as_chunks_mut().0) {
+    pub fn to_bytes(&mut self, block: BlockId, out: &mut [u8]) {
+        for (value, bytes) in self.block(block).iter().zip(out.as_chunks_mut().0) {
             *bytes = value.to_le_bytes();
         }
     }
 
     /// The inverse of [`Cache::to_bytes`].
     pub fn set_bytes(&mut self, block: BlockId, from: &[u8]) {
-        for (value, bytes) in self.blocks[block.0 as usize].iter_mut().zip(from.as_chunks().0) {
+        for (value, bytes) in self.block(block).iter_mut().zip(from.as_chunks().0) {
             *value = f32::from_le_bytes(*bytes);
         }
     }

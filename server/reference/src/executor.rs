@@ -1,18 +1,15 @@
 //! One active model on the reference.
 
-use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
 use quarry_model::backend::ActivateOptions;
-use quarry_model::executor::{Batch, Caps, ExecError, Executor, StepResult, StepTicket, SwapDone};
-use quarry_model::ids::{BlockId, SwapId};
-use quarry_model::kv::{HostPool, SlabLease};
-use quarry_model::plan::{BlockCopy, BlockMove, Direction};
+use quarry_model::executor::{Batch, BlockCopy, Caps, ExecError, Executor, StepResult, StepTicket};
+use quarry_model::ids::BlockId;
 use quarry_model::sampler::{self, SampleRow};
 use quarry_model::spec::DecoderSpec;
 
-use crate::cache::{BlockShape, Cache};
+use crate::cache::Cache;
 use crate::forward;
 use crate::weights::Weights;
 
@@ -22,27 +19,29 @@ const LOGITS_ERROR_MAX: f32 = 1e-4;
 pub struct ReferenceExecutor {
     spec: Arc<DecoderSpec>,
     weights: Arc<Weights>,
-    cache: Cache,
+    cache: Arc<Mutex<Cache>>,
     caps: Caps,
     scratch: sampler::Scratch,
     tickets: u64,
     /// The step in flight: its ticket and the hidden states of its wanted positions.
     in_flight: Option<(u64, Vec<Tensor>)>,
-    swaps: Vec<SwapDone>,
 }
 
 impl ReferenceExecutor {
     pub fn new(
         spec: Arc<DecoderSpec>,
         weights: Arc<Weights>,
-        shape: BlockShape,
-        lease: SlabLease,
+        cache: Arc<Mutex<Cache>>,
         options: &ActivateOptions,
     ) -> Self {
+        let (shape, blocks) = {
+            let cache = lock(&cache);
+            (cache.shape, cache.blocks())
+        };
         let caps = Caps {
-            block_tokens: options.block_tokens,
+            block_tokens: shape.tokens,
             block_bytes: shape.bytes(),
-            blocks: options.blocks,
+            blocks,
             batch_tokens_max: options.batch_tokens_max,
             batch_rows_max: options.batch_rows_max,
             activations: "f32",
@@ -50,16 +49,7 @@ impl ReferenceExecutor {
             logits_error_max: LOGITS_ERROR_MAX,
             isa: "candle".into(),
         };
-        Self {
-            spec,
-            weights,
-            cache: Cache::new(shape, options.blocks, lease),
-            caps,
-            scratch: sampler::Scratch::default(),
-            tickets: 0,
-            in_flight: None,
-            swaps: Vec::new(),
-        }
+        Self { spec, weights, cache, caps, scratch: sampler::Scratch::default(), tickets: 0, in_flight: None }
     }
 
     fn check(&self, batch: &Batch<'_>) -> Result<(), String> {
@@ -93,11 +83,16 @@ impl ReferenceExecutor {
     }
 
     fn check_block(&self, block: BlockId) -> Result<(), ExecError> {
-        if (block.0 as usize) < self.cache.blocks() {
+        if (block.0 as usize) < self.caps.blocks {
             return Ok(());
         }
-        Err(ExecError::BadMove(format!("block {block} of {} does not exist", self.cache.blocks())))
+        Err(ExecError::BadMove(format!("block {block} of {} does not exist", self.caps.blocks)))
     }
+}
+
+/// A poisoned lock only means that a panic was answered elsewhere.
+fn lock(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn device(error: candle_core::Error) -> ExecError {
@@ -114,7 +109,8 @@ impl Executor for ReferenceExecutor {
         self.in_flight = None;
         let mut wanted = Vec::new();
         for row in batch.rows {
-            let hidden = forward::row(&self.spec, &self.weights, &mut self.cache, row).map_err(device)?;
+            let hidden =
+                forward::row(&self.spec, &self.weights, &mut lock(&self.cache), row).map_err(device)?;
             for &offset in row.wanted {
                 wanted.push(hidden.narrow(0, offset, 1).map_err(device)?);
             }
@@ -164,41 +160,8 @@ impl Executor for ReferenceExecutor {
             self.check_block(copy.to)?;
         }
         for copy in moves {
-            self.cache.copy(copy.from, copy.to);
+            lock(&self.cache).copy(copy.from, copy.to);
         }
         Ok(())
-    }
-
-    fn swap(&mut self, id: SwapId, host: &HostPool, moves: &[BlockMove]) -> Result<(), ExecError> {
-        let begun = Instant::now();
-        let bytes = self.caps.block_bytes;
-        let mut buffers = Vec::with_capacity(moves.len());
-        for step in moves {
-            self.check_block(step.device)?;
-            let bad = |what: String| ExecError::BadMove(format!("host block {} {what}", step.host));
-            let buffer = match step.direction {
-                Direction::Out => host.buffer(step.host, bytes).map_err(|full| bad(full.to_string()))?,
-                Direction::In => host.get(step.host).ok_or_else(|| bad("is not there".into()))?,
-            };
-            let held = buffer.lock().unwrap_or_else(PoisonError::into_inner).len();
-            if held != bytes {
-                return Err(bad(format!("has {held} bytes, a block has {bytes}")));
-            }
-            buffers.push(buffer);
-        }
-        for (step, buffer) in moves.iter().zip(&buffers) {
-            let mut held = buffer.lock().unwrap_or_else(PoisonError::into_inner);
-            match step.direction {
-                Direction::Out => self.cache.to_bytes(step.device, &mut held),
-                Direction::In => self.cache.set_bytes(step.device, &held),
-            }
-        }
-        let seconds = begun.elapsed().as_secs_f64();
-        self.swaps.push(SwapDone { id, result: Ok(()), bytes: bytes * moves.len(), seconds });
-        Ok(())
-    }
-
-    fn poll(&mut self, done: &mut Vec<SwapDone>) {
-        done.append(&mut self.swaps);
     }
 }

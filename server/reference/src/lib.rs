@@ -9,6 +9,7 @@ mod backend;
 mod cache;
 mod executor;
 mod forward;
+mod swap;
 mod weights;
 
 pub use backend::ReferenceBackend;

@@ -19,9 +19,9 @@ use tokio::sync::mpsc;
 
 use crate::drafts::{Acceptance, StepCost, look_up};
 use crate::generate::{GenerateError, GenerationEvent, Usage};
-use crate::model_host::ServedModel;
 use crate::observe::RequestStats;
 use crate::queue::Reservation;
+use crate::registry::ServedModel;
 
 /// One request in the engine's hands.
 pub struct Job {
@@ -110,9 +110,9 @@ fn guess_within(
     ahead: &mut Ahead,
 ) -> Result<(), ConstraintError> {
     while tokens.len() < until {
-        let Some((place, _)) = look_up(tokens) else { return Ok(()) };
+        let Some((start, _)) = look_up(tokens) else { return Ok(()) };
         let before = tokens.len();
-        for index in place..before {
+        for index in start..before {
             let token = tokens[index];
             if tokens.len() >= until || !ahead.push(constraint, token, is_forcing)? {
                 break;
@@ -269,7 +269,7 @@ impl Job {
             return Vec::new();
         }
         let known = self.history.len();
-        let Some((place, end)) = look_up(&self.history) else { return Vec::new() };
+        let Some((start, end)) = look_up(&self.history) else { return Vec::new() };
         self.draft_end = end;
         let length = cost.best_length(others, prefill_s, self.acceptance.share(end));
         let guessed = match &mut self.constraint {
@@ -281,8 +281,8 @@ impl Job {
                 guessed.and_then(|()| constraint.roll_back(ahead.committed))
             }
             None => {
-                let until = (place + length).min(known);
-                self.history.extend_from_within(place..until);
+                let until = (start + length).min(known);
+                self.history.extend_from_within(start..until);
                 Ok(())
             }
         };
@@ -298,10 +298,15 @@ impl Job {
         draft
     }
 
-    /// The scheduler ended the sequence: sends what was held back and the end.
-    pub fn finish(mut self, finished: &Finished) -> RequestStats {
+    /// The scheduler ended the sequence: sends what was held back and the end. `load_failure` says why the model is not
+    /// there, if it is not.
+    pub fn finish(mut self, finished: &Finished, load_failure: Option<String>) -> RequestStats {
         if finished.reason == FinishReason::Failed {
-            self.send(GenerationEvent::Failed(GenerateError::Engine("the step failed".into())));
+            let error = match load_failure {
+                Some(what) => GenerateError::ModelFailed(what),
+                None => GenerateError::Engine("the step failed".into()),
+            };
+            self.send(GenerationEvent::Failed(error));
         } else {
             self.flush_text();
             let usage = Usage {

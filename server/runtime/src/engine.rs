@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quarry_core::ids::{RequestId, TokenId};
+use quarry_core::limits::SLAB_BYTES;
 use quarry_core::request::{Request, RequestParts};
 use quarry_model::backend::Backend;
 use quarry_text::detokenizer::Detokenizer;
@@ -15,11 +16,11 @@ use crate::bind::{Job, Times};
 use crate::drafts::Acceptance;
 use crate::engine_loop::{EngineLoop, Shared};
 use crate::generate::{Generate, Generation, SubmitError};
-use crate::inbox::{Closed, Inbox};
-use crate::model_host::{HostError, ModelHost, ServedModel};
-use crate::observe::{Observer, Snapshot};
+use crate::inbox::{Closed, Inbox, Wish};
+use crate::observe::{ModelState, Observer, Snapshot};
 use crate::options::EngineOptions;
 use crate::queue::{Queue, Reservation};
+use crate::registry::{HostError, Registry, ServedModel};
 
 /// How often [`Engine::drain`] looks whether all is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -51,8 +52,12 @@ impl Engine {
         observer: Arc<dyn Observer>,
         progress: &mut dyn FnMut(&str, f32),
     ) -> Result<Self, HostError> {
-        let host = ModelHost::load(backend, &options, progress)?;
-        let models = host.models.iter().map(|hosted| hosted.served.clone()).collect();
+        let mut options = options;
+        options.scheduler.kv_slabs = u32::try_from(options.kv_bytes.div_ceil(SLAB_BYTES)).unwrap_or(u32::MAX);
+        options.scheduler.swap_space_bytes = options.swap_space_bytes as u64;
+        let mut registry = Registry::open(backend, &options)?;
+        registry.load_first(progress)?;
+        let models = registry.models.iter().map(|known| known.served.clone()).collect();
         let inbox = Arc::new(Inbox::default());
         let queue = Queue::new(options.scheduler.queue_max);
         let shared = Arc::new(Shared {
@@ -63,7 +68,7 @@ impl Engine {
             snapshot: Mutex::new(Snapshot { healthy: true, ..Snapshot::default() }),
         });
         let (forced_tokens, drafts) = (options.forced_tokens, options.drafts);
-        let engine = EngineLoop::new(host, options, shared.clone(), observer);
+        let engine = EngineLoop::new(registry, options, shared.clone(), observer);
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || engine.run())
@@ -81,6 +86,27 @@ impl Engine {
     pub fn model(&self, name: &str) -> Option<Arc<ServedModel>> {
         let named = |m: &&Arc<ServedModel>| m.name == name || m.aliases.iter().any(|alias| alias == name);
         self.models.iter().find(named).cloned()
+    }
+
+    /// Where a model's weights are now.
+    pub fn model_state(&self, model: &ServedModel) -> ModelState {
+        let snapshot = self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot.models.get(model.id.0 as usize).map(|found| found.state.clone()).unwrap_or_default()
+    }
+
+    /// Wants a model's weights on the device. Other models may make room; their conversations go on later.
+    ///
+    /// # Errors
+    /// What does not fit, before anything is touched.
+    pub fn load(&self, model: &ServedModel) -> Result<(), String> {
+        self.snapshot().budget.fits(0, model.weight_bytes)?;
+        self.inbox.wish(model.id, Wish::Load);
+        Ok(())
+    }
+
+    /// Wants a model's weights out of memory once its requests are answered. A later request loads it again.
+    pub fn unload(&self, model: &ServedModel) {
+        self.inbox.wish(model.id, Wish::Unload);
     }
 
     /// Room in the queue for one request, to be had before its prompt is made.
@@ -103,6 +129,9 @@ impl Engine {
     /// # Errors
     /// [`SubmitError`]; what only the scheduler can know comes as the generation's first event instead.
     pub fn submit(&self, g: Generate, reservation: Reservation) -> Result<Generation, SubmitError> {
+        if self.model_state(&g.model) == ModelState::Unloading {
+            return Err(SubmitError::Unloading);
+        }
         let prompt_tokens = u32::try_from(g.prompt.len()).unwrap_or(u32::MAX);
         let prompt_tokens_max = g.model.prompt_tokens_max;
         if prompt_tokens > prompt_tokens_max {
@@ -132,6 +161,7 @@ impl Engine {
             tokens_min: g.tokens_min,
             stop_tokens: stop_tokens.clone(),
             priority: g.priority,
+            client: g.client,
             cache_salt: g.cache_salt,
         })?;
         // A token makes at most one event, so this bound is never met and sending never waits.

@@ -15,16 +15,20 @@ use quarry_core::plan::{FinishReason, PlanRow, RowOutcome, StepOutcome, StepPlan
 use quarry_core::sampler::{SampleRow, Sampled};
 use quarry_core::scheduler::Scheduler;
 use quarry_core::sequence::Sequence;
-use quarry_model::executor::{Batch, ExecError, Row, StepResult};
+use quarry_model::executor::{Batch, ExecError, Executor, Row, StepResult};
 
 use crate::bind::{Job, Taken};
-use crate::model_host::Hosted;
+use crate::drafts::StepCost;
 use crate::observe::{DraftStats, StepStats};
 
 /// A plan and what carrying it out needs.
 pub struct Pass<'a> {
     pub plan: &'a StepPlan,
-    pub hosted: &'a mut Hosted,
+    /// The model's name.
+    pub model: &'a str,
+    pub executor: &'a mut dyn Executor,
+    /// Takes in what the step took.
+    pub cost: &'a mut StepCost,
     pub scheduler: &'a Scheduler,
     pub jobs: &'a mut HashMap<RequestId, Job>,
     pub result: &'a mut StepResult,
@@ -42,11 +46,8 @@ struct Input<'a> {
 
 impl Pass<'_> {
     pub fn run(self) -> Result<(StepOutcome, StepStats), ExecError> {
-        let Self { plan, hosted, scheduler, jobs, result } = self;
+        let Self { plan, model, executor, cost, scheduler, jobs, result } = self;
         let begun = Instant::now();
-        if !plan.copies.is_empty() {
-            hosted.executor.copy_blocks(&plan.copies)?;
-        }
         let inputs: Vec<Input<'_>> =
             plan.rows.iter().map(|row| Input::new(row, scheduler)).collect::<Result<_, _>>()?;
         let rows: Vec<Row<'_>> = inputs.iter().map(Input::row).collect();
@@ -56,7 +57,7 @@ impl Pass<'_> {
                 job.reservation = None;
             }
         }
-        let ticket = hosted.executor.submit(&Batch { rows: &rows })?;
+        let ticket = executor.submit(&Batch { rows: &rows })?;
 
         let mask_begun = Instant::now();
         let sampling = || inputs.iter().filter(|input| input.row.samples);
@@ -79,16 +80,16 @@ impl Pass<'_> {
                 samples.push(input.sample(drafted, job, masked));
             }
         }
-        hosted.executor.finish(ticket, &samples, result)?;
+        executor.finish(ticket, &samples, result)?;
 
         let now = Instant::now();
         let seconds = now.duration_since(begun).as_secs_f64();
         let tokens: u32 = plan.rows.iter().map(PlanRow::tokens).sum();
         let is_prefill = inputs.iter().any(|input| input.row.start < input.sequence.prompt_tokens());
-        hosted.cost.note(tokens as usize, is_prefill, seconds);
+        cost.note(tokens as usize, is_prefill, seconds);
 
         let mut stats = StepStats {
-            model: hosted.served.name.clone(),
+            model: model.to_owned(),
             rows: plan.rows.len() as u32,
             tokens,
             seconds,
@@ -99,7 +100,7 @@ impl Pass<'_> {
         let mut sampled: &[Sampled] = &result.sampled;
         let count = sampling().count();
         // Where prompts are computed, the next step will most likely have as many of their tokens.
-        let prefill_s = if is_prefill { seconds - hosted.cost.decode_s().unwrap_or(0.0) } else { 0.0 };
+        let prefill_s = if is_prefill { seconds - cost.decode_s().unwrap_or(0.0) } else { 0.0 };
         for input in sampling() {
             let (drawn, rest) = sampled.split_at(input.wanted.len().min(sampled.len()));
             sampled = rest;
@@ -108,7 +109,7 @@ impl Pass<'_> {
                 Some(job) if !broken.contains(&row.request) => {
                     let mut taken = job.take(row.sequence, drawn, &row.draft, now);
                     if taken.goes_on {
-                        taken.outcome.draft = job.guess(&hosted.cost, count - 1, prefill_s.max(0.0));
+                        taken.outcome.draft = job.guess(cost, count - 1, prefill_s.max(0.0));
                     }
                     taken
                 }

@@ -10,7 +10,7 @@ use quarry_text::constraint::{ConstraintError, ConstraintSpec};
 use tokio::sync::mpsc;
 
 use crate::inbox::Inbox;
-use crate::model_host::ServedModel;
+use crate::registry::ServedModel;
 
 /// One generation, every default resolved by the edge but those that depend on the model.
 #[derive(Clone)]
@@ -40,6 +40,8 @@ pub struct Generate {
     pub drafts: Option<bool>,
     /// Smaller runs earlier.
     pub priority: i32,
+    /// Whose request it is: clients share the engine fairly.
+    pub client: u64,
     /// Prefix blocks are shared only between equal salts.
     pub cache_salt: u64,
     /// For logs.
@@ -95,6 +97,9 @@ pub enum SubmitError {
     /// Loading or reloading.
     #[error("the model is not ready")]
     NotReady,
+    /// The model is going.
+    #[error("the model is being unloaded")]
+    Unloading,
     /// No room for one output token.
     #[error("the prompt has {prompt_tokens} tokens, the model takes at most {prompt_tokens_max}")]
     PromptTooLong {
@@ -117,6 +122,9 @@ pub enum GenerateError {
     /// The scheduler did not admit it.
     #[error("not admitted: {0:?}")]
     Refused(RefusedReason),
+    /// The model's weights could not be loaded.
+    #[error("the model could not be loaded: {0}")]
+    ModelFailed(String),
     /// The time that it had after a shutdown was asked is over.
     #[error("the server shut down before the answer was complete")]
     ShutDown,

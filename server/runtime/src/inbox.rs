@@ -1,10 +1,12 @@
 //! The engine thread's mailbox. Submissions are bounded by the queue's room ([`crate::queue`]), cancels by the live
 //! requests; none is lost and none blocks.
 
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quarry_core::ids::RequestId;
+use quarry_core::ids::{ModelId, RequestId};
+use quarry_model::backend::WarmModel;
 
 use crate::bind::Job;
 
@@ -15,6 +17,10 @@ pub struct Mail {
     pub submissions: Vec<Job>,
     /// Clients that went away; at most one per live request.
     pub cancels: Vec<RequestId>,
+    /// Models that somebody wants loaded or unloaded; a model is in here once.
+    pub wishes: BTreeMap<ModelId, Wish>,
+    /// Weights that loader threads have read, or why not; at most one per model.
+    pub loaded: Vec<(ModelId, Result<WarmModel, String>)>,
     /// Admit nothing more.
     pub drain: bool,
     /// End the thread now, cancelling what runs.
@@ -23,8 +29,22 @@ pub struct Mail {
 
 impl Mail {
     fn is_empty(&self) -> bool {
-        self.submissions.is_empty() && self.cancels.is_empty() && !self.drain && !self.stop
+        self.submissions.is_empty()
+            && self.cancels.is_empty()
+            && self.wishes.is_empty()
+            && self.loaded.is_empty()
+            && !self.drain
+            && !self.stop
     }
+}
+
+/// What somebody wants of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Its weights on the device.
+    Load,
+    /// Its weights out of memory once its requests are answered.
+    Unload,
 }
 
 /// Nobody will look into the mailbox any more.
@@ -59,6 +79,18 @@ impl Inbox {
     /// The client of `id` is gone.
     pub fn cancel(&self, id: RequestId) {
         self.lock().mail.cancels.push(id);
+        self.arrived.notify_one();
+    }
+
+    /// Somebody wants a model loaded or unloaded; the last wish counts.
+    pub fn wish(&self, model: ModelId, wish: Wish) {
+        self.lock().mail.wishes.insert(model, wish);
+        self.arrived.notify_one();
+    }
+
+    /// A loader thread is done.
+    pub fn loaded(&self, model: ModelId, result: Result<WarmModel, String>) {
+        self.lock().mail.loaded.push((model, result));
         self.arrived.notify_one();
     }
 

@@ -1,4 +1,4 @@
-//! Engine loop, model host and swapper: the only place below HTTP with threads and clocks.
+//! Engine loop, models' lives and swapper: the only place below HTTP with threads and clocks.
 //!
 //! [`Engine`] is the handle that the edge holds: it turns a [`Generate`] into a [`Generation`], an async stream of
 //! text. Behind it one thread per device feeds events to the pure scheduler, carries out its plans on an executor,
@@ -7,24 +7,29 @@
 #![forbid(unsafe_code)]
 
 mod bind;
+mod budget;
 mod drafts;
 mod engine;
 mod engine_loop;
 mod execute;
 mod generate;
 mod inbox;
-mod model_host;
 mod observe;
 mod options;
 mod queue;
+mod registry;
 
+pub use budget::Budget;
 pub use engine::Engine;
 pub use generate::{FinishReason, Generate, GenerateError, Generation, GenerationEvent, SubmitError, Usage};
-pub use model_host::{HostError, ServedModel};
-pub use observe::{DraftStats, ModelSnapshot, NoObserver, Observer, RequestStats, Snapshot, StepStats};
+pub use observe::{
+    DraftStats, ModelSnapshot, ModelState, NoObserver, Observer, RequestStats, Snapshot, StepStats,
+    SwitchStats,
+};
 pub use options::{EngineOptions, ModelSource, Yarn};
 /// The engine's pure types that requests are made of.
-pub use quarry_core::{ids, request};
+pub use quarry_core::{ids, limits, request};
 /// What models speak.
 pub use quarry_text as text;
 pub use queue::Reservation;
+pub use registry::{HostError, ServedModel};

@@ -2,12 +2,16 @@
 
 use quarry_core::plan::FinishReason;
 
+use crate::budget::Budget;
+
 /// Hears of every step and every ended request, on the engine's thread: must be quick and must not block.
 pub trait Observer: Send + Sync {
     /// A step ran.
     fn step(&self, stats: &StepStats);
     /// A request ended.
     fn request(&self, stats: &RequestStats);
+    /// A model's weights came onto the device.
+    fn switch(&self, stats: &SwitchStats);
 }
 
 /// For tests and tools that measure nothing.
@@ -16,6 +20,7 @@ pub struct NoObserver;
 impl Observer for NoObserver {
     fn step(&self, _: &StepStats) {}
     fn request(&self, _: &RequestStats) {}
+    fn switch(&self, _: &SwitchStats) {}
 }
 
 /// What became of one draft.
@@ -77,11 +82,58 @@ pub struct RequestStats {
     pub inter_token_s: Vec<f32>,
 }
 
+/// One switch, in seconds by phase.
+#[derive(Clone, Debug, Default)]
+pub struct SwitchStats {
+    /// Model name.
+    pub model: String,
+    /// Other models' weights made room.
+    pub room_s: f64,
+    /// Its weights were read and packed.
+    pub load_s: f64,
+    /// Its executor was made.
+    pub activate_s: f64,
+}
+
+/// Where a model's weights are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ModelState {
+    /// On disk.
+    #[default]
+    Cold,
+    /// On their way.
+    Loading {
+        /// 0 to 1.
+        share: f32,
+    },
+    /// In use.
+    Active,
+    /// In use until its requests are answered; takes no new ones.
+    Unloading,
+    /// They could not be had, and why.
+    Failed(String),
+}
+
+impl ModelState {
+    /// One word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Loading { .. } => "loading",
+            Self::Active => "active",
+            Self::Unloading => "unloading",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// One model at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct ModelSnapshot {
     /// Its name.
     pub model: String,
+    /// Where its weights are.
+    pub state: ModelState,
     /// Sequences in the running set.
     pub running: u32,
     /// Sequences waiting for admission.
@@ -113,6 +165,12 @@ pub struct Snapshot {
     pub host_pool_bytes: u64,
     /// Its bound.
     pub host_pool_bytes_max: u64,
+    /// Slabs of the KV memory that no model has.
+    pub kv_slabs_free: u64,
+    /// What the server takes at most.
+    pub budget: Budget,
+    /// Bytes of weights that are loaded or on their way.
+    pub weight_bytes: u64,
     /// Times the engine was restarted after a panic.
     pub restarts: u64,
     /// Cleared when the engine gave up.

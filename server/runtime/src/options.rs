@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use quarry_core::limits::{
+    BLOCK_TOKENS_DEFAULT, KV_SLABS_DEFAULT, SLAB_BYTES, STEP_ROWS_DEFAULT, STEP_TOKENS_DEFAULT,
+    SWAP_SPACE_BYTES_DEFAULT,
+};
 use quarry_core::scheduler::SchedulerLimits;
 use quarry_model::backend::ModelFiles;
 use quarry_model::families::FamilyError;
@@ -47,8 +51,10 @@ impl ModelSource {
 /// The engine's bounds.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Models to serve; the first is active at start.
+    /// Models to serve. The first is loaded at start; the others too as far as they fit, else when they are asked for.
     pub models: Vec<ModelSource>,
+    /// Bytes that weights, KV memory, host pool and scratch take at most, all models together; `None` is no bound.
+    pub memory_bytes: Option<u64>,
     /// Bytes of KV memory on the device, all models together.
     pub kv_bytes: usize,
     /// Prompt + output tokens at most, per model; the file's own bound where smaller. `None` takes the file's.
@@ -73,22 +79,20 @@ pub struct EngineOptions {
     pub restart_window_s: f64,
 }
 
-/// Bytes of one KV slab; every model's block must fit.
-pub const SLAB_BYTES: usize = 64 << 20;
-
 impl EngineOptions {
     /// Defaults for these models.
     pub fn new(models: Vec<ModelSource>) -> Self {
         Self {
             models,
-            kv_bytes: 2 << 30,
+            memory_bytes: None,
+            kv_bytes: KV_SLABS_DEFAULT as usize * SLAB_BYTES,
             context_tokens_max: None,
-            block_tokens: 32,
-            step_tokens_max: 512,
-            step_rows_max: 64,
+            block_tokens: BLOCK_TOKENS_DEFAULT,
+            step_tokens_max: STEP_TOKENS_DEFAULT,
+            step_rows_max: STEP_ROWS_DEFAULT,
             forced_tokens: true,
             drafts: true,
-            swap_space_bytes: 4 << 30,
+            swap_space_bytes: SWAP_SPACE_BYTES_DEFAULT as usize,
             scheduler: SchedulerLimits::default(),
             restarts_max: 3,
             restart_window_s: 60.0,

@@ -9,51 +9,49 @@ use quarry_core::plan::{Direction, ModelSetup, PlanRow, SwapOrder};
 use crate::oracle::content;
 use crate::rng::Rng;
 
-pub struct Pool {
-    pub setup: ModelSetup,
-    slots: Vec<u64>,
-}
-
 /// A row with the tokens it had when it was planned, its draft at the end.
 pub struct Work {
     pub row: PlanRow,
     pub tokens: Vec<TokenId>,
 }
 
+/// The memory of one slab as the model that wrote it last sees it.
+#[derive(Default)]
+struct Slab {
+    model: Option<ModelId>,
+    slots: Vec<u64>,
+}
+
 #[derive(Default)]
 pub struct Device {
-    pub pools: BTreeMap<ModelId, Pool>,
-    /// Host blocks that the scheduler holds; empty until a swap has written them.
-    pub host: BTreeMap<HostBlockId, Vec<u64>>,
+    pub setups: BTreeMap<ModelId, ModelSetup>,
+    slabs: Vec<Slab>,
+    /// What swaps have written, by model: host blocks are used again by others.
+    host: BTreeMap<HostBlockId, (ModelId, Vec<u64>)>,
 }
 
 impl Device {
-    pub fn load(&mut self, setup: ModelSetup, rng: &mut Rng) {
-        let slots = (0..setup.blocks * setup.block_tokens).map(|_| rng.next()).collect();
-        self.pools.insert(setup.model, Pool { setup, slots });
+    pub fn new(slabs: u32) -> Self {
+        Self { slabs: (0..slabs).map(|_| Slab::default()).collect(), ..Self::default() }
     }
 
-    /// The contents are lost.
-    pub fn poison(&mut self, model: ModelId, rng: &mut Rng) {
-        if let Some(pool) = self.pools.get_mut(&model) {
-            pool.slots.iter_mut().for_each(|slot| *slot = rng.next());
-        }
+    pub fn load(&mut self, setup: ModelSetup) {
+        self.setups.insert(setup.model, setup);
     }
 
     /// Runs a row: reads all before it, writes its own positions and its draft's; returns the contents of the last and
     /// of the draft's.
     pub fn run(&mut self, model: ModelId, work: &Work) -> Vec<u64> {
-        let pool = self.pools.get_mut(&model).expect("rows run on loaded models");
         let mut before = None;
         let mut drawn = Vec::new();
         for position in 0..work.tokens.len() {
-            let slot = pool.slot(&work.row.blocks, position);
+            let slot = self.slot(model, &work.row.blocks, position);
             let now = content(model, before, work.tokens[position]);
             if position < work.row.start as usize {
                 let row = &work.row;
-                assert_eq!(pool.slots[slot], now, "KV of position {position} of {row:?} of model {model}");
+                assert_eq!(*slot, now, "KV of position {position} of {row:?} of model {model}");
             } else {
-                pool.slots[slot] = now;
+                *slot = now;
             }
             if position + 1 >= work.row.end as usize {
                 drawn.push(now);
@@ -65,23 +63,22 @@ impl Device {
 
     /// A row that broke: what it should have written is anything.
     pub fn run_broken(&mut self, model: ModelId, work: &Work, rng: &mut Rng) {
-        let pool = self.pools.get_mut(&model).expect("rows run on loaded models");
         for position in work.row.start as usize..work.tokens.len() {
-            let slot = pool.slot(&work.row.blocks, position);
-            pool.slots[slot] = rng.next();
+            *self.slot(model, &work.row.blocks, position) = rng.next();
         }
     }
 
     pub fn swap(&mut self, order: &SwapOrder) {
-        let pool = self.pools.get_mut(&order.model).expect("swaps are of loaded models");
         for step in &order.moves {
-            let range = pool.block(step.device);
-            let host = self.host.get_mut(&step.host).expect("host blocks in use are held");
             match step.direction {
-                Direction::Out => *host = pool.slots[range].to_vec(),
+                Direction::Out => {
+                    let slots = self.block(order.model, step.device).to_vec();
+                    self.host.insert(step.host, (order.model, slots));
+                }
                 Direction::In => {
-                    assert!(!host.is_empty(), "host block {} was written", step.host);
-                    pool.slots[range].copy_from_slice(host);
+                    let (model, slots) = self.host.get(&step.host).expect("host blocks were written").clone();
+                    assert_eq!(model, order.model, "host block {} was written by another model", step.host);
+                    self.block(order.model, step.device).copy_from_slice(&slots);
                 }
             }
         }
@@ -89,23 +86,30 @@ impl Device {
 
     /// A swap that broke: the destinations hold anything.
     pub fn swap_broken(&mut self, order: &SwapOrder, rng: &mut Rng) {
-        let pool = self.pools.get_mut(&order.model).expect("swaps are of loaded models");
-        for step in order.moves.iter().filter(|step| step.direction == Direction::In) {
-            let range = pool.block(step.device);
-            pool.slots[range].iter_mut().for_each(|slot| *slot = rng.next());
+        for step in &order.moves {
+            match step.direction {
+                Direction::In => {
+                    self.block(order.model, step.device).iter_mut().for_each(|slot| *slot = rng.next())
+                }
+                Direction::Out => drop(self.host.remove(&step.host)),
+            }
         }
     }
-}
 
-impl Pool {
-    fn slot(&self, table: &[BlockId], position: usize) -> usize {
-        let block_tokens = self.setup.block_tokens as usize;
-        self.block(table[position / block_tokens]).start + position % block_tokens
+    fn slot(&mut self, model: ModelId, table: &[BlockId], position: usize) -> &mut u64 {
+        let block_tokens = self.setups[&model].block_tokens as usize;
+        &mut self.block(model, table[position / block_tokens])[position % block_tokens]
     }
 
-    fn block(&self, block: BlockId) -> std::ops::Range<usize> {
-        let block_tokens = self.setup.block_tokens as usize;
-        let start = block.0 as usize * block_tokens;
-        start..start + block_tokens
+    /// A block of a model. Whatever another one left in the slab is no content of this one.
+    fn block(&mut self, model: ModelId, block: BlockId) -> &mut [u64] {
+        let setup = self.setups[&model];
+        let slab = &mut self.slabs[(block.0 / setup.slab_blocks) as usize];
+        if slab.model != Some(model) {
+            slab.model = Some(model);
+            slab.slots = vec![u64::MAX; (setup.slab_blocks * setup.block_tokens) as usize];
+        }
+        let start = (block.0 % setup.slab_blocks * setup.block_tokens) as usize;
+        &mut slab.slots[start..start + setup.block_tokens as usize]
     }
 }

@@ -39,7 +39,7 @@ fn every_schedule_is_sound_and_ends() {
     println!("{total:?}");
     // A workload that no longer reaches something tests nothing there.
     let Seen { plans, steps, completed, cancelled, failed, refused, cached_tokens, .. } = total;
-    let Seen { swaps_out, swaps_in, preemptions, switches, unloads, .. } = total;
+    let Seen { swaps_out, swaps_in, preemptions, switches, .. } = total;
     let Seen { draft_tokens, draft_tokens_accepted, .. } = total;
     let counts = [
         plans,
@@ -53,7 +53,6 @@ fn every_schedule_is_sound_and_ends() {
         swaps_in,
         preemptions,
         switches,
-        unloads,
         draft_tokens - draft_tokens_accepted,
         draft_tokens_accepted,
     ];

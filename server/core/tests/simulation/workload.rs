@@ -14,6 +14,8 @@ pub struct Workload {
     pub events: Vec<(u64, Event)>,
     pub requests: Vec<RequestParts>,
     pub faults: Faults,
+    /// Models that fit on the device at once; they leave in order of their ids.
+    pub residents_max: usize,
 }
 
 /// Shares in percent of what goes wrong.
@@ -31,11 +33,14 @@ const SPAN_US: u64 = 4_000;
 
 impl Workload {
     pub fn draw(rng: &mut Rng) -> Self {
+        let kv_slabs = rng.within(1, 12) as u32;
         let models: Vec<ModelSetup> =
-            (0..rng.within(1, 3)).map(|id| setup(ModelId(id as u32), rng)).collect();
+            (0..rng.within(1, 3)).map(|id| setup(ModelId(id as u32), kv_slabs, rng)).collect();
         let limits = SchedulerLimits {
             queue_max: rng.pick(&[2, 1000, 1000]),
-            swap_space_bytes: rng.pick(&[0, 40, 400, 1 << 30]),
+            kv_slabs,
+            swap_space_bytes: rng.pick(&[0, 200, 3_000, 20_000, 1 << 20]),
+            swap_extent_bytes: rng.pick(&[64, 200, 1_000, 1 << 20]),
             switch_wait_us: rng.pick(&[20, 300, 3_000]),
             step_us_max: rng.pick(&[0, 1_000, 1_000_000]),
         };
@@ -48,7 +53,9 @@ impl Workload {
             doubled: share(rng),
         };
         let texts: Vec<Vec<TokenId>> = (0..rng.within(1, 4)).map(|_| text(rng, 120)).collect();
-        let mut workload = Self { limits, models, events: Vec::new(), requests: Vec::new(), faults };
+        let residents_max = rng.within(1, 3) as usize;
+        let (events, requests) = (Vec::new(), Vec::new());
+        let mut workload = Self { limits, models, events, requests, faults, residents_max };
         workload.outside(rng);
         for id in 0..rng.within(2, 40) {
             workload.request(RequestId(id), &texts, rng);
@@ -61,9 +68,6 @@ impl Workload {
             // The first is there from the start; others may come while requests already name them.
             let at = if index == 0 || rng.percent(70) { 0 } else { rng.within(1, SPAN_US) };
             self.events.push((at, Event::Load(*setup)));
-            if rng.percent(15) {
-                self.events.push((rng.within(SPAN_US / 2, SPAN_US * 2), Event::Unload(setup.model)));
-            }
         }
         for _ in 0..rng.pick(&[0, 0, 1, 4]) {
             let model = ModelId(rng.within(0, 3) as u32);
@@ -99,7 +103,9 @@ impl Workload {
         prompt.extend(text(rng, 12));
         // Some are left too long on purpose.
         if rng.percent(90) {
-            let room = setup.context_tokens_max.min(setup.blocks * setup.block_tokens) as usize;
+            let room =
+                setup.context_tokens_max.min(self.limits.kv_slabs * setup.slab_blocks * setup.block_tokens);
+            let room = room as usize;
             prompt.truncate((room - 1).max(1));
         }
         let parts = RequestParts {
@@ -111,6 +117,7 @@ impl Workload {
             tokens_min: rng.pick(&[0, 0, 3]),
             stop_tokens: if rng.percent(50) { Vec::new() } else { text(rng, 3) },
             priority: rng.pick(&[0, 0, 0, -1, 5]),
+            client: rng.within(0, 2),
             cache_salt: rng.pick(&[0, 0, 0, 9]),
         };
         let request = Request::new(parts.clone()).expect("in range");
@@ -123,18 +130,18 @@ impl Workload {
     }
 }
 
-fn setup(model: ModelId, rng: &mut Rng) -> ModelSetup {
+fn setup(model: ModelId, kv_slabs: u32, rng: &mut Rng) -> ModelSetup {
     let block_tokens = rng.pick(&[1, 2, 4, 8]);
-    let blocks = rng.within(2, 40) as u32;
+    let slab_blocks = rng.pick(&[1, 2, 5, 20]);
+    let all = kv_slabs * slab_blocks * block_tokens;
     ModelSetup {
         model,
         block_tokens,
-        blocks,
-        block_bytes: rng.pick(&[1, 10, 17]),
-        context_tokens_max: rng.within(2, u64::from(blocks * block_tokens) * 5 / 4) as u32,
+        slab_blocks,
+        block_bytes: rng.pick(&[1, 64, 130]),
+        context_tokens_max: rng.within(2, (u64::from(all) * 5 / 4).clamp(2, 300)) as u32,
         step_tokens_max: rng.pick(&[1, 3, 8, 32, 64]),
         step_rows_max: rng.pick(&[1, 2, 4, 16]),
-        pool_stays: rng.percent(50),
     }
 }
 

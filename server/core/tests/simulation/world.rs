@@ -23,7 +23,8 @@ enum Future {
     Outside(Event),
     Step,
     Swap(SwapId),
-    Switch(ModelId),
+    SwitchStart,
+    SwitchEnd,
 }
 
 struct Step {
@@ -55,7 +56,6 @@ pub struct Seen {
     pub swaps_in: u64,
     pub preemptions: u64,
     pub switches: u64,
-    pub unloads: u64,
     pub draft_tokens: u64,
     pub draft_tokens_accepted: u64,
     /// Over every plan in full.
@@ -75,7 +75,6 @@ impl Seen {
         self.swaps_in += other.swaps_in;
         self.preemptions += other.preemptions;
         self.switches += other.switches;
-        self.unloads += other.unloads;
         self.draft_tokens += other.draft_tokens;
         self.draft_tokens_accepted += other.draft_tokens_accepted;
         self.fingerprint ^= other.fingerprint;
@@ -98,8 +97,10 @@ pub struct World {
     order: u64,
     step: Option<Step>,
     swaps: BTreeMap<SwapId, Swap>,
-    active: Option<ModelId>,
-    switching: bool,
+    resident: Vec<ModelId>,
+    residents_max: usize,
+    /// Asked for; the second is whether the runtime has said that it began.
+    switching: Option<(ModelId, bool)>,
     requests: BTreeMap<RequestId, RequestParts>,
     unanswered: BTreeSet<RequestId>,
     live: BTreeSet<RequestId>,
@@ -107,6 +108,7 @@ pub struct World {
     may_fail: BTreeSet<RequestId>,
     must_fail: BTreeSet<RequestId>,
     wait_us: u64,
+    kv_slabs: u32,
     seen: Seen,
 }
 
@@ -114,25 +116,27 @@ pub struct World {
 pub fn run(seed: u64) -> Seen {
     let mut rng = Rng::new(seed);
     let workload = Workload::draw(&mut rng);
-    let wait_us = workload.limits.switch_wait_us;
+    let limits = workload.limits;
     let mut world = World {
-        scheduler: Scheduler::new(workload.limits),
-        device: Device::default(),
+        device: Device::new(limits.kv_slabs),
+        kv_slabs: limits.kv_slabs,
+        wait_us: limits.switch_wait_us,
+        scheduler: Scheduler::new(limits),
         faults: workload.faults,
         now: 0,
         futures: BTreeMap::new(),
         order: 0,
         step: None,
         swaps: BTreeMap::new(),
-        active: None,
-        switching: false,
+        resident: Vec::new(),
+        residents_max: workload.residents_max,
+        switching: None,
         unanswered: workload.requests.iter().map(|parts| parts.id).collect(),
         requests: workload.requests.into_iter().map(|parts| (parts.id, parts)).collect(),
         live: BTreeSet::new(),
         cancelled: BTreeSet::new(),
         may_fail: BTreeSet::new(),
         must_fail: BTreeSet::new(),
-        wait_us,
         seen: Seen::default(),
         rng,
     };
@@ -149,7 +153,7 @@ impl World {
         self.futures.insert((at, self.order), future);
     }
 
-    fn soon(&mut self, within_us: u64, future: Future) {
+    fn expect_within(&mut self, within_us: u64, future: Future) {
         let at = self.now + self.rng.within(0, within_us);
         self.expect(at, future);
     }
@@ -200,7 +204,7 @@ impl World {
                 counts.running + counts.waiting + counts.swapped + counts.suspended + counts.blocks_held;
             assert_eq!(left, 0, "something is left: {counts:?}");
         }
-        assert!(self.device.host.is_empty(), "the host pool is empty at the end");
+        assert_eq!(self.scheduler.host_bytes(), 0, "the host pool is empty at the end");
     }
 
     /// An event about something that does not exist (any more).
@@ -256,14 +260,30 @@ impl World {
                 }
                 events.push(Event::SwapDone(id, result));
             }
-            Future::Switch(model) => {
-                self.switching = false;
-                let gone = !self.device.pools.contains_key(&model);
-                if gone || self.rng.percent(self.faults.switch) {
+            Future::SwitchStart => {
+                let (model, _) = self.switching.expect("asked for");
+                if self.rng.percent(self.faults.switch) {
+                    self.switching = None;
+                    self.fail_all_of(model);
+                    events.push(Event::SwitchDone(model, Err(SwitchFailed)));
+                    return;
+                }
+                while self.resident.len() >= self.residents_max {
+                    let leaves =
+                        self.resident.remove(self.rng.within(0, self.resident.len() as u64 - 1) as usize);
+                    events.push(Event::Resident(leaves, false));
+                }
+                self.switching = Some((model, true));
+                events.push(Event::SwitchStarted(model));
+                self.expect_within(400, Future::SwitchEnd);
+            }
+            Future::SwitchEnd => {
+                let (model, _) = self.switching.take().expect("asked for");
+                if self.rng.percent(self.faults.switch) {
                     self.fail_all_of(model);
                     events.push(Event::SwitchDone(model, Err(SwitchFailed)));
                 } else {
-                    self.active = Some(model);
+                    self.resident.push(model);
                     events.push(Event::SwitchDone(model, Ok(())));
                 }
             }
@@ -278,8 +298,7 @@ impl World {
             Event::Cancel(request) if self.live.contains(request) => {
                 self.cancelled.insert(*request);
             }
-            Event::Load(setup) => self.device.load(*setup, &mut self.rng),
-            Event::Unload(model) => self.fail_all_of(*model),
+            Event::Load(setup) => self.device.load(*setup),
             _ => {}
         }
     }
@@ -297,20 +316,10 @@ impl World {
             self.seen.refused += 1;
             assert!(self.unanswered.remove(&refused.request), "{refused:?} is answered once");
         }
-        for model in &plan.unloaded {
-            self.seen.unloads += 1;
-            assert!(self.swaps.values().all(|swap| swap.order.model != *model));
-            assert!(self.step.as_ref().is_none_or(|step| step.model != *model));
-            self.device.pools.remove(model).expect("unloaded once");
-        }
         let idle = self.step.is_none() && self.swaps.is_empty();
         for request in self.cancelled.iter().filter(|_| idle) {
             assert!(!self.unanswered.contains(request), "cancelled request {request} ends in the next step");
         }
-        for host in &plan.host_released {
-            self.device.host.remove(host).expect("released host blocks are held");
-        }
-        assert!(plan.copies.is_empty());
         if let Some(model) = plan.switch_to {
             self.switch(model, plan);
         }
@@ -342,39 +351,32 @@ impl World {
             FinishReason::Stop | FinishReason::Length => {
                 self.seen.completed += 1;
                 assert!(!self.must_fail.contains(&request), "the step of {finished:?} failed");
-                let setup = self.device.pools[&parts.model].setup;
-                let room = setup.context_tokens_max.min(setup.blocks * setup.block_tokens);
+                let room = self.room(parts.model);
                 let expected = expected(parts, room as usize);
                 assert_eq!((finished.reason, finished.output_tokens), expected, "{finished:?}");
             }
         }
     }
 
+    /// Tokens that a sequence of the model may have.
+    fn room(&self, model: ModelId) -> u32 {
+        let setup = self.device.setups[&model];
+        setup.context_tokens_max.min(self.kv_slabs * setup.slab_blocks * setup.block_tokens)
+    }
+
     fn switch(&mut self, model: ModelId, plan: &StepPlan) {
-        assert!(!self.switching && self.step.is_none() && plan.rows.is_empty() && plan.swaps.is_empty());
-        if let Some(pool) =
-            self.active.and_then(|active| self.device.pools.get(&active)).map(|pool| pool.setup)
-            && !pool.pool_stays
-        {
-            assert!(self.swaps.values().all(|swap| swap.order.model != pool.model), "all left in time");
-            self.device.poison(pool.model, &mut self.rng);
-        }
-        self.switching = true;
+        assert!(self.switching.is_none() && self.step.is_none() && plan.rows.is_empty());
+        assert!(!self.resident.contains(&model) && self.device.setups.contains_key(&model));
+        self.switching = Some((model, false));
         self.seen.switches += 1;
-        self.soon(200, Future::Switch(model));
+        self.expect_within(200, Future::SwitchStart);
     }
 
     fn start_swap(&mut self, order: &SwapOrder) {
         assert!(!order.moves.is_empty());
         assert!(order.moves.windows(2).all(|pair| pair[0].direction == pair[1].direction));
         match order.moves[0].direction {
-            Direction::Out => {
-                self.seen.swaps_out += 1;
-                for step in &order.moves {
-                    let free = self.device.host.insert(step.host, Vec::new()).is_none();
-                    assert!(free, "host block {} is free", step.host);
-                }
-            }
+            Direction::Out => self.seen.swaps_out += 1,
             Direction::In => self.seen.swaps_in += 1,
         }
         let fails = self.rng.percent(self.faults.swap);
@@ -383,14 +385,14 @@ impl World {
             self.device.swap(order);
         }
         self.swaps.insert(order.id, Swap { order: order.clone(), fails, early });
-        self.soon(400, Future::Swap(order.id));
+        self.expect_within(400, Future::Swap(order.id));
     }
 
     fn start_step(&mut self, plan: &StepPlan) {
         let model = plan.model.expect("rows have a model");
-        assert!(self.step.is_none() && !self.switching);
-        assert_eq!(Some(model), self.active, "rows are of the active model");
-        let setup = self.device.pools[&model].setup;
+        assert!(self.step.is_none() && self.switching.is_none_or(|(_, has_started)| has_started));
+        assert!(self.resident.contains(&model), "rows are of a resident model");
+        let setup = self.device.setups[&model];
         assert!(plan.rows.len() <= setup.step_rows_max as usize);
         let tokens: u32 = plan.rows.iter().map(PlanRow::tokens).sum();
         assert!(tokens <= setup.step_tokens_max);
@@ -411,7 +413,7 @@ impl World {
             assert!(sequence.tokens().starts_with(&self.requests[&row.request].prompt));
             assert!(row.draft.is_empty() || row.samples);
             let positions = row.start + row.tokens();
-            let room = setup.context_tokens_max.min(setup.blocks * setup.block_tokens);
+            let room = self.room(model);
             assert!(row.draft.is_empty() || positions < room, "the token behind the draft has room");
             assert_eq!(row.blocks.len(), positions.div_ceil(setup.block_tokens) as usize);
             for block in &row.blocks {
@@ -432,7 +434,7 @@ impl World {
         let fails = self.rng.percent(self.faults.step);
         let early = (!fails && self.rng.percent(50)).then(|| run_all(&mut self.device, model, &works));
         self.step = Some(Step { id: plan.id, model, works, fails, early });
-        self.soon(60, Future::Step);
+        self.expect_within(60, Future::Step);
     }
 }
 

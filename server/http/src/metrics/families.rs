@@ -37,6 +37,8 @@ const CHOICES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0];
 const STEP_ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// Seconds of one step.
 const STEP_S: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+/// Seconds of a phase of a switch: nothing where the weights are warm, a minute where gigabytes are read and packed.
+const SWITCH_S: &[f64] = &[0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0];
 /// Seconds of an HTTP request, as the usual instrumentation for FastAPI cuts them.
 const HTTP_S: &[f64] = &[0.1, 0.5, 1.0];
 
@@ -181,6 +183,20 @@ families! {
         &["model_name", "reason"]
     );
     restarts: IntCounterVec("quarry_engine_restarts_total", "Restarts of the engine after a panic");
+    switch_seconds: HistogramVec(
+        "quarry_model_switch_seconds",
+        "Seconds of a switch to the model, by phase: room (others' weights leave), load, activate",
+        &["model_name", "engine", "phase"], SWITCH_S
+    );
+    model_state: GaugeVec(
+        "quarry_model_state", "1 for the state that the model is in, 0 for the others",
+        &["model_name", "engine", "state"]
+    );
+    memory_bytes: GaugeVec(
+        "quarry_memory_bytes", "What the memory budget counts, by use: weights, kv, host_pool, scratch",
+        &["model_name", "engine", "use"]
+    );
+    memory_bytes_max: GaugeVec("quarry_memory_bytes_max", "The memory budget; absent where there is none");
     healthy: GaugeVec("quarry_engine_healthy", "0 when the engine gave up");
     step_rows: HistogramVec("quarry_step_rows", "Rows of one step", LABELS, STEP_ROWS);
     step_seconds: HistogramVec("quarry_step_seconds", "Seconds of one step", LABELS, STEP_S);

@@ -10,7 +10,7 @@ mod sizes;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::{Encoder as _, IntCounterVec, Registry, TextEncoder};
-use quarry_runtime::{FinishReason, Observer, RequestStats, Snapshot, StepStats};
+use quarry_runtime::{FinishReason, Observer, RequestStats, Snapshot, StepStats, SwitchStats};
 
 use families::Families;
 use llamacpp::LlamaCpp;
@@ -126,6 +126,10 @@ impl Metrics {
             ] {
                 gauge.with_label_values(&labels).set(value);
             }
+            for state in ["cold", "loading", "active", "unloading", "failed"] {
+                let is = f64::from(u8::from(model.state.name() == state));
+                f.model_state.with_label_values(&[model.model.as_str(), ENGINE, state]).set(is);
+            }
             // Nothing that waits here waits for anything but room.
             let by_reason = [model.model.as_str(), ENGINE, "capacity"];
             f.waiting_by_reason.with_label_values(&by_reason).set(f64::from(model.waiting));
@@ -159,6 +163,19 @@ impl Metrics {
         ] {
             gauge.with_label_values(&labels).set(value);
         }
+        let budget = &snapshot.budget;
+        for (used_for, bytes) in [
+            ("weights", snapshot.weight_bytes),
+            ("kv", budget.kv_bytes),
+            ("host_pool", budget.host_pool_bytes),
+            ("scratch", budget.scratch_bytes),
+        ] {
+            let labels = [first.model.as_str(), ENGINE, used_for];
+            f.memory_bytes.with_label_values(&labels).set(bytes as f64);
+        }
+        if let Some(bytes) = budget.bytes_max {
+            f.memory_bytes_max.with_label_values(&labels).set(bytes as f64);
+        }
         set(&f.restarts, &labels, snapshot.restarts);
     }
 }
@@ -186,6 +203,14 @@ impl Observer for Metrics {
         f.mask_seconds.with_label_values(&labels).inc_by(stats.mask_s.max(0.0));
         if let Some(llamacpp) = &self.llamacpp {
             llamacpp.step(stats);
+        }
+    }
+
+    fn switch(&self, stats: &SwitchStats) {
+        let SwitchStats { model, room_s, load_s, activate_s } = stats;
+        for (phase, seconds) in [("room", room_s), ("load", load_s), ("activate", activate_s)] {
+            let labels = [model.as_str(), ENGINE, phase];
+            self.families.switch_seconds.with_label_values(&labels).observe(seconds.max(0.0));
         }
     }
 

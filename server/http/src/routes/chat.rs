@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use quarry_openapi::{
@@ -42,6 +42,7 @@ pub(crate) struct Running {
 pub(crate) async fn complete(
     State(state): State<AppState>,
     Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
     body: Result<WireJson<ChatRequest>, HttpError>,
 ) -> Result<Response, HttpError> {
     let WireJson(request, _room) = body.map_err(|error| refused(&state, UNKNOWN_MODEL, error))?;
@@ -49,7 +50,8 @@ pub(crate) async fn complete(
     let model =
         state.model(Some(&request.model)).map_or_else(|_| UNKNOWN_MODEL.to_owned(), |m| m.name.clone());
     let refused = |error| refused(&state, &model, error);
-    let asked = check(&state, request, &request_id).map_err(refused)?;
+    let mut asked = check(&state, request, &request_id).map_err(refused)?;
+    asked.generate.client = client(&headers);
     let stream = asked.stream;
     let mut running = start(&state, asked, request_id).await.map_err(refused)?;
     let response = if stream {
@@ -86,6 +88,11 @@ pub(crate) async fn render(
         prompt_tokens_max: model.prompt_tokens_max,
     };
     Ok(with_warnings(Json(rendered).into_response(), warnings))
+}
+
+/// Whom a request is counted for where clients share the engine: who sends the same key is the same client.
+fn client(headers: &HeaderMap) -> u64 {
+    headers.get(header::AUTHORIZATION).map_or(0, |key| convert::stable_hash(key.as_bytes()))
 }
 
 /// Counts a request that did not run.

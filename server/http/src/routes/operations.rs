@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use quarry_openapi::{Status, Version};
+use quarry_openapi::{AdminMemory, AdminModel, AdminState, Status, Version};
+use quarry_runtime::ModelSnapshot;
 
 use crate::error::HttpError;
 use crate::state::AppState;
@@ -41,6 +42,34 @@ pub(crate) async fn metrics(State(state): State<AppState>) -> Result<Response, H
     let text = state.metrics().render(snapshot.as_ref());
     let text = text.map_err(|e| HttpError::internal(format!("metrics: {e}")))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// `GET /admin/state`.
+pub(crate) async fn admin_state(State(state): State<AppState>) -> Result<Json<AdminState>, HttpError> {
+    let now = state.engine()?.snapshot();
+    let model = |m: &ModelSnapshot| AdminModel {
+        id: m.model.clone(),
+        state: m.state.name().to_owned(),
+        running: m.running,
+        waiting: m.waiting,
+        swapped: m.swapped,
+        suspended: m.suspended,
+        kv_usage: m.kv_usage,
+        preemptions: m.preemptions,
+        swap_out_bytes: m.swap_out_bytes,
+        swap_in_bytes: m.swap_in_bytes,
+    };
+    let memory = AdminMemory {
+        bytes_max: now.budget.bytes_max,
+        weight_bytes: now.weight_bytes,
+        kv_bytes_max: now.budget.kv_bytes,
+        kv_slabs_free: now.kv_slabs_free,
+        host_pool_bytes: now.host_pool_bytes,
+        host_pool_bytes_max: now.host_pool_bytes_max,
+        scratch_bytes_max: now.budget.scratch_bytes,
+    };
+    let models = now.models.iter().map(model).collect();
+    Ok(Json(AdminState { models, memory, restarts: now.restarts, healthy: now.healthy }))
 }
 
 /// `GET /openapi.json`.
