@@ -13,7 +13,6 @@ use quarry_http::{AppState, Limits, Metrics, ServeError};
 use quarry_model::backend::ModelFiles;
 use quarry_models::Registry;
 use quarry_runtime::{Engine, EngineOptions, ModelSource};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -39,7 +38,7 @@ impl Host {
         let metrics = Arc::new(metrics.context("metrics")?);
         let limits = Limits { drain: Duration::from_secs(config.server.drain_seconds), ..Limits::default() };
         let state = AppState::new(metrics.clone(), limits).context("limits")?;
-        let listener = TcpListener::bind(address).await.with_context(|| {
+        let listener = quarry_http::bind(address).with_context(|| {
             format!("cannot listen on {address}; is another server there? --port 0 takes a free port")
         })?;
         let address = listener.local_addr()?;

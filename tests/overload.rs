@@ -12,7 +12,7 @@ const AT_ONCE: usize = 200;
 #[test]
 fn everybody_is_served_or_refused() {
     let mut server = Server::ready(&model(), &[("SERVER__QUEUE_MAX", "8")]);
-    let is_stream = |n: usize| n % 4 == 0;
+    let is_stream = |n: usize| n.is_multiple_of(4);
     let sent: Vec<_> = (0..AT_ONCE)
         .map(|n| {
             let body =

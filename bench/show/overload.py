@@ -20,12 +20,13 @@ from verdict import Row
 
 AT_ONCE = 1000
 REFUSAL_MS = 100.0
-# Requests that hold the queue full while refusals alone are measured: as many as run, as many as wait, and some more.
-HOLDERS_BEYOND = 16
+# Of the server whose queue is held full by long requests while refusals alone are measured: few, so that their
+# connections and those of the refused are within its bound together.
+FULL = {"QUARRY__SERVER__QUEUE_MAX": "8", "QUARRY__SERVER__STEP_ROWS_MAX": "4"}
+HOLDERS_MAX = 20
 # Seconds for all answers.
 PATIENCE = 900
 TOKENS = 8
-QUEUE_MAX, ROWS_MAX = 64, 16
 MODEL = "smollm2-135m"
 
 
@@ -44,6 +45,8 @@ class Exchange:
         self.answer, self.sent, self.first, self.lost = b"", None, None, None
 
     def send(self):
+        # Before the last byte rather than after: what happens in between counts.
+        self.sent = time.perf_counter()
         while self.sending:
             try:
                 self.sending = self.sending[self.socket.send(self.sending) :]
@@ -52,7 +55,6 @@ class Exchange:
             except OSError as error:
                 self.lost = str(error)
                 break
-        self.sent = time.perf_counter()
 
     def receive(self):
         """Whether that was the end."""
@@ -143,14 +145,14 @@ def percentile(values, share):
 
 
 def refusals(address, server, model):
-    """1,000 refusals while the queue is full of long requests: their milliseconds, and both sides' seconds."""
+    """1,000 refusals while the queue is full of long requests, and what both sides spent on them."""
     url = f"http://{address[0]}:{address[1]}"
-    holders = [Exchange(address, body(model, 1900, n)) for n in range(QUEUE_MAX + ROWS_MAX + HOLDERS_BEYOND)]
-    for one in holders:
-        one.send()
-        one.socket.settimeout(PATIENCE)
-    begun = time.monotonic()
-    while waiting(url) < QUEUE_MAX and time.monotonic() - begun < 60:
+    holders = []
+    while waiting(url) < int(FULL["QUARRY__SERVER__QUEUE_MAX"]):
+        if len(holders) == HOLDERS_MAX:
+            machine.give_up("the queue does not become full")
+        holders.append(Exchange(address, body(model, 1900, len(holders))))
+        holders[-1].send()
         time.sleep(0.1)
     exchanges = [Exchange(address, body(model, TOKENS, n)) for n in range(AT_ONCE)]
     # What the server computes goes on meanwhile, so its time is measured without refusals as well.
@@ -166,24 +168,38 @@ def refusals(address, server, model):
     return exchanges, wall, client, spent, max(0.0, spent - idle_rate * wall), idle_rate
 
 
+class Started:
+    """A server of ours, ready."""
+
+    def __init__(self, binary, file, settings):
+        port = servers.free_port()
+        self.command = [binary, "serve", "--model", file, "--port", str(port)]
+        self.settings, self.address, self.url = settings, ("127.0.0.1", port), f"http://127.0.0.1:{port}"
+
+    def __enter__(self):
+        self.server = servers.Server(self.command, machine.quarry_environment() | self.settings)
+        self.server.__enter__()
+        self.server.wait(f"{self.url}/ready")
+        with urllib.request.urlopen(f"{self.url}/v1/models") as listed:
+            self.model = json.load(listed)["data"][0]["id"]
+        return self
+
+    def __exit__(self, *what):
+        self.server.__exit__(*what)
+
+    def said(self):
+        return " ".join([*(f"{key}={value}" for key, value in self.settings.items()), *self.command])
+
+
 def overload():
     binary = machine.quarry()
     files, complete = machine.models(binary, [MODEL])
     file = next(iter(files.values()))
     machine.head("overload", binary)
-    port = servers.free_port()
-    environment = machine.quarry_environment()
-    environment |= {"QUARRY__SERVER__QUEUE_MAX": str(QUEUE_MAX), "QUARRY__SERVER__STEP_ROWS_MAX": str(ROWS_MAX)}
-    command = [binary, "serve", "--model", file, "--port", str(port)]
-    address, url = ("127.0.0.1", port), f"http://127.0.0.1:{port}"
     row = Row("overload", "milliseconds", higher_is_better=False)
-    with servers.Server(command, environment) as server:
-        server.wait(f"{url}/ready")
-        with urllib.request.urlopen(f"{url}/v1/models") as listed:
-            model = json.load(listed)["data"][0]["id"]
-        exchanges = [Exchange(address, body(model, TOKENS, n)) for n in range(AT_ONCE)]
-        print(f"  {AT_ONCE} connections are open", file=sys.stderr)
-        ours, process, begun = time.process_time(), server.process.pid, time.perf_counter()
+    with Started(binary, file, {}) as one:
+        exchanges = [Exchange(one.address, body(one.model, TOKENS, n)) for n in range(AT_ONCE)]
+        process, ours, begun = one.server.process.pid, time.process_time(), time.perf_counter()
         before = processor_seconds(process)
         at_once(exchanges, PATIENCE)
         wall, client = time.perf_counter() - begun, time.process_time() - ours
@@ -191,13 +207,15 @@ def overload():
         report(row, "at once", exchanges, False)
         row.note(f"at once    {wall:.1f} s, processor: server {spent:.2f} s, client {client:.2f} s "
                  f"({100 * client / (client + spent):.0f} %)")
-        full, wall, client, spent, of_refusals, rate = refusals(address, process, model)
+        row.note(f"command    {one.said()}")
+    with Started(binary, file, FULL) as one:
+        full, wall, client, spent, of_refusals, rate = refusals(one.address, one.server.process.pid, one.model)
         report(row, "queue full", full, True)
         row.note(f"queue full {wall:.2f} s, processor: server {spent:.2f} s of which {of_refusals:.2f} s beside its "
-                 f"{rate:.2f} a second of computing, client {client:.2f} s")
-        row.note(f"a refusal  {of_refusals / AT_ONCE * 1e6:.0f} us of the server's processor time, "
-                 f"{client / AT_ONCE * 1e6:.0f} us of the client's")
-    row.note(f"command    QUARRY__SERVER__QUEUE_MAX={QUEUE_MAX} QUARRY__SERVER__STEP_ROWS_MAX={ROWS_MAX} {' '.join(command)}")
+                 f"{rate:.2f} a second of computing, client {client:.2f} s ({100 * client / (client + spent):.0f} %)")
+        row.note(f"a refusal  at most {spent / AT_ONCE * 1e6:.0f} us of the server's processor time, "
+                 f"{of_refusals / AT_ONCE * 1e6:.0f} us beside its computing; {client / AT_ONCE * 1e6:.0f} us of the client's")
+        row.note(f"command    {one.said()}")
     return row.finish(complete)
 
 

@@ -22,6 +22,7 @@ mod sse;
 mod state;
 
 pub use limits::{LimitError, Limits};
+pub use listener::bind;
 pub use metrics::Metrics;
 pub use routes::router;
 pub use serve::{ServeError, serve};

@@ -51,6 +51,8 @@ pub(crate) async fn request(State(state): State<AppState>, mut request: Request,
         let is_refusal = status == 503 && response.headers().contains_key(header::RETRY_AFTER);
         match status {
             503 if is_refusal && handler == READY => tracing::debug!(status, seconds, error, "not ready"),
+            // In their thousands when the server is full; metrics count them.
+            429 => tracing::debug!(status, seconds, error, "refused"),
             500.. if !is_refusal => tracing::error!(status, seconds, error, "failed"),
             400.. => tracing::info!(status, seconds, error, "refused"),
             _ => tracing::debug!(status, seconds, "responded"),

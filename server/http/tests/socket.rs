@@ -156,6 +156,16 @@ async fn connections_past_the_bound_serve_probes_then_wait() {
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
 }
 
+#[tokio::test]
+async fn a_burst_of_connections_is_kept_until_it_is_accepted() {
+    let listener = quarry_http::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Nobody accepts: past the system's backlog none would come to its end.
+    let burst = futures::future::try_join_all((0..400).map(|_| TcpStream::connect(address)));
+    let connected = tokio::time::timeout(Duration::from_secs(20), burst).await;
+    assert_eq!(connected.expect("the backlog is too short").unwrap().len(), 400);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_connections_do_not_keep_probes_out() {
     let limits = Limits {
