@@ -153,6 +153,10 @@ fn answers_are_as_documented() {
         ("get", "/v1/models", "", None, 200),
         ("get", "/v1/models/{id}", "/v1/models/primary", None, 200),
         ("get", "/v1/models/{id}", "/v1/models/nobody", None, 404),
+        ("post", "/v1/models/{id}/load", "/v1/models/primary/load", None, 200),
+        ("post", "/v1/models/{id}/load", "/v1/models/nobody/load", None, 404),
+        ("get", "/admin/state", "", None, 200),
+        ("post", "/v1/models/{id}/unload", "/v1/models/primary/unload", None, 200),
         ("post", "/tokenize", "", Some(&json!({"prompt": "hi"})), 200),
         ("post", "/detokenize", "", Some(&json!({"tokens": [1, 2]})), 200),
         ("get", "/health", "", None, 200),
@@ -167,6 +171,7 @@ fn answers_are_as_documented() {
         let path = if path.is_empty() { route } else { path };
         let answer = match body {
             Some(body) => server.post(path, body.to_string().as_bytes()),
+            None if method == "post" => server.post(path, b""),
             None => server.get(path),
         };
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);

@@ -1,6 +1,6 @@
 //! Blocks for sequences: admission with the prefix cache, room for the next row, preemption, return from the host.
 
-use crate::block_pool::Chain;
+use crate::block_pool::{Chain, Hit};
 use crate::ids::{HostBlockId, ModelId, SequenceId, SwapId};
 use crate::plan::{BlockMove, Direction, StepPlan, SwapOrder};
 use crate::scheduler::Scheduler;
@@ -22,33 +22,88 @@ impl Scheduler {
         let Some(model) = self.models.get(&model_id) else { return false };
         // The last token is always run: its logits are what the sequence waits for.
         let findable = &sequence.tokens[..sequence.tokens.len() - 1];
-        let hits = model.pool.lookup(sequence.parts.cache_salt, findable);
-        let idle_hits = hits.iter().filter(|(block, _)| model.pool.refs(*block) == 0).count();
-        let needed = sequence.tokens.len().div_ceil(model.pool.block_tokens()) - hits.len();
+        let mut hits = model.pool.lookup_all(sequence.parts.cache_salt, findable);
+        let is_sharing = |hit: &&Hit| hit.device.is_some();
+        if !sequence.swappable || !model.is_moved_sooner_than_computed() {
+            hits.truncate(hits.iter().take_while(is_sharing).count());
+        }
+        let shared = hits.iter().filter_map(|hit| hit.device);
+        let idle_hits = shared.clone().filter(|block| model.pool.refs(*block) == 0).count();
+        let needed = sequence.tokens.len().div_ceil(model.pool.block_tokens()) - shared.count();
         let needed = needed + idle_hits + reserved;
         if needed > self.memory.available(&self.models, model_id)
             && (self.is_on_device(model_id) || !self.displace(model_id, needed, plan))
         {
             return false;
         }
-        let Some(model) = self.models.get_mut(&model_id) else { return false };
-        let Some(sequence) = self.sequences.get_mut(&id) else { return false };
-        for &(block, chain) in &hits {
-            model.pool.share(block);
-            sequence.blocks.push(block);
-            sequence.chain = chain;
+        self.place(id, &hits, plan);
+        true
+    }
+
+    /// Gives an admitted sequence the blocks of its known prefix: those on the device are shared, those in the host pool
+    /// copied into blocks of its own.
+    fn place(&mut self, id: SequenceId, hits: &[Hit], plan: &mut StepPlan) {
+        let Self { sequences, models, memory, fairness, .. } = self;
+        let Some(sequence) = sequences.get_mut(&id) else { return };
+        let model_id = sequence.parts.model;
+        let Some(model) = models.get_mut(&model_id) else { return };
+        let block_tokens = model.pool.block_tokens();
+        // Held first: taking a block may give up idle ones, and host copies of others.
+        for hit in hits {
+            match hit.device {
+                Some(block) => model.pool.share(block),
+                None => model.pool.prefixes.read_host(hit.key, memory.next_stamp()),
+            }
+            sequence.chain = hit.chain;
         }
         sequence.published = hits.len() as u32;
-        sequence.computed = (hits.len() * model.pool.block_tokens()) as u32;
+        sequence.computed = (hits.len() * block_tokens) as u32;
         sequence.kv = KvState::Device;
         if !sequence.admitted_once {
             sequence.admitted_once = true;
             sequence.cached_tokens = sequence.computed;
             model.totals.prefix_query_tokens += u64::from(sequence.prompt_tokens);
             model.totals.prefix_hit_tokens += u64::from(sequence.computed);
-            self.fairness.admit(sequence.start_tag);
+            fairness.admit(sequence.start_tag);
         }
-        true
+        let mut moves = Vec::new();
+        for hit in hits {
+            let block = match hit.device {
+                Some(block) => block,
+                None => {
+                    let Some(block) = memory.take_block(models, model_id) else { continue };
+                    sequence.restoring.push((sequence.blocks.len(), hit.key));
+                    moves.extend(hit.host.map(|host| BlockMove {
+                        device: block,
+                        host,
+                        direction: Direction::In,
+                    }));
+                    block
+                }
+            };
+            sequence.blocks.push(block);
+        }
+        if !moves.is_empty() {
+            let swap = SwapId(self.last.swap + 1);
+            sequence.kv = KvState::SwappingIn(swap);
+            self.last.swap += 1;
+            plan.swaps.push(SwapOrder { id: swap, model: model_id, moves });
+        }
+    }
+
+    /// What a sequence read from cached host blocks is on the device now, or was not to be had.
+    pub(crate) fn end_restore(&mut self, sequence: &mut Sequence, has_arrived: bool) {
+        let Some(model) = self.models.get_mut(&sequence.parts.model) else { return };
+        if !has_arrived && !sequence.restoring.is_empty() {
+            sequence.swappable = false;
+            sequence.cached_tokens = 0;
+        }
+        for (index, key) in sequence.restoring.drain(..) {
+            model.pool.prefixes.end_read_host(key);
+            if has_arrived {
+                model.pool.restore(sequence.blocks[index], key);
+            }
+        }
     }
 
     /// Whether a sequence of the model has, or is about to have, KV on the device.
@@ -134,7 +189,7 @@ impl Scheduler {
         let used = sequence.computed.div_ceil(block_tokens.max(1)) as usize;
         self.memory.trim(&mut self.models, &mut sequence, used);
         let host = if used > 0 && sequence.swappable && self.swap_is_cheaper(&sequence, block_bytes) {
-            self.memory.host.reserve(used, block_bytes)
+            self.memory.reserve_host(&mut self.models, used, block_bytes)
         } else {
             None
         };
@@ -151,7 +206,7 @@ impl Scheduler {
         self.sequences.insert(id, sequence);
     }
 
-    fn next_swap(&mut self) -> SwapId {
+    pub(crate) fn next_swap(&mut self) -> SwapId {
         self.last.swap += 1;
         SwapId(self.last.swap)
     }

@@ -1,40 +1,22 @@
 //! One model's device blocks, in slabs leased to it: reference-counted, with a prefix cache over full blocks.
 //!
-//! A full block is known by what it follows and its tokens. What it follows is a [`Chain`]: the start of a salted
-//! sequence, or one content that was published before, named by a number that is never reused. A hit compares the
-//! chain and the tokens themselves, so that a collision of hashes costs a miss and never a wrong answer.
-//! A block that nobody holds stays cached and idle until it is the least recently used one when one is needed, or its
+//! Full blocks are found by their contents ([`crate::prefix`]). A block that nobody holds stays cached and idle until it is the least recently used one when one is needed, or its
 //! slab goes to another model. Free blocks of low numbers are given first, so that high slabs become empty.
 //! Invariant: every block is exactly one of free, held (`refs > 0`) or idle (`refs == 0`, cached).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::{BlockId, SlabId, TokenId};
-
-/// What a block's content follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chain {
-    /// Nothing: the first block of sequences with this cache salt.
-    Start(u64),
-    /// The content with this number.
-    After(u64),
-}
+use crate::ids::{BlockId, HostBlockId, SlabId, TokenId};
+use crate::prefix::PrefixIndex;
+pub use crate::prefix::{Chain, Hit, Key};
 
 #[derive(Debug, Default)]
 struct Block {
     refs: u32,
-    cached: Option<Cached>,
+    /// Where its content is found.
+    cached: Option<Key>,
     /// When it was last released; its key in the idle order while `refs == 0` and cached.
     stamp: u64,
-}
-
-#[derive(Debug)]
-struct Cached {
-    hash: u64,
-    follows: Chain,
-    tokens: Vec<TokenId>,
-    /// What a block after this one follows.
-    content: u64,
 }
 
 #[derive(Debug)]
@@ -55,8 +37,7 @@ pub struct BlockPool {
     free: BTreeSet<BlockId>,
     /// By when they were last used.
     idle: BTreeMap<u64, BlockId>,
-    by_hash: HashMap<u64, BlockId>,
-    contents: u64,
+    pub(crate) prefixes: PrefixIndex,
 }
 
 impl BlockPool {
@@ -68,8 +49,7 @@ impl BlockPool {
             slabs: BTreeMap::new(),
             free: BTreeSet::new(),
             idle: BTreeMap::new(),
-            by_hash: HashMap::new(),
-            contents: 0,
+            prefixes: PrefixIndex::default(),
         }
     }
 
@@ -229,48 +209,75 @@ impl BlockPool {
     }
 
     /// Makes a held, full, computed block findable; returns what the next block of its sequence follows. A block
-    /// with the same content that is already findable stays the one.
+    /// with the same content that is already findable on the device stays the one.
     pub fn publish(&mut self, id: BlockId, follows: Chain, tokens: &[TokenId]) -> Chain {
         debug_assert_eq!(tokens.len(), self.block_tokens, "only full blocks are published");
-        let hash = hash(follows, tokens);
-        if let Some(content) = self.find(hash, follows, tokens).map(|(_, content)| content) {
-            return Chain::After(content);
+        if self.block(id).is_some_and(|block| block.cached.is_some()) {
+            // Found already, by this content: its sequence came back to it.
+            let key = self.block(id).and_then(|block| block.cached);
+            let known = key.and_then(|key| self.prefixes.chain_after(key, follows, tokens));
+            if let Some(chain) = known {
+                return chain;
+            }
         }
-        self.contents += 1;
-        let content = self.contents;
-        // On a collision the older content stays findable, and what follows this one can never be found.
-        let is_unknown = !self.by_hash.contains_key(&hash);
-        let block = self.block_mut(id);
-        if block.cached.is_none() && is_unknown {
-            block.cached = Some(Cached { hash, follows, tokens: tokens.to_vec(), content });
-            self.by_hash.insert(hash, id);
+        let (chain, key) = self.prefixes.publish(id, follows, tokens);
+        if let Some(key) = key {
+            self.block_mut(id).cached = Some(key);
         }
-        Chain::After(content)
+        chain
     }
 
-    /// The longest cached run of full blocks at the start of `tokens`, not held yet, each with what follows it.
+    /// A held block holds this content again.
+    pub fn restore(&mut self, id: BlockId, key: Key) {
+        if self.prefixes.restore(key, id) {
+            self.block_mut(id).cached = Some(key);
+        }
+    }
+
+    /// The longest run of full blocks at the start of `tokens` that is cached on the device, not held yet, each with what
+    /// follows it.
     pub fn lookup(&self, salt: u64, tokens: &[TokenId]) -> Vec<(BlockId, Chain)> {
-        let mut found = Vec::new();
-        let mut follows = Chain::Start(salt);
-        for full in tokens.chunks_exact(self.block_tokens) {
-            let Some((id, content)) = self.find(hash(follows, full), follows, full) else { break };
-            follows = Chain::After(content);
-            found.push((id, follows));
-        }
-        found
+        let hits = self.lookup_all(salt, tokens).into_iter();
+        hits.map_while(|hit| Some((hit.device?, hit.chain))).collect()
     }
 
-    fn find(&self, hash: u64, follows: Chain, tokens: &[TokenId]) -> Option<(BlockId, u64)> {
-        let id = *self.by_hash.get(&hash)?;
-        let cached = self.block(id)?.cached.as_ref()?;
-        (cached.follows == follows && cached.tokens == tokens).then_some((id, cached.content))
+    /// The longest run of full blocks at the start of `tokens` that is cached anywhere, not held yet.
+    pub fn lookup_all(&self, salt: u64, tokens: &[TokenId]) -> Vec<Hit> {
+        self.prefixes.lookup(salt, tokens, self.block_tokens)
     }
 
-    /// An idle block loses its content.
+    /// Idle blocks without a copy in the host pool, least recently used first, with when they were used.
+    pub fn unsaved(&self) -> impl Iterator<Item = (u64, BlockId)> {
+        let is_unsaved = |id: &BlockId| {
+            let entry = self.block(*id).and_then(|block| self.prefixes.get(block.cached?));
+            entry.is_some_and(|entry| entry.host.is_none())
+        };
+        self.idle.iter().filter(move |(_, id)| is_unsaved(id)).map(|(stamp, id)| (*stamp, *id))
+    }
+
+    /// An idle block is copied to the host pool: it is held until [`BlockPool::end_save`].
+    pub fn begin_save(&mut self, id: BlockId) {
+        self.share(id);
+    }
+
+    /// The copy ended; `host` is where it is, used at `stamp`. False where nobody can find it there.
+    pub fn end_save(&mut self, id: BlockId, host: Option<HostBlockId>, stamp: u64) -> bool {
+        let key = self.block(id).and_then(|block| block.cached);
+        let is_found = match (key, host) {
+            (Some(key), Some(host)) => self.prefixes.set_host(key, host, stamp),
+            _ => false,
+        };
+        // As old as it was: being saved is no use of it.
+        let used = self.block(id).map_or(stamp, |block| block.stamp);
+        self.release(id, used);
+        is_found
+    }
+
+    /// An idle block loses its content on the device.
     fn forget(&mut self, id: BlockId) {
         self.slab_mut(id).idle -= 1;
-        if let Some(cached) = self.block_mut(id).cached.take() {
-            self.by_hash.remove(&cached.hash);
+        if let Some(key) = self.block_mut(id).cached.take() {
+            self.prefixes.forget_device(key);
         }
     }
 
@@ -307,49 +314,14 @@ impl BlockPool {
                 "free block {id} holds nothing"
             );
         }
-        assert_eq!(cached, self.by_hash.len(), "every cached block is findable");
-        for (hash, id) in &self.by_hash {
-            let cached = self.block(*id).and_then(|block| block.cached.as_ref());
-            assert!(cached.is_some_and(|c| c.hash == *hash), "block {id} is the one its hash names");
+        self.prefixes.check();
+        assert_eq!(cached, self.prefixes.on_device().count(), "every cached block is findable");
+        for (key, id) in self.prefixes.on_device() {
+            assert_eq!(
+                self.block(id).and_then(|block| block.cached),
+                Some(key),
+                "block {id} is found by its key"
+            );
         }
-    }
-}
-
-/// FNV-1a over the chain's and the tokens' words (Fowler, Noll, Vo), with a shift for the high bits.
-fn hash(follows: Chain, tokens: &[TokenId]) -> u64 {
-    let (kind, number) = match follows {
-        Chain::Start(salt) => (0, salt),
-        Chain::After(content) => (1, content),
-    };
-    let words = [kind, number].into_iter().chain(tokens.iter().map(|&token| u64::from(token)));
-    words.fold(0xcbf2_9ce4_8422_2325_u64, |hash, word| {
-        let hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3);
-        hash ^ (hash >> 29)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_collision_of_hashes_is_a_miss() {
-        let mut pool = BlockPool::new(4, 2);
-        pool.add_slab(SlabId(0));
-        let (start, ours, theirs) = (Chain::Start(0), [1, 2], [3, 4]);
-        let block = pool.allocate().unwrap();
-        pool.publish(block, start, &ours);
-        // As if both contents had one hash.
-        let one = hash(start, &ours);
-        pool.block_mut(block).cached.as_mut().unwrap().hash = hash(start, &theirs);
-        pool.by_hash.remove(&one);
-        pool.by_hash.insert(hash(start, &theirs), block);
-        assert_eq!(pool.lookup(0, &theirs), []);
-        // The other content cannot be found either, and no content is taken for it.
-        let other = pool.allocate().unwrap();
-        let after = pool.publish(other, start, &theirs);
-        assert_eq!(after, Chain::After(2));
-        assert_eq!(pool.lookup(0, &theirs), []);
-        pool.check();
     }
 }

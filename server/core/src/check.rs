@@ -19,7 +19,15 @@ impl Scheduler {
             let bytes = self.models.get(&sequence.model()).map_or(0, |model| model.setup.block_bytes);
             sequence.host.iter().map(move |id| (*id, bytes))
         });
-        self.memory.host.check(host);
+        let cached = self
+            .models
+            .values()
+            .flat_map(|model| model.pool.prefixes.host_blocks().map(|id| (id, model.setup.block_bytes)));
+        let saving = self.save.iter().flat_map(|save| {
+            let bytes = self.models.get(&save.model).map_or(0, |model| model.setup.block_bytes);
+            save.blocks.iter().map(move |(_, host)| (*host, bytes))
+        });
+        self.memory.host.check(host.chain(cached).chain(saving));
     }
 
     fn check_sequences(&self) {
@@ -38,7 +46,8 @@ impl Scheduler {
                 KvState::Device => assert!(covered && sequence.host.is_empty()),
                 KvState::Host => assert!(sequence.blocks.is_empty() && !sequence.host.is_empty()),
                 KvState::SwappingOut(_) | KvState::SwappingIn(_) => {
-                    assert!(covered && sequence.blocks.len() == sequence.host.len());
+                    let is_moved = sequence.blocks.len() == sequence.host.len();
+                    assert!(covered && (is_moved || !sequence.restoring.is_empty()));
                     assert!(sequence.in_step.is_none(), "a moving sequence is in no step");
                 }
             }
@@ -55,6 +64,11 @@ impl Scheduler {
         for sequence in self.sequences.values() {
             for &block in &sequence.blocks {
                 *refs.entry((sequence.model(), block)).or_default() += 1;
+            }
+        }
+        if let Some(save) = &self.save {
+            for (block, _) in &save.blocks {
+                *refs.entry((save.model, *block)).or_default() += 1;
             }
         }
         for (id, model) in &self.models {

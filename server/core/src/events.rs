@@ -183,6 +183,10 @@ impl Scheduler {
     }
 
     fn swap_done(&mut self, swap: SwapId, result: Result<(), SwapFailed>) {
+        if let Some(save) = self.save.take_if(|save| save.swap == swap) {
+            self.save_done(&save, result);
+            return;
+        }
         let out = KvState::SwappingOut(swap);
         let back = KvState::SwappingIn(swap);
         let found = self.sequences.values().find(|s| s.kv == out || s.kv == back).map(|s| s.id);
@@ -204,9 +208,11 @@ impl Scheduler {
             (false, Ok(())) => {
                 self.free_host(&mut sequence);
                 sequence.kv = KvState::Device;
+                self.end_restore(&mut sequence, true);
             }
             (false, Err(SwapFailed)) => {
                 self.free_host(&mut sequence);
+                self.end_restore(&mut sequence, false);
                 self.forget_kv(&mut sequence);
             }
         }

@@ -90,10 +90,22 @@ impl Memory {
             self.clock += 1;
             model.pool.release(block, self.clock);
         }
+        self.give_back_slabs(models, sequence.model());
+    }
+
+    /// Takes back the model's slabs that hold nothing.
+    pub fn give_back_slabs(&mut self, models: &mut BTreeMap<ModelId, Model>, id: ModelId) {
+        let Some(model) = models.get_mut(&id) else { return };
         while let Some(slab) = model.pool.empty_slab() {
             model.pool.remove_slab(slab);
             self.free_slabs.insert(slab);
         }
+    }
+
+    /// Larger than any before.
+    pub fn next_stamp(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
     }
 
     /// Panics where a slab is not in exactly one place.

@@ -12,6 +12,7 @@ use crate::ids::{ModelId, SequenceId};
 use crate::limits::PREFILLS_MAX;
 use crate::plan::StepPlan;
 use crate::scheduler::{Budget, Model, Scheduler};
+use crate::sequence::Sequence;
 
 impl Scheduler {
     /// Admits who waits and plans chunks of prompts into the budget. `prefills` are on the device, best rank first.
@@ -31,7 +32,10 @@ impl Scheduler {
             if self.outranked_by_host(id) || !self.admit(id, self.reserved(&prefills), plan) {
                 break;
             }
-            prefills.push(id);
+            // One whose prefix comes from the host pool first waits for that.
+            if self.sequences.get(&id).is_some_and(Sequence::is_runnable) {
+                prefills.push(id);
+            }
         }
         prefills.sort_unstable_by_key(|id| self.sequences.get(id).map(|s| s.rank()));
         prefills.truncate(PREFILLS_MAX);

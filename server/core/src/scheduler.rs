@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use crate::block_pool::BlockPool;
 use crate::fairness::Fairness;
 use crate::ids::{ModelId, RequestId, SequenceId, StepId, Tick, TokenId};
-use crate::limits::DRAFT_TOKENS_MAX;
 pub use crate::limits::SchedulerLimits;
+use crate::limits::{DRAFT_TOKENS_MAX, HOST_UNIT_BYTES};
 use crate::memory::Memory;
 use crate::plan::{Event, FinishReason, Finished, MeasuredRates, ModelSetup, PlanRow, StepPlan};
+use crate::save::Save;
 use crate::sequence::{KvState, Sequence};
 use crate::switch::Turns;
 
@@ -31,6 +32,8 @@ pub(crate) struct Model {
     pub totals: Totals,
     /// What its work costs, once measured.
     pub rates: Option<MeasuredRates>,
+    /// A copy of cached prefixes to the host pool failed: they are not copied any more.
+    pub saves_fail: bool,
 }
 
 impl Model {
@@ -39,6 +42,14 @@ impl Model {
         let Self { setup, .. } = self;
         let all = slabs.saturating_mul(setup.slab_blocks).saturating_mul(setup.block_tokens);
         setup.context_tokens_max.min(all)
+    }
+
+    /// Whether a block is copied to the host pool and back in less time than it is computed.
+    pub fn is_moved_sooner_than_computed(&self) -> bool {
+        let Some(rates) = self.rates.filter(|_| !self.saves_fail) else { return !self.saves_fail };
+        let Some(swap_bytes_per_s) = rates.swap_bytes_per_s else { return true };
+        2.0 * self.setup.block_bytes as f64 / swap_bytes_per_s.max(1.0)
+            <= f64::from(self.setup.block_tokens) / rates.prefill_tokens_per_s.max(1.0)
     }
 
     /// Tokens that this sequence may have, prompt and output.
@@ -118,6 +129,8 @@ pub struct Scheduler {
     pub(crate) fairness: Fairness,
     pub(crate) memory: Memory,
     pub(crate) in_flight: Option<InFlight>,
+    /// Cached prefixes on their way to the host pool.
+    pub(crate) save: Option<Save>,
     pub(crate) shutting_down: bool,
     pub(crate) now: Tick,
     pub(crate) last: LastIds,
@@ -145,6 +158,7 @@ impl Scheduler {
             fairness: Fairness::default(),
             memory,
             in_flight: None,
+            save: None,
             shutting_down: false,
             now: Tick(0),
             last: LastIds::default(),
@@ -171,6 +185,9 @@ impl Scheduler {
             if !plan.rows.is_empty() {
                 break;
             }
+        }
+        if !self.shutting_down {
+            self.plan_save(plan);
         }
     }
 
@@ -203,6 +220,16 @@ impl Scheduler {
     /// Bytes of the host pool that hold blocks.
     pub fn host_bytes(&self) -> u64 {
         self.memory.host.bytes()
+    }
+
+    /// Of these, bytes of cached prefixes.
+    pub fn host_bytes_cached(&self) -> u64 {
+        let bytes = |model: &Model| {
+            let unit = HOST_UNIT_BYTES;
+            let block = model.setup.block_bytes.max(1).div_ceil(unit) * unit;
+            block * model.pool.prefixes.host_blocks().count() as u64
+        };
+        self.models.values().map(bytes).sum()
     }
 
     /// Slabs of the device's KV memory that no model has.

@@ -4,7 +4,7 @@
 //! `published` full blocks in the prefix cache. Decode, prefill and forced tokens are the same thing: positions
 //! `computed..tokens.len()` still to run. A `draft` is no token of the sequence before it was drawn.
 
-use crate::block_pool::Chain;
+use crate::block_pool::{Chain, Key};
 use crate::ids::{BlockId, HostBlockId, ModelId, RequestId, SequenceId, StepId, SwapId, Tick, TokenId};
 use crate::plan::FinishReason;
 use crate::request::{Request, RequestParts, SamplingParams};
@@ -38,6 +38,8 @@ pub struct Sequence {
     pub(crate) cached_tokens: u32,
     pub(crate) blocks: Vec<BlockId>,
     pub(crate) host: Vec<HostBlockId>,
+    /// Blocks of its table that are being filled from cached host blocks, and with which content.
+    pub(crate) restoring: Vec<(usize, Key)>,
     pub(crate) published: u32,
     pub(crate) chain: Chain,
     pub(crate) kv: KvState,
@@ -67,6 +69,7 @@ impl Sequence {
             cached_tokens: 0,
             blocks: Vec::new(),
             host: Vec::new(),
+            restoring: Vec::new(),
             published: 0,
             kv: KvState::Waiting,
             in_step: None,

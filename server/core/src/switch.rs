@@ -61,6 +61,7 @@ impl Scheduler {
             ran: Tick(0),
             totals: Totals::default(),
             rates: None,
+            saves_fail: false,
         };
         self.models.insert(setup.model, model);
     }

@@ -20,6 +20,8 @@ struct Engine {
     draw: TokenId,
     forced: Vec<TokenId>,
     draft: Vec<TokenId>,
+    /// Swaps that were ordered and did not end yet.
+    swaps: Vec<SwapId>,
 }
 
 impl Engine {
@@ -33,6 +35,7 @@ impl Engine {
             draw: 9,
             forced: Vec::new(),
             draft: Vec::new(),
+            swaps: Vec::new(),
         };
         engine.send(setups.iter().map(|setup| Event::Load(*setup)).collect());
         engine
@@ -51,8 +54,12 @@ impl Engine {
 
     fn send(&mut self, mut events: Vec<Event>) -> &StepPlan {
         self.now += 1;
+        let is_over =
+            |id: &SwapId| events.iter().any(|e| matches!(e, Event::SwapDone(done, _) if done == id));
+        self.swaps.retain(|id| !is_over(id));
         self.scheduler.step(Tick(self.now), &mut events, &mut self.plan);
         self.scheduler.check_invariants();
+        self.swaps.extend(self.plan.swaps.iter().map(|order| order.id));
         if !self.plan.rows.is_empty() {
             let sampling = self.plan.rows.iter().filter(|row| row.samples);
             self.flight = (self.plan.id, sampling.map(|row| row.sequence).collect());
@@ -78,6 +85,18 @@ impl Engine {
     fn done(&mut self) -> &StepPlan {
         let outcome = self.outcome();
         self.send(vec![outcome])
+    }
+
+    /// Every swap that is ordered ends well, until a plan has rows.
+    fn end_swaps(&mut self) {
+        for _ in 0..20 {
+            if !self.plan.rows.is_empty() {
+                return;
+            }
+            let swaps = self.swaps.iter().map(|id| Event::SwapDone(*id, Ok(()))).collect();
+            self.send(swaps);
+        }
+        panic!("nothing runs: {:?}", self.scheduler);
     }
 
     /// Rows of the plan as (request, start, end).
@@ -315,9 +334,29 @@ fn a_model_without_memory_gets_its_turn_and_the_others_sequences_return() {
     // Its turn ends with its work; the other goes on where it was, its prefix still on the device in part.
     engine.send(vec![Event::Cancel(RequestId(2))]);
     let outcome = engine.outcome();
-    let back = engine.send(vec![outcome]).swaps[0].id;
-    engine.send(vec![Event::SwapDone(back, Ok(()))]);
+    engine.send(vec![outcome]);
+    engine.end_swaps();
     assert_eq!(engine.rows(), [(1, 26, 27)]);
+}
+
+#[test]
+fn a_prefix_that_lost_its_memory_comes_back_from_the_host_pool() {
+    let mut engine = crowded();
+    engine.submit(RequestParts { tokens_max: 1, ..request(1, 0..25) });
+    engine.done();
+    engine.done();
+    assert_eq!(engine.plan.finished.len(), 1);
+    // No slab is free: what is cached is copied out before somebody takes its memory.
+    let saved = engine.plan.swaps[0].clone();
+    assert_eq!(saved.moves.len(), 6, "the full blocks");
+    engine.send(vec![Event::SwapDone(saved.id, Ok(()))]);
+    engine.submit(RequestParts { model: ModelId(1), tokens_max: 1, ..request(2, 0..15) });
+    engine.done();
+    assert_eq!(engine.scheduler.counts(MODEL).unwrap().blocks_idle, 0, "all slabs were needed");
+    engine.submit(RequestParts { tokens_max: 1, ..request(3, 0..25) });
+    engine.end_swaps();
+    assert_eq!(engine.rows(), [(3, 24, 25)]);
+    assert_eq!(engine.done().finished[0].cached_tokens, 24);
 }
 
 #[test]

@@ -175,6 +175,13 @@ async fn request_ids_go_through_or_are_made() {
 #[tokio::test]
 async fn every_documented_route_is_there_and_its_document_served() {
     for route in quarry_openapi::document::ROUTES {
+        if route.path.ends_with("load") {
+            // The engine is shared: its model stays where it is.
+            let path = route.path.replace("{id}", "no/body");
+            let answer = send(app(), route.method, &path, "").await;
+            assert_eq!(answer.json()["error"]["code"], "model_not_found", "{path}: {}", answer.text);
+            continue;
+        }
         let path = route.path.replace("{id}", MODEL);
         let answer = send(app(), route.method, &path, "").await;
         assert!(![404, 405].contains(&answer.status.as_u16()), "{} {}: {}", route.method, path, answer.text);

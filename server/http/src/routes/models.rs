@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use quarry_openapi::{Model, ModelDetails, ModelList};
 use quarry_runtime::{Engine, ModelState, ServedModel};
 
@@ -30,7 +29,7 @@ pub(crate) async fn one(
 pub(crate) async fn change(
     State(state): State<AppState>,
     Path(path): Path<String>,
-) -> Result<(StatusCode, Json<Model>), HttpError> {
+) -> Result<Json<Model>, HttpError> {
     let (id, verb) = path.rsplit_once('/').unwrap_or((&path, ""));
     let engine = state.engine()?;
     let served = match verb {
@@ -42,7 +41,7 @@ pub(crate) async fn change(
     } else {
         engine.unload(&served);
     }
-    Ok((StatusCode::ACCEPTED, Json(model(engine, &served))))
+    Ok(Json(model(engine, &served)))
 }
 
 fn model(engine: &Engine, served: &ServedModel) -> Model {
