@@ -84,13 +84,13 @@ impl Cache {
     }
 
     /// A block's bytes, little-endian; `out` has [`BlockShape::bytes`] of them.
-    pub fn to_bytes(&mut self, block: BlockId, out: &mut [u8]) {
+    pub fn copy_to(&mut self, block: BlockId, out: &mut [u8]) {
         for (value, bytes) in self.block(block).iter().zip(out.as_chunks_mut().0) {
             *bytes = value.to_le_bytes();
         }
     }
 
-    /// The inverse of [`Cache::to_bytes`].
+    /// The inverse of [`Cache::copy_to`].
     pub fn set_bytes(&mut self, block: BlockId, from: &[u8]) {
         for (value, bytes) in self.block(block).iter_mut().zip(from.as_chunks().0) {
             *value = f32::from_le_bytes(*bytes);

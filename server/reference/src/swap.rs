@@ -43,7 +43,7 @@ impl KvBlocks for ReferenceKvBlocks {
         for (step, range) in moves.iter().zip(ranges) {
             let held = &mut pool.bytes_mut()[range];
             match step.direction {
-                Direction::Out => cache.to_bytes(step.device, held),
+                Direction::Out => cache.copy_to(step.device, held),
                 Direction::In => cache.set_bytes(step.device, held),
             }
         }
