@@ -1,6 +1,7 @@
 //! Blocks for sequences: admission with the prefix cache, room for the next row, preemption, return from the host.
 
 use crate::block_pool::Chain;
+use crate::fairness;
 use crate::ids::{HostBlockId, ModelId, SequenceId, SwapId};
 use crate::plan::{BlockMove, Direction, StepPlan, SwapOrder};
 use crate::scheduler::Scheduler;
@@ -46,7 +47,7 @@ impl Scheduler {
             sequence.cached_tokens = sequence.computed;
             model.totals.prefix_query_tokens += u64::from(sequence.prompt_tokens);
             model.totals.prefix_hit_tokens += u64::from(sequence.computed);
-            self.fairness.admit(sequence.start_tag);
+            self.fairness.admit(fairness::queue(&sequence.parts), sequence.start_tag);
         }
         true
     }
