@@ -56,7 +56,10 @@ const ONLY_AT: &[(&str, &[&str])] = &[
     // `main` reads the environment; the models' test support finds the cache of whoever runs the tests.
     ("std::env::var", &["src/config/", "models/src/testing.rs", "tests/"]),
     // Nothing writes to a user's stdout but what a command was asked for.
-    ("println!", &["src/", "tests/", "server/simulation/tests/", "server/cpu/tests/", "scraper-agent/tests/"]),
+    (
+        "println!",
+        &["src/", "tests/", "server/simulation/tests/", "server/cpu/tests/", "scraper-agent/tests/"],
+    ),
     ("#[ignore", &[]),
 ];
 
