@@ -28,12 +28,12 @@ fn the_limit_of_open_files_follows_the_bound_of_connections() {
     let model = dir.path().join("tiny.gguf");
     TinyModel::qwen3().write(&model, TensorType::Q8_0).unwrap();
 
-    let (_server, (soft, hard), is_told) = with_limits(&model, "ulimit -Hn 900; ulimit -Sn 200", "400");
+    let (_server, (soft, hard), is_told) = with_limits(&model, "ulimit -Sn 200 && ulimit -Hn 900", "400");
     assert!((400..900).contains(&soft) && hard == 900 && !is_told, "{soft} {hard} {is_told}");
 
-    let (_server, limits, is_told) = with_limits(&model, "ulimit -Hn 900; ulimit -Sn 200", "2000");
+    let (_server, limits, is_told) = with_limits(&model, "ulimit -Sn 200 && ulimit -Hn 900", "2000");
     assert_eq!((limits, is_told), ((900, 900), true), "as many as may be, and a word about it");
 
-    let (_server, limits, is_told) = with_limits(&model, "ulimit -Hn 900; ulimit -Sn 800", "10");
+    let (_server, limits, is_told) = with_limits(&model, "ulimit -Sn 800 && ulimit -Hn 900", "10");
     assert_eq!((limits, is_told), ((800, 900), false), "never lowered");
 }

@@ -47,7 +47,7 @@ impl Server {
     /// As [`Server::listening`], started by a shell that was told `ulimit` before.
     pub fn limited(model: &Path, ulimit: &str, settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("{ulimit}; exec \"$0\" serve --port 0 --model \"$1\""));
+        command.arg("-c").arg(format!("{ulimit} && exec \"$0\" serve --port 0 --model \"$1\""));
         command.arg(env!("CARGO_BIN_EXE_quarry")).arg(model);
         Self::started(command, settings)
     }
