@@ -11,7 +11,7 @@ use quarry_agent::output::Format;
 
 pub use bench::{
     BackendArgs, BenchCommand, BenchExtractArgs, BenchKernelsArgs, BenchMakeModelArgs, BenchModelArgs,
-    BenchServeArgs, Isas, PerplexityArgs,
+    BenchServeArgs, BenchSimulationArgs, Isas, PerplexityArgs,
 };
 
 /// Local-first extraction: an OpenAI-compatible inference server and a job scraper in one binary.

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::cli::BackendArgs;
 use crate::config::{Config, Environment, IsaChoice, ModelChoice, RopeScalingChoice};
+use crate::descriptors;
 use crate::progress::PullProgress;
 
 /// A server that listens.
@@ -36,8 +37,13 @@ impl Host {
         let is_aliased = config.server.metrics_llamacpp_names;
         let metrics = if is_aliased { Metrics::with_llamacpp_names() } else { Metrics::new() };
         let metrics = Arc::new(metrics.context("metrics")?);
-        let limits = Limits { drain: Duration::from_secs(config.server.drain_seconds), ..Limits::default() };
+        let limits = Limits {
+            connections_max: config.server.connections_max,
+            drain: Duration::from_secs(config.server.drain_seconds),
+            ..Limits::default()
+        };
         let state = AppState::new(metrics.clone(), limits).context("limits")?;
+        descriptors::raise(limits.connections_max.saturating_add(limits.reserved_connections_max));
         let listener = quarry_http::bind(address).with_context(|| {
             format!("cannot listen on {address}; is another server there? --port 0 takes a free port")
         })?;

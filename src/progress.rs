@@ -1,6 +1,7 @@
 //! Progress bars of long work; plain lines where stderr is no terminal.
 
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -123,6 +124,48 @@ impl agent::Progress for PageProgress {
                 page.seconds
             );
         }
+    }
+}
+
+/// Draws seeds being run, from several threads.
+pub struct SeedProgress {
+    bar: ProgressBar,
+    terminal: bool,
+    /// Milliseconds from the start to the last line.
+    last_line: AtomicU64,
+    began: Instant,
+}
+
+impl SeedProgress {
+    /// Of so many.
+    pub fn new(seeds: u64) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal { ProgressBar::new(seeds) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("seeds {pos}/{len} {bar:30} {per_sec}, {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_length(seeds);
+        Self { bar, terminal, last_line: AtomicU64::new(0), began: Instant::now() }
+    }
+
+    /// So many are done.
+    pub fn done(&self, done: u64) {
+        if self.terminal {
+            self.bar.set_position(done);
+            return;
+        }
+        let now = self.began.elapsed().as_millis() as u64;
+        let last = self.last_line.load(Ordering::Relaxed);
+        let is_due = now.saturating_sub(last) >= LINE_EVERY.as_millis() as u64;
+        // Of several threads one says it.
+        if is_due && self.last_line.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            eprintln!("{done} of {} seeds", self.bar.length().unwrap_or(done));
+        }
+    }
+
+    /// Ends the bar.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
     }
 }
 

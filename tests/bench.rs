@@ -180,6 +180,21 @@ fn rival(dir: &Path, speed: f64) -> PathBuf {
 }
 
 #[test]
+fn seeds_of_the_simulation() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("seeds.json");
+    let said = run(quarry()
+        .args(["bench", "simulation", "--seeds", "200", "--first", "5000"])
+        .arg("--out")
+        .arg(&out));
+    let table = String::from_utf8(said.stdout).unwrap();
+    assert!(table.contains("displaced") && table.contains("200 seeds from 5000 on"), "{table}");
+    let report = read(&out);
+    assert!(report["steps_per_second"].as_f64().unwrap() > 0.0 && report["failure"].is_null(), "{report}");
+    assert!(report["counts"].as_array().unwrap().iter().all(|count| count["count"].is_u64()), "{report}");
+}
+
+#[test]
 fn the_exit_code_of_a_show_script_is_its_goal() {
     let (dir, model) = tiny();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/show/decode.sh");

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("quarry-cpu", &["quarry-model", "quarry-formats"]),
     ("quarry-reference", &["quarry-model", "quarry-formats"]),
     ("quarry-conformance", &["quarry-model", "quarry-tiny"]),
+    ("quarry-simulation", &["quarry-core"]),
     ("quarry-runtime", &["quarry-core", "quarry-model", "quarry-text", "quarry-formats", "quarry-cpu"]),
     ("quarry-http", &["quarry-core", "quarry-runtime", "quarry-text", "quarry-openapi"]),
     ("quarry-openapi", &[]),
@@ -25,7 +26,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("quarry-agent", &["quarry-client", "quarry-openapi"]),
     ("quarry-models", &[]),
     ("quarry-tiny", &["quarry-formats"]),
-    ("quarry-bench", &["quarry-client", "quarry-cpu", "quarry-formats", "quarry-model", "quarry-openapi"]),
+    (
+        "quarry-bench",
+        &[
+            "quarry-client",
+            "quarry-cpu",
+            "quarry-formats",
+            "quarry-model",
+            "quarry-openapi",
+            "quarry-simulation",
+        ],
+    ),
 ];
 
 /// Which crates may use a package; nobody else may.
@@ -45,7 +56,10 @@ const ONLY_AT: &[(&str, &[&str])] = &[
     // `main` reads the environment; the models' test support finds the cache of whoever runs the tests.
     ("std::env::var", &["src/config/", "models/src/testing.rs", "tests/"]),
     // Nothing writes to a user's stdout but what a command was asked for.
-    ("println!", &["src/", "tests/", "server/core/tests/", "server/cpu/tests/", "scraper-agent/tests/"]),
+    (
+        "println!",
+        &["src/", "tests/", "server/simulation/tests/", "server/cpu/tests/", "scraper-agent/tests/"],
+    ),
     ("#[ignore", &[]),
 ];
 

@@ -2,7 +2,8 @@
 //!
 //! Every endpoint gets the same requests in the same run, turn by turn, so that figures can be compared as ratios
 //! whatever else the machine does. [`extract`] and [`serve`] ask servers; [`model`] and [`perplexity`] drive an
-//! executor; [`kernels`] drives the CPU's kernels alone; [`make_model`] makes files of real shapes.
+//! executor; [`kernels`] drives the CPU's kernels alone; [`make_model`] makes files of real shapes;
+//! [`simulation`] runs seeds of the engine without a model.
 #![forbid(unsafe_code)]
 
 pub mod extract;
@@ -13,6 +14,7 @@ pub mod perplexity;
 mod random;
 mod rig;
 pub mod serve;
+pub mod simulation;
 mod spread;
 
 pub use spread::{Percentiles, Spread};

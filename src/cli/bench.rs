@@ -1,5 +1,6 @@
 //! What a person types after `quarry bench`, and after `quarry eval perplexity`, which runs a back end as well.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -19,6 +20,9 @@ pub enum BenchCommand {
     /// Load on OpenAI-compatible servers, streaming: first token, pauses between tokens, the end.
     #[command(after_help = "Example: quarry bench serve --url http://127.0.0.1:8000 --clients 8")]
     Serve(BenchServeArgs),
+    /// Seeded schedules of the engine with faults, restarts and switches; no model is needed.
+    #[command(after_help = "Example: quarry bench simulation --seeds 50000")]
+    Simulation(BenchSimulationArgs),
     /// Write a GGUF file of a real model's shapes with random weights: for speed only.
     #[command(after_help = "Example: quarry bench make-model --shape qwen3-4b qwen3-4b-random.gguf")]
     MakeModel(BenchMakeModelArgs),
@@ -88,6 +92,22 @@ pub struct BenchModelArgs {
     #[command(flatten)]
     pub backend: BackendArgs,
     /// Write every figure here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct BenchSimulationArgs {
+    /// How many seeds; the first that fails ends the run.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub seeds: u64,
+    /// The first seed.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub first: u64,
+    /// Seeds at a time; one for each processor otherwise.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Write every count here, as JSON.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

@@ -114,6 +114,9 @@ pub struct ServerConfig {
     pub drafts: bool,
     /// Requests that may wait; more get 429.
     pub queue_max: usize,
+    /// Open connections; more wait until one closes, but for probes. The process may open as many files and some more,
+    /// if the system's hard limit allows it.
+    pub connections_max: usize,
     /// Seconds that running requests have to finish at shutdown.
     pub drain_seconds: u64,
     /// Serve llama-server's metric names (`llamacpp:…`) beside vLLM's and our own.
@@ -139,6 +142,7 @@ impl Default for ServerConfig {
             forced_tokens: true,
             drafts: true,
             queue_max: limits::QUEUE_MAX_DEFAULT,
+            connections_max: quarry_http::CONNECTIONS_MAX_DEFAULT,
             drain_seconds: 30,
             metrics_llamacpp_names: false,
         }

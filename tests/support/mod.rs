@@ -44,6 +44,14 @@ impl Server {
         Self::started(command, settings)
     }
 
+    /// As [`Server::listening`], started by a shell that was told `ulimit` before.
+    pub fn limited(model: &Path, ulimit: &str, settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{ulimit} && exec \"$0\" serve --port 0 --model \"$1\""));
+        command.arg(env!("CARGO_BIN_EXE_quarry")).arg(model);
+        Self::started(command, settings)
+    }
+
     /// As [`Server::listening`], with a configuration file that names the models, and further variables as they are.
     pub fn configured(config: &Path, settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quarry"));
@@ -82,6 +90,11 @@ impl Server {
         let mut server = Self::listening(model, settings);
         server.wait("is ready", |server| server.get("/ready").status == 200);
         server
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn base_url(&self) -> String {

@@ -1,6 +1,7 @@
 //! Blocks for sequences: admission with the prefix cache, room for the next row, preemption, return from the host.
 
 use crate::block_pool::{Chain, Hit};
+use crate::fairness::queue;
 use crate::ids::{HostBlockId, ModelId, SequenceId, SwapId};
 use crate::plan::{BlockMove, Direction, StepPlan, SwapOrder};
 use crate::scheduler::Scheduler;
@@ -64,7 +65,7 @@ impl Scheduler {
             sequence.cached_tokens = sequence.computed;
             model.totals.prefix_query_tokens += u64::from(sequence.prompt_tokens);
             model.totals.prefix_hit_tokens += u64::from(sequence.computed);
-            fairness.admit(sequence.start_tag);
+            fairness.admit(queue(&sequence.parts), sequence.start_tag);
         }
         let mut moves = Vec::new();
         for hit in hits {

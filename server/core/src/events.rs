@@ -1,5 +1,6 @@
 //! What each event does to the state. Late, doubled or unknown ids are counted and otherwise ignored.
 
+use crate::fairness;
 use crate::ids::{SequenceId, StepId, SwapId};
 use crate::plan::{
     Event, FinishReason, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan, SwapFailed,
@@ -58,7 +59,8 @@ impl Scheduler {
             return;
         }
         let (model, client) = (parts.model, parts.client);
-        let start_tag = self.fairness.submit(client, parts.prompt.len() as u32, parts.tokens_max);
+        let queue = fairness::queue(parts);
+        let start_tag = self.fairness.submit(queue, client, parts.prompt.len() as u32, parts.tokens_max);
         self.credit_idle_time(model);
         self.last.sequence += 1;
         let sequence = Sequence::new(SequenceId(self.last.sequence), request, self.now, start_tag);

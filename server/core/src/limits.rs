@@ -40,6 +40,9 @@ pub const STEP_US_MAX_DEFAULT: u64 = 200_000;
 pub const PREFILLS_MAX: usize = 8;
 /// Tokens of a draft. More than are ever worth a guess on the machines measured; a row costs as many masks and draws.
 pub const DRAFT_TOKENS_MAX: usize = 15;
+/// Clients of one model and priority that are remembered as ahead of others. More that come meanwhile cost no memory, but
+/// those that are least ahead count as new ones again.
+pub const CLIENTS_MAX: usize = 4096;
 /// KV positions of a block. Smaller shares more of a prefix, larger makes tables and swaps cheaper.
 pub const BLOCK_TOKENS_DEFAULT: u32 = 32;
 /// Tokens of one step. Larger prefills faster, smaller lets decodes in sooner.

@@ -135,6 +135,9 @@ impl Scheduler {
             self.turns.has_displaced = true;
             let movable = |s: &&Sequence| s.model() == victim && s.is_movable();
             let ids: Vec<SequenceId> = self.sequences.values().filter(movable).map(Sequence::id).collect();
+            if let Some(known) = self.models.get_mut(&victim) {
+                known.totals.displacements += ids.len() as u64;
+            }
             for id in ids {
                 self.preempt(id, plan);
             }

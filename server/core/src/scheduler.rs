@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::block_pool::BlockPool;
-use crate::fairness::Fairness;
+use crate::fairness::{self, Fairness};
 use crate::ids::{ModelId, RequestId, SequenceId, StepId, Tick, TokenId};
 pub use crate::limits::SchedulerLimits;
 use crate::limits::{DRAFT_TOKENS_MAX, HOST_UNIT_BYTES};
@@ -103,8 +103,10 @@ pub struct Totals {
     pub prefix_query_tokens: u64,
     /// Of these, found.
     pub prefix_hit_tokens: u64,
-    /// Sequences pushed off the device.
+    /// Sequences pushed off the device for others of the same model.
     pub preemptions: u64,
+    /// Sequences pushed off the device for another model.
+    pub displacements: u64,
     /// Draft tokens run.
     pub draft_tokens: u64,
     /// Of these, drawn.
@@ -196,6 +198,11 @@ impl Scheduler {
         self.sequences.get(&id)
     }
 
+    /// The live sequence of a request.
+    pub fn sequence_of(&self, request: RequestId) -> Option<&Sequence> {
+        self.sequences.get(self.by_request.get(&request)?)
+    }
+
     /// A known model's counts for metrics.
     pub fn counts(&self, id: ModelId) -> Option<Counts> {
         let model = self.models.get(&id)?;
@@ -251,6 +258,10 @@ impl Scheduler {
             self.by_request.remove(&sequence.request());
             self.memory.trim(&mut self.models, &mut sequence, 0);
             self.free_host(&mut sequence);
+            let queue = fairness::queue(&sequence.parts);
+            if !self.sequences.values().any(|s| fairness::queue(&s.parts) == queue) {
+                self.fairness.idle(queue);
+            }
             plan.finished.push(Finished {
                 request: sequence.request(),
                 sequence: id,
@@ -259,9 +270,6 @@ impl Scheduler {
                 cached_tokens: sequence.cached_tokens,
                 output_tokens: sequence.output_tokens(),
             });
-        }
-        if self.sequences.is_empty() {
-            self.fairness.idle();
         }
     }
 

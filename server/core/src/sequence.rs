@@ -117,6 +117,11 @@ impl Sequence {
         self.tokens.len() as u32 - self.prompt_tokens
     }
 
+    /// Whether it was ever on the device.
+    pub fn was_admitted(&self) -> bool {
+        self.admitted_once
+    }
+
     /// Positions still to run before the next draw.
     pub(crate) fn remaining(&self) -> u32 {
         self.tokens.len() as u32 - self.computed

@@ -21,7 +21,7 @@ mod serve;
 mod sse;
 mod state;
 
-pub use limits::{LimitError, Limits};
+pub use limits::{CONNECTIONS_MAX_DEFAULT, LimitError, Limits};
 pub use listener::bind;
 pub use metrics::Metrics;
 pub use routes::router;

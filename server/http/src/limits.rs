@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+/// Open connections. More cost a file descriptor and some KiB each; fewer let clients wait for each other.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 1024;
+
 /// Bounds of the HTTP edge; checked by [`Limits::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -17,7 +20,7 @@ pub struct Limits {
     /// To send a whole head, the wait for it included: what is slower, or silent between two requests, is closed.
     /// Default 30 s.
     pub head_timeout: Duration,
-    /// Open connections. Default 1024.
+    /// Open connections; see [`CONNECTIONS_MAX_DEFAULT`].
     pub connections_max: usize,
     /// Connections beyond these, for `/health`, `/ready` and `/metrics` alone: other requests on them get 503, and
     /// each is closed after one answer. Further ones wait unaccepted. Default 8.
@@ -57,7 +60,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(60),
             head_bytes_max: 64 << 10,
             head_timeout: Duration::from_secs(30),
-            connections_max: 1024,
+            connections_max: CONNECTIONS_MAX_DEFAULT,
             reserved_connections_max: 8,
             reserved_request_timeout: Duration::from_secs(1),
             preparing_max: 4,

@@ -5,6 +5,7 @@ mod kernels;
 mod make_model;
 mod model;
 mod serve;
+mod simulation;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ pub async fn run(
         // These compute on this thread for as long as they take.
         BenchCommand::Model(args) => tokio::task::block_in_place(|| model::run(args, &config, environment)),
         BenchCommand::Kernels(args) => tokio::task::block_in_place(|| kernels::run(args, &config)),
+        BenchCommand::Simulation(args) => tokio::task::block_in_place(|| simulation::run(args)),
         BenchCommand::MakeModel(args) => {
             tokio::task::block_in_place(|| make_model::run(args, &config, environment))
         }

@@ -21,13 +21,19 @@ static SHARED: LazyLock<(Engine, Arc<Metrics>)> = LazyLock::new(start);
 
 /// A new engine, for tests that end it.
 pub fn start() -> (Engine, Arc<Metrics>) {
+    start_with(|_| {})
+}
+
+/// A new engine with options of its own.
+pub fn start_with(change: impl FnOnce(&mut EngineOptions)) -> (Engine, Arc<Metrics>) {
     let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
     let source = ModelSource { name: MODEL.into(), aliases: vec!["small".into()], path, yarn: None };
-    let options = EngineOptions {
+    let mut options = EngineOptions {
         kv_bytes: 128 << 20,
         context_tokens_max: Some(1024),
         ..EngineOptions::new(vec![source])
     };
+    change(&mut options);
     let metrics = Arc::new(Metrics::new().unwrap());
     // One thread: several test binaries share the machine.
     let backend = Box::new(CpuBackend::new(CpuOptions { threads: 1, isa: None }).unwrap());

@@ -68,6 +68,8 @@ impl EngineLoop {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.swaps.forget();
+        // The new scheduler knows of no switch: a model that is still being read comes as one that nobody asked for.
+        self.switch = None;
         self.deferred_switch = None;
         self.events.clear();
         self.plan = StepPlan { id: StepId::default(), ..StepPlan::default() };

@@ -12,6 +12,10 @@ pub struct Workload {
     pub models: Vec<ModelSetup>,
     /// What the outside world sends, with the time it arrives.
     pub events: Vec<(u64, Event)>,
+    /// Models that somebody wants gone, and when.
+    pub unloads: Vec<(u64, ModelId)>,
+    /// When the engine is lost.
+    pub restarts: Vec<u64>,
     pub requests: Vec<RequestParts>,
     pub faults: Faults,
     /// Models that fit on the device at once; they leave in order of their ids.
@@ -54,11 +58,22 @@ impl Workload {
         };
         let texts: Vec<Vec<TokenId>> = (0..rng.within(1, 4)).map(|_| text(rng, 120)).collect();
         let residents_max = rng.within(1, 3) as usize;
-        let (events, requests) = (Vec::new(), Vec::new());
-        let mut workload = Self { limits, models, events, requests, faults, residents_max };
+        let mut workload = Self {
+            limits,
+            models,
+            events: Vec::new(),
+            unloads: Vec::new(),
+            restarts: Vec::new(),
+            requests: Vec::new(),
+            faults,
+            residents_max,
+        };
         workload.outside(rng);
+        // Sometimes one client sends most.
+        let busy = rng.pick(&[0, 0, 60, 90]);
         for id in 0..rng.within(2, 40) {
-            workload.request(RequestId(id), &texts, rng);
+            let client = if rng.percent(busy) { 0 } else { rng.within(0, 4) };
+            workload.request(RequestId(id), client, &texts, rng);
         }
         workload
     }
@@ -88,12 +103,19 @@ impl Workload {
             let model = ModelId(rng.within(0, 3) as u32);
             self.events.push((rng.within(0, SPAN_US), Event::Rates(model, rates)));
         }
+        for _ in 0..rng.pick(&[0, 0, 1, 4]) {
+            let model = rng.pick(&self.models).model;
+            self.unloads.push((rng.within(0, SPAN_US * 2), model));
+        }
+        for _ in 0..rng.pick(&[0, 0, 0, 1, 2]) {
+            self.restarts.push(rng.within(0, SPAN_US * 3 / 2));
+        }
         if rng.percent(15) {
             self.events.push((rng.within(SPAN_US / 2, SPAN_US), Event::Shutdown));
         }
     }
 
-    fn request(&mut self, id: RequestId, texts: &[Vec<TokenId>], rng: &mut Rng) {
+    fn request(&mut self, id: RequestId, client: u64, texts: &[Vec<TokenId>], rng: &mut Rng) {
         let setup = rng.pick(&self.models);
         let shared = &texts[rng.within(0, texts.len() as u64 - 1) as usize];
         // Short prompts crowd the device and grow there; long ones are chunked.
@@ -117,7 +139,7 @@ impl Workload {
             tokens_min: rng.pick(&[0, 0, 3]),
             stop_tokens: if rng.percent(50) { Vec::new() } else { text(rng, 3) },
             priority: rng.pick(&[0, 0, 0, -1, 5]),
-            client: rng.within(0, 2),
+            client,
             cache_salt: rng.pick(&[0, 0, 0, 9]),
         };
         let request = Request::new(parts.clone()).expect("in range");

@@ -8,9 +8,11 @@ use crate::rng::mix;
 
 const VOCABULARY: u64 = 40;
 
-/// The KV of one position: it depends on the model and on every token up to there.
-pub fn content(model: ModelId, before: Option<u64>, token: TokenId) -> u64 {
-    mix(before.unwrap_or(u64::from(model.0) + 1).wrapping_mul(31).wrapping_add(u64::from(token) + 7))
+/// The KV of one position: it depends on the model and on every token up to there, and here on the salt too, so that
+/// whoever reads a block of another salt is found out.
+pub fn content(model: ModelId, salt: u64, before: Option<u64>, token: TokenId) -> u64 {
+    let start = || mix(u64::from(model.0) + 1 + (salt << 32));
+    mix(before.unwrap_or_else(start).wrapping_mul(31).wrapping_add(u64::from(token) + 7))
 }
 
 /// What the model and the constraint say after a position with this content.
@@ -36,7 +38,8 @@ pub fn expected(parts: &RequestParts, room: usize) -> (FinishReason, u32) {
     let bound = room.min(prompt + parts.tokens_max as usize);
     let mut tokens = parts.prompt.clone();
     loop {
-        let last = tokens.iter().fold(None, |before, &token| Some(content(parts.model, before, token)));
+        let next = |before, &token| Some(content(parts.model, parts.cache_salt, before, token));
+        let last = tokens.iter().fold(None, next);
         let answer = answer(last.expect("prompts are not empty"));
         let run: Vec<TokenId> = std::iter::once(answer.token).chain(answer.forced).collect();
         let output = tokens.len() - prompt;

@@ -12,6 +12,7 @@ use crate::rng::Rng;
 /// A row with the tokens it had when it was planned, its draft at the end.
 pub struct Work {
     pub row: PlanRow,
+    pub salt: u64,
     pub tokens: Vec<TokenId>,
 }
 
@@ -35,6 +36,14 @@ impl Device {
         Self { slabs: (0..slabs).map(|_| Slab::default()).collect(), ..Self::default() }
     }
 
+    /// What was in memory may be anything.
+    pub fn restart(&mut self, rng: &mut Rng) {
+        self.host.clear();
+        for slab in &mut self.slabs {
+            slab.slots.iter_mut().for_each(|slot| *slot = rng.next());
+        }
+    }
+
     pub fn load(&mut self, setup: ModelSetup) {
         self.setups.insert(setup.model, setup);
     }
@@ -46,7 +55,7 @@ impl Device {
         let mut drawn = Vec::new();
         for position in 0..work.tokens.len() {
             let slot = self.slot(model, &work.row.blocks, position);
-            let now = content(model, before, work.tokens[position]);
+            let now = content(model, work.salt, before, work.tokens[position]);
             if position < work.row.start as usize {
                 let row = &work.row;
                 assert_eq!(*slot, now, "KV of position {position} of {row:?} of model {model}");
