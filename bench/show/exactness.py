@@ -2,10 +2,13 @@
 
 import concurrent.futures
 import json
+import threading
 import urllib.request
 
 import machine
 import servers
+from engine import Engine
+from switching import measured
 from verdict import Row
 
 FERRIES = (
@@ -67,6 +70,9 @@ WAYS = {
     "recomputed": ({"KV_CACHE": "64MiB", "CONTEXT_TOKENS_MAX": "4096", "SWAP_SPACE": "0"}, PLAIN, 8),
     "AVX2": ({"ISA": "avx2"}, {"drafts": True}, 8),
 }
+# A model that takes the weights' place and the KV's again and again: memory for one of both, and one slab.
+OTHER = "smollm2-135m"
+IN_TURNS = {"kv_cache": "64MiB", "swap_space": "1GiB", "switch_wait_ms": 300}
 
 
 def ask(url, asked, fields):
@@ -99,8 +105,40 @@ def answers(binary, file, settings, fields, at_once, rounds=1):
     return texts[-len(ASKED) :], counted
 
 
+def switched(binary, file):
+    """Texts of ASKED, and what the server counted, while requests for another model come one after another."""
+    files = {"primary": file, "fast": machine.model_file(binary, OTHER)}
+    fixed, weights = measured(binary, files, IN_TURNS)
+    ended, lost = threading.Event(), []
+    with Engine(binary, files, IN_TURNS | {"memory": f"{fixed + max(weights)}B"}) as engine:
+        own, other = engine.name_of("primary"), engine.name_of("fast")
+
+        def disturb():
+            while not ended.is_set():
+                answer = engine.ask(other, ASKED[0]["messages"], max_tokens=64, ignore_eos=True)
+                if answer.lost:
+                    lost.append(answer.lost)
+
+        beside = threading.Thread(target=disturb)
+        beside.start()
+        texts = [ask(engine.url, one, {**PLAIN, "model": own}) for one in ASKED]
+        ended.set()
+        beside.join()
+        metrics, series = engine.metrics(), f'model_name="{own}"'
+        back = metrics.total("quarry_model_switch_seconds_count", series, 'phase="load"')
+        return texts, back, metrics.total("quarry_swap_in_bytes_total", series), lost, engine.said()
+
+
 def total(counted, name):
     return sum(float(line.rsplit(" ", 1)[1]) for line in counted.splitlines() if line.startswith(f"{name}{{"))
+
+
+def compare(row, way, found, expected):
+    equal = sum(one == other for one, other in zip(found, expected))
+    row.add(way, equal, {}, None, f"= {len(ASKED)}", equal == len(ASKED))
+    for one, other in zip(found, expected):
+        if one != other:
+            row.note(f"{way}:\n  expected {other!r}\n  found    {one!r}")
 
 
 def exactness():
@@ -111,10 +149,11 @@ def exactness():
     expected, _ = answers(binary, file, {}, PLAIN, 1)
     row = Row("exactness", "equal answers")
     row.note(f"answers    {', '.join(f'{len(text)} characters, {reason}' for reason, text in expected)}")
-    for way, (settings, fields, at_once) in WAYS.items():
+    trial = machine.env("QUARRY_SHOW_WAYS")
+    ways = {way: how for way, how in WAYS.items() if not trial or way in trial.split(";")}
+    for way, (settings, fields, at_once) in ways.items():
         found, counted = answers(binary, file, settings, fields, at_once, rounds=2 if "again" in way else 1)
-        equal = sum(one == other for one, other in zip(found, expected))
-        row.add(way, equal, {}, None, f"= {len(ASKED)}", equal == len(ASKED))
+        compare(row, way, found, expected)
         # A way that was not taken shows nothing.
         for word, name in [
             ("drafts", "vllm:spec_decode_num_accepted_tokens_total"),
@@ -125,7 +164,11 @@ def exactness():
             if way.startswith(word) or (word == "prefix" and word in way):
                 count = total(counted, name)
                 row.add(f"{way}: {name}", count, {}, None, "> 0", count > 0)
-        for one, other in zip(found, expected):
-            if one != other:
-                row.note(f"{way}:\n  expected {other!r}\n  found    {one!r}")
-    return row.finish(complete)
+    way = "model switched in between"
+    found, back, swapped_in, lost, said = switched(binary, file)
+    compare(row, way, found, expected)
+    row.add(f"{way}: switches back", back, {}, None, "> 0", back > 0)
+    row.add(f"{way}: bytes swapped in", swapped_in, {}, None, "> 0", swapped_in > 0)
+    row.add(f"{way}: lost of the other model", len(lost), {}, None, "= 0", not lost)
+    row.note(f"command    {said}")
+    return row.finish(complete and not trial)

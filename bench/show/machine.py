@@ -16,6 +16,7 @@ MODELS = {
     "1.5b": "qwen2.5-coder-1.5b-instruct-q4_k_m",
     "qwen3-0.6b": "shape:qwen3-0.6b",
     "qwen3-4b": "shape:qwen3-4b",
+    "qwen3-8b": "shape:qwen3-8b",
 }
 
 

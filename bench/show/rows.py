@@ -8,8 +8,11 @@ import contest
 import machine
 import servers
 from contest import Test
+from drafts import drafts
 from exactness import exactness
+from kv_pressure import kv_pressure
 from overload import overload
+from switching import switching, switching_large
 from verdict import Row
 
 # Modes of llama.cpp: weights repacked or as in the file; and the word by which a program's help shows that it has them.
@@ -117,7 +120,8 @@ def demo():
 ROWS = {
     "prefill": prefill, "decode": decode, "decode-depth": decode_depth, "streams": streams,
     "extraction": extraction, "busy": busy, "demo": demo, "exactness": exactness,
-    "overload": overload,
+    "overload": overload, "switching": switching, "switching-large": switching_large, "kv-pressure": kv_pressure,
+    "drafts": lambda: drafts(repeats(2)),
 }
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ const DEVIATION: f64 = 0.02;
 /// `general.file_type` of Q4_K_M, for readers that name it.
 const FILE_TYPE_Q4_K_M: u64 = 15;
 
-/// A decoder of the Qwen3 family whose head shares the embedding's weights.
+/// A decoder of the Qwen3 family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// What a person types.
@@ -38,11 +38,13 @@ pub struct Shape {
     kv_heads: usize,
     head_dim: usize,
     context: usize,
+    /// The head shares the embedding's weights.
+    is_tied: bool,
 }
 
 impl Shape {
     /// Known shapes, as their makers published them.
-    pub const ALL: [Self; 2] = [
+    pub const ALL: [Self; 3] = [
         Self {
             name: "qwen3-0.6b",
             layers: 28,
@@ -52,6 +54,7 @@ impl Shape {
             kv_heads: 8,
             head_dim: 128,
             context: 40_960,
+            is_tied: true,
         },
         Self {
             name: "qwen3-4b",
@@ -62,6 +65,18 @@ impl Shape {
             kv_heads: 8,
             head_dim: 128,
             context: 40_960,
+            is_tied: true,
+        },
+        Self {
+            name: "qwen3-8b",
+            layers: 36,
+            hidden: 4096,
+            mlp_hidden: 12_288,
+            heads: 32,
+            kv_heads: 8,
+            head_dim: 128,
+            context: 40_960,
+            is_tied: false,
         },
     ];
 
@@ -76,7 +91,7 @@ impl Shape {
 /// Which format each matrix has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mix {
-    /// Q4_K; Q6_K for the embedding and, in half of the layers, for `attn_v` and `ffn_down`.
+    /// Q4_K; Q6_K for the embedding or the head and, in half of the layers, for `attn_v` and `ffn_down`.
     Q4KM,
     /// One format for all.
     All(TensorType),
@@ -96,7 +111,8 @@ impl Mix {
     fn kind(self, part: &str, layer: usize, layers: usize) -> TensorType {
         match self {
             Self::All(kind) => kind,
-            Self::Q4KM if part == "token_embd" => TensorType::Q6K,
+            Self::Q4KM if part == "head" => TensorType::Q6K,
+            Self::Q4KM if part == "token_embd" => TensorType::Q4K,
             // The first and the last eighth, and each third layer between them.
             Self::Q4KM => {
                 let eighth = layers / 8;
@@ -187,11 +203,15 @@ fn tensors(shape: &Shape, mix: Mix, vocab: usize) -> Vec<Tensor> {
         kind: mix.kind(part, layer, shape.layers),
         shape: vec![rows, columns],
     };
-    let kind = mix.kind("token_embd", 0, shape.layers);
+    let head = mix.kind("head", 0, shape.layers);
+    let embedding = if shape.is_tied { head } else { mix.kind("token_embd", 0, shape.layers) };
     let mut all = vec![
-        Tensor { name: "token_embd.weight".to_owned(), kind, shape: vec![vocab, hidden] },
+        Tensor { name: "token_embd.weight".to_owned(), kind: embedding, shape: vec![vocab, hidden] },
         norm("output_norm.weight".to_owned(), hidden),
     ];
+    if !shape.is_tied {
+        all.push(Tensor { name: "output.weight".to_owned(), kind: head, shape: vec![vocab, hidden] });
+    }
     for layer in 0..shape.layers {
         all.push(norm(format!("blk.{layer}.attn_norm.weight"), hidden));
         all.push(matrix(layer, "attn_q", query, hidden));
@@ -258,17 +278,18 @@ mod tests {
         let (tiny, made) = (dir.path().join("tiny.gguf"), dir.path().join("made.gguf"));
         TinyModel::qwen3().write(&tiny, TensorType::Q8_0).unwrap();
         let tokenizer = GgufFile::open(&tiny).unwrap();
-        let shape = Shape { layers: 2, ..Shape::named("qwen3-0.6b").unwrap() };
-        let bytes = write(&shape, Mix::Q4KM, &tokenizer, &made).unwrap();
-        assert_eq!(bytes, std::fs::metadata(&made).unwrap().len());
-
-        let files = ModelFiles::open(&made).unwrap();
-        assert_eq!((files.spec.hidden, files.spec.layers, files.spec.tied_head), (1024, 2, true));
-        let tokens = Random::new(1).tokens(files.spec.vocab, 20);
-        let mut cpu = CpuBackend::new(CpuOptions { threads: 1, isa: None }).unwrap();
-        let report = crate::perplexity::run(&files, &mut cpu, None, &tokens, None, 20, &mut |_, _| ());
-        // Weights that know nothing: about as perplexed as a die with so many sides.
-        let found = report.unwrap().perplexity;
-        assert!(found > 1.0 && found < 20.0 * files.spec.vocab as f64, "{found}");
+        for is_tied in [true, false] {
+            let shape = Shape { layers: 2, is_tied, ..Shape::named("qwen3-0.6b").unwrap() };
+            let bytes = write(&shape, Mix::Q4KM, &tokenizer, &made).unwrap();
+            assert_eq!(bytes, std::fs::metadata(&made).unwrap().len());
+            let files = ModelFiles::open(&made).unwrap();
+            assert_eq!((files.spec.hidden, files.spec.layers, files.spec.tied_head), (1024, 2, is_tied));
+            let tokens = Random::new(1).tokens(files.spec.vocab, 20);
+            let mut cpu = CpuBackend::new(CpuOptions { threads: 1, isa: None }).unwrap();
+            let report = crate::perplexity::run(&files, &mut cpu, None, &tokens, None, 20, &mut |_, _| ());
+            // Weights that know nothing: about as perplexed as a die with so many sides.
+            let found = report.unwrap().perplexity;
+            assert!(found > 1.0 && found < 20.0 * files.spec.vocab as f64, "{found}");
+        }
     }
 }

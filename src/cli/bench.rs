@@ -218,7 +218,7 @@ pub struct BenchServeArgs {
 
 #[derive(Args)]
 pub struct BenchMakeModelArgs {
-    /// qwen3-0.6b or qwen3-4b.
+    /// qwen3-0.6b, qwen3-4b or qwen3-8b.
     #[arg(long, value_name = "NAME")]
     pub shape: String,
     /// q4_k_m, or one format for all matrices (q8_0, q4_0, …).
