@@ -165,6 +165,27 @@ async fn load_and_unload_by_hand() {
 }
 
 #[tokio::test]
+async fn a_load_outlives_the_engine_that_asked_for_it() {
+    let files = Files::new();
+    let (backend, faults) = faulty_backend();
+    let engine = start(Box::new(backend), files.options());
+    let models = engine.models();
+    engine.unload(&models[1]);
+    until("unloaded", || states(&engine) == ["active", "cold"]).await;
+    faults.loads_wait.store(true, Ordering::Relaxed);
+    let loads = faults.loads.load(Ordering::Relaxed);
+    engine.load(&models[1]).unwrap();
+    until("loading", || faults.loads.load(Ordering::Relaxed) == loads + 1).await;
+    faults.set(Fault::Panic);
+    all(&mut submit_to(&engine, asked(&engine, 0, 1, 5)).unwrap()).await.unwrap_err();
+    until("ready again", || engine.is_ready()).await;
+    faults.loads_wait.store(false, Ordering::Relaxed);
+    until("loaded", || states(&engine) == ["active", "active"]).await;
+    all(&mut submit_to(&engine, asked(&engine, 1, 1, 5)).unwrap()).await.unwrap();
+    assert_eq!(faults.loads.load(Ordering::Relaxed), loads + 1, "what was read is used");
+}
+
+#[tokio::test]
 async fn what_cannot_fit_is_refused_before_anything_is_touched() {
     let files = Files::new();
     let mut options = files.tight();

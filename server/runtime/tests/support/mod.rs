@@ -44,6 +44,10 @@ pub struct Faults {
     pub next: Arc<Mutex<Fault>>,
     pub activations: Arc<AtomicUsize>,
     pub loads_fail: Arc<AtomicBool>,
+    /// Loads wait as long as it is set.
+    pub loads_wait: Arc<AtomicBool>,
+    /// Loads that were begun.
+    pub loads: Arc<AtomicUsize>,
     /// Polls until one swap ends; 0 is at once.
     pub swaps_late: Arc<AtomicUsize>,
 }
@@ -117,6 +121,10 @@ pub struct FaultyLoader {
 
 impl Loader for FaultyLoader {
     fn warm(&self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError> {
+        self.faults.loads.fetch_add(1, Ordering::Relaxed);
+        while self.faults.loads_wait.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         if self.faults.loads_fail.load(Ordering::Relaxed) {
             return Err(BackendError::Device("told not to load".into()));
         }
