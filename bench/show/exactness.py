@@ -119,7 +119,7 @@ def switched(binary, file):
                 if answer.lost:
                     lost.append(answer.lost)
 
-        beside = threading.Thread(target=disturb)
+        beside = threading.Thread(target=disturb, daemon=True)
         beside.start()
         texts = [ask(engine.url, one, {**PLAIN, "model": own}) for one in ASKED]
         ended.set()

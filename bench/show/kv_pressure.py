@@ -46,10 +46,9 @@ def first_tokens(engine, model, count, long_words):
             asked = f"Long {len(long_ones)}: {words(long_words, begin=len(long_ones) * 17)}"
             long_ones.append(engine.ask(model, [{"role": "user", "content": asked}], max_tokens=1))
 
-    beside = threading.Thread(target=prefill)
+    beside, short = threading.Thread(target=prefill, daemon=True), []
     beside.start()
     time.sleep(0.2)
-    short = []
     for n in range(count):
         short.append(engine.ask(model, [{"role": "user", "content": f"What is {n} + 1?"}], max_tokens=1))
         time.sleep(0.02)

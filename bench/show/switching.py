@@ -126,10 +126,13 @@ def part_of_row(row, label, binary, files, plan, memory, weights_in_turns):
     pool, bound = watch.host_pool_bytes / MIB, watch.host_pool_bytes_max / MIB
     row.add(f"{label}: host pool, MiB", pool, {}, None, f"<= {bound:.0f}", pool <= bound)
     allowance = int(machine.env("QUARRY_SHOW_ALLOWANCE_MIB", str(ALLOWANCE_MIB)))
-    resident, most = watch.resident / MIB, memory / MIB + allowance
-    goal = f"<= {memory / MIB:.0f} + {allowance}"
+    # A file is mapped while its weights are read; the system may take those pages back at any time.
+    mapped = max(Path(file).stat().st_size for file in files.values()) / MIB
+    resident, most = watch.resident / MIB, memory / MIB + allowance + mapped
+    goal = f"<= {memory / MIB:.0f} budget + {allowance} allowance + {mapped:.0f} file being read"
     row.add(f"{label}: resident, MiB", resident, {}, None, goal, resident <= most)
-    row.note(f"{label:<10} of the resident {watch.anonymous / MIB:.0f} MiB are no file's, weights {watch.weight_bytes / MIB:.0f} MiB")
+    row.note(f"{label:<10} resident pages of no file at most {watch.anonymous / MIB:.0f} MiB; "
+             f"weights at most {watch.weight_bytes / MIB:.0f} MiB of them")
     # A way that was not taken shows nothing.
     moved = sum(metrics.total(f"quarry_swap_{way}_bytes_total") for way in ("in", "out")) / MIB
     preempted = metrics.total("vllm:num_preemptions_total")

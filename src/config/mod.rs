@@ -105,7 +105,7 @@ pub struct ServerConfig {
     /// Milliseconds that prompts may hold up running answers in one step; two steps of answers where those take longer.
     pub step_ms_max: u64,
     /// Milliseconds that a model's requests wait for memory, or for a switch, that other models' work holds. Smaller
-    /// switches more often.
+    /// switches more often; for a switch it is at least as long as the last one took.
     pub switch_wait_ms: u64,
     /// Take tokens that a schema forces without drawing them; a request's `forced_tokens` overrides it.
     pub forced_tokens: bool,

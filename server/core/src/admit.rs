@@ -162,9 +162,6 @@ impl Scheduler {
             }
             let victim = self.victim(id, plan)?;
             self.preempt(victim, plan);
-            if let Some(model) = self.models.get_mut(&model) {
-                model.totals.preemptions += 1;
-            }
         }
     }
 
@@ -184,6 +181,9 @@ impl Scheduler {
     /// Swaps a sequence out, or drops its KV where recomputing is cheaper or the host pool is full.
     pub(crate) fn preempt(&mut self, id: SequenceId, plan: &mut StepPlan) {
         let Some(mut sequence) = self.sequences.remove(&id) else { return };
+        if let Some(model) = self.models.get_mut(&sequence.model()) {
+            model.totals.preemptions += 1;
+        }
         let setup = self.models.get(&sequence.model()).map(|model| model.setup);
         let (block_bytes, block_tokens) = setup.map_or((0, 1), |s| (s.block_bytes, s.block_tokens));
         // Only whole computed positions travel; a block past them holds nothing yet.

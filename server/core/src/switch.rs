@@ -3,7 +3,8 @@
 //! A model is resident while its weights are on the device. Resident models share the device step by step, so that each
 //! gets the same time. Two cases need more than that:
 //! - A model with requests is not resident: the runtime is asked to switch ([`StepPlan::switch_to`]) when no resident
-//!   model has work, or when its requests have waited long enough and the models there have drawn meanwhile.
+//!   model has work, or when its requests have waited long enough (at least as long as the last switch took) and the
+//!   models there have drawn meanwhile.
 //! - A resident model cannot run, for others hold the memory: after the same wait it gets an exclusive turn, in which the
 //!   others' sequences make room for it. The turn ends when it has nothing left to do, or when another one has waited
 //!   as long and it has drawn; so memory moves seldom and every turn brings somebody on.
@@ -25,6 +26,8 @@ pub(crate) struct Turns {
     pub wanted: Option<ModelId>,
     /// What the runtime is doing.
     pub switch: Option<Switch>,
+    /// When the last switch began.
+    pub switch_began: Tick,
     /// When the last switch ended.
     pub switched: Tick,
     /// Whether a token was drawn since the last switch or the begin of the exclusive turn.
@@ -123,6 +126,7 @@ impl Scheduler {
         self.turns.wanted = None;
         if let Some(model) = wanted.or_else(|| self.due_switch()) {
             self.turns.switch = Some(Switch { model, has_started: false });
+            self.turns.switch_began = self.now;
             plan.switch_to = Some(model);
         }
     }
@@ -133,7 +137,9 @@ impl Scheduler {
         let away = self.models.iter().filter(|(_, model)| !model.is_resident);
         let (since, model) = away.filter_map(|(id, _)| Some((self.waits_since(*id)?, *id))).min()?;
         let waited = self.now.0.saturating_sub(since.max(self.turns.switched).0);
-        let is_due = !is_busy || (self.turns.has_drawn && waited >= self.limits.switch_wait_us);
+        // Who came at the price of a long switch stays as long, else a slow machine would do nothing but switch.
+        let price = self.turns.switched.0.saturating_sub(self.turns.switch_began.0);
+        let is_due = !is_busy || (self.turns.has_drawn && waited >= price.max(self.limits.switch_wait_us));
         is_due.then_some(model)
     }
 

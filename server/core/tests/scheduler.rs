@@ -383,6 +383,27 @@ fn a_switch_is_asked_for_when_nobody_else_has_work_and_a_failed_one_fails_its_re
 }
 
 #[test]
+fn who_came_by_a_long_switch_stays_as_long() {
+    let other = ModelId(1);
+    let setups = [setup(), ModelSetup { model: other, ..setup() }];
+    let mut engine =
+        Engine::new(SchedulerLimits { switch_wait_us: 50, ..SchedulerLimits::default() }, &setups);
+    engine.send(vec![Event::Resident(MODEL, true)]);
+    engine.submit(request(1, 0..3));
+    engine.submit(RequestParts { model: other, ..request(2, 0..3) });
+    engine.now += 50;
+    assert_eq!(engine.done().switch_to, Some(other));
+    engine.send(vec![Event::Resident(MODEL, false), Event::SwitchStarted(other)]);
+    engine.now += 1000;
+    engine.send(vec![Event::SwitchDone(other, Ok(()))]);
+    assert_eq!(engine.rows(), [(2, 0, 3)]);
+    engine.now += 500;
+    assert_eq!(engine.done().switch_to, None, "ten times the wait, half of what the switch took");
+    engine.now += 500;
+    assert_eq!(engine.done().switch_to, Some(MODEL));
+}
+
+#[test]
 fn clients_take_turns_however_many_requests_one_sends() {
     let mut engine = Engine::one(ModelSetup { step_rows_max: 1, ..setup() });
     for id in 0..4 {
