@@ -14,7 +14,7 @@ import machine
 from engine import MIB, Engine, Watch, words
 from verdict import Row
 
-CLIENTS, WORDS, TOKENS, SHORT = 32, 330, 256, 100
+CLIENTS, WORDS, TOKENS, SHORT = 32, 370, 256, 100
 LONG_WORDS = 1300
 PRESSURE = 4.0
 # Bytes of keys and values of a position: layers · key heads · dimensions · 2 · 2 bytes.
