@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[cfg(target_os = "linux")]
 use memmap2::Advice;
-use memmap2::{MmapMut, MmapRaw};
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use quarry_core::ids::HostBlockId;
 use quarry_core::limits::HOST_UNIT_BYTES;
 
@@ -62,7 +62,9 @@ impl HostMemory {
 
 /// Maps `whole` bytes for the `bytes` that were asked for.
 fn map(whole: usize, bytes: usize) -> Result<MmapMut, NoMemory> {
-    let map = MmapMut::map_anon(whole).map_err(|source| NoMemory { bytes, source })?;
+    // A promise, not memory: a small machine may promise more than it has, and takes it only as it is used.
+    let map = MmapOptions::new().len(whole).no_reserve_swap().map_anon();
+    let map = map.map_err(|source| NoMemory { bytes, source })?;
     #[cfg(target_os = "linux")]
     if map.advise(Advice::HugePage).is_err() {
         // Only advice: a kernel without huge pages serves the same memory in small ones.
