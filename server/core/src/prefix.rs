@@ -175,6 +175,11 @@ impl PrefixIndex {
         Some(copy.id)
     }
 
+    /// How many contents are in the host pool.
+    pub fn host_copies(&self) -> usize {
+        self.host_order.len()
+    }
+
     /// Every host block in use here.
     pub fn host_blocks(&self) -> impl Iterator<Item = HostBlockId> {
         self.by_hash.values().filter_map(|entry| entry.host.map(|copy| copy.id))

@@ -234,7 +234,7 @@ impl Scheduler {
         let bytes = |model: &Model| {
             let unit = HOST_UNIT_BYTES;
             let block = model.setup.block_bytes.max(1).div_ceil(unit) * unit;
-            block * model.pool.prefixes.host_blocks().count() as u64
+            block * model.pool.prefixes.host_copies() as u64
         };
         self.models.values().map(bytes).sum()
     }

@@ -163,6 +163,8 @@ pub struct Snapshot {
     pub models: Vec<ModelSnapshot>,
     /// Bytes in the host pool.
     pub host_pool_bytes: u64,
+    /// Of these, bytes of cached prefixes: they make room for sequences.
+    pub host_pool_cached_bytes: u64,
     /// Its bound.
     pub host_pool_bytes_max: u64,
     /// Slabs of the KV memory that no model has.

@@ -96,6 +96,7 @@ impl EngineLoop {
         let snapshot = Snapshot {
             models: self.registry.models.iter().map(|known| self.model_snapshot(known)).collect(),
             host_pool_bytes: self.scheduler.host_bytes(),
+            host_pool_cached_bytes: self.scheduler.host_bytes_cached(),
             host_pool_bytes_max: budget.host_pool_bytes,
             kv_slabs_free: self.scheduler.slabs_free() as u64,
             budget,
