@@ -1,4 +1,4 @@
-//! The CPU as a device: packs models, leases KV, makes executors.
+//! The CPU as a device: packs models, gives each its view of the KV arena, makes executors.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

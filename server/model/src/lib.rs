@@ -2,8 +2,8 @@
 //!
 //! [`spec::DecoderSpec`] serves all families; `families/` maps each architecture's file metadata to it.
 //! [`executor::Executor`] is one active model on one device and owns its whole forward pass;
-//! [`backend::Backend`] brings models up and down. KV memory ([`kv::KvArena`], [`kv::HostPool`]) belongs to
-//! the runtime; executors lease from it.
+//! [`backend::Backend`] brings models up and down. KV memory ([`kv::KvArena`], [`kv::HostPool`]) outlives executors; which
+//! block is whose only the scheduler knows.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
