@@ -1,7 +1,5 @@
 //! Models that come and go: one budget, one arena, conversations that go on.
 
-mod support;
-
 use std::sync::atomic::Ordering;
 
 use quarry_runtime::{
@@ -9,7 +7,7 @@ use quarry_runtime::{
 };
 use quarry_tiny::{TensorType, TinyModel};
 
-use support::*;
+use crate::support::*;
 
 /// Files of two tiny models.
 struct Files {

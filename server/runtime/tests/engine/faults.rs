@@ -1,7 +1,5 @@
 //! The engine around executors that fail, and around a KV cache that is too small.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +13,7 @@ use quarry_runtime::{
 };
 use quarry_tiny::{TensorType, TinyModel};
 
-use support::*;
+use crate::support::*;
 
 #[tokio::test]
 async fn a_panic_answers_what_was_in_flight_and_the_engine_goes_on() {

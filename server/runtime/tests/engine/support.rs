@@ -1,5 +1,4 @@
 //! An engine over the CPU back end, with parts that fail, or end late, when they are told to.
-#![allow(dead_code)] // each test file uses a part
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
