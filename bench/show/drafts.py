@@ -3,7 +3,6 @@
 import statistics
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 
 import machine
 import servers
@@ -21,9 +20,7 @@ WAYS = {
 def drafts(repeats):
     """Four servers, fresh in every round, so that none finds the pages in its cache; pages in turns."""
     binary = machine.quarry()
-    job = Path(machine.env("QUARRY_SHOW_JOB", str(machine.ROOT.parent / "shared" / "corpus" / "extract-job")))
-    if not (job / "job.json").exists():
-        machine.give_up("the extract job is not there; QUARRY_SHOW_JOB names its folder")
+    job = machine.extract_job()
     files, complete = machine.models(binary, ["0.5b"])
     name, file = next(iter(files.items()))
     machine.head("drafts", binary)

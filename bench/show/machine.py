@@ -124,3 +124,11 @@ def head(row, binary):
     print(f"processor  {processor()}")
     print(f"load       {' '.join(f'{load:.2f}' for load in os.getloadavg())} before")
     print(f"quarry     {output([binary, '--version'])}, commit {commit()}, isa {isa()}")
+
+
+def extract_job():
+    """The folder of the extract job, or the end."""
+    job = Path(env("QUARRY_SHOW_JOB", str(ROOT.parent / "shared" / "corpus" / "extract-job")))
+    if not (job / "job.json").exists():
+        give_up("the extract job is not there; QUARRY_SHOW_JOB names its folder")
+    return job

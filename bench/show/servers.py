@@ -94,9 +94,7 @@ def extraction(repeats):
     program, url = machine.rival_program("LLAMA_SERVER"), machine.env("LLAMA_SERVER_URL")
     if not program and not url:
         machine.give_up("neither LLAMA_SERVER nor LLAMA_SERVER_URL is set")
-    job = Path(machine.env("QUARRY_SHOW_JOB", str(machine.ROOT.parent / "shared" / "corpus" / "extract-job")))
-    if not (job / "job.json").exists():
-        machine.give_up("the extract job is not there; QUARRY_SHOW_JOB names its folder")
+    job = machine.extract_job()
     files, complete = machine.models(binary, ["0.5b"])
     name, file = next(iter(files.items()))
     machine.head("extraction", binary)

@@ -202,6 +202,11 @@ impl Rig {
 
     /// Runs rows, draws greedily, keeps the logits.
     pub fn step(&mut self, rows: &[TestRow]) -> Result<StepResult, ExecError> {
+        self.step_greedy(rows, StepResult { keep_logits: true, ..StepResult::default() })
+    }
+
+    /// Runs rows and draws greedily; `result` says what is kept.
+    fn step_greedy(&mut self, rows: &[TestRow], mut result: StepResult) -> Result<StepResult, ExecError> {
         let params = greedy();
         let sample = SampleRow {
             params: &params,
@@ -212,7 +217,9 @@ impl Rig {
             logprobs: false,
         };
         let wanted = rows.iter().map(|row| row.wanted.len()).sum();
-        self.step_with(rows, &vec![sample; wanted], true)
+        let ticket = self.submit(rows)?;
+        self.executor.finish(ticket, &vec![sample; wanted], &mut result)?;
+        Ok(result)
     }
 
     /// Runs rows with these draws.
@@ -230,21 +237,8 @@ impl Rig {
 
     /// Runs rows and hands out the hidden states of all wanted positions.
     pub fn hidden(&mut self, rows: &[TestRow]) -> Result<Vec<f32>, String> {
-        let params = greedy();
-        let sample = SampleRow {
-            params: &params,
-            prompt: &[],
-            output: &[],
-            mask: None,
-            forbidden: &[],
-            logprobs: false,
-        };
-        let wanted = rows.iter().map(|row| row.wanted.len()).sum();
-        let mut result = StepResult { keep_hidden: true, ..StepResult::default() };
-        let ticket = self.submit(rows).map_err(|error| error.to_string())?;
-        let finished = self.executor.finish(ticket, &vec![sample; wanted], &mut result);
-        finished.map_err(|error| error.to_string())?;
-        Ok(result.hidden)
+        let kept = StepResult { keep_hidden: true, ..StepResult::default() };
+        Ok(self.step_greedy(rows, kept).map_err(|error| error.to_string())?.hidden)
     }
 
     /// Submits rows.
