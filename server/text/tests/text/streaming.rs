@@ -86,7 +86,10 @@ proptest! {
         let smollm2 = SMOLLM2.text.tokenizer.encode(&text, Specials::Literal);
         prop_assert_eq!(SMOLLM2.text.tokenizer.decode(&smollm2, true), text.clone());
         let qwen = QWEN25.text.tokenizer.encode(&text, Specials::Literal);
-        prop_assert_eq!(QWEN25.text.tokenizer.decode(&qwen, true), text.nfc().collect::<String>());
+        // Canonically equivalent, not equal: the tokenizer composes by the tables of an older Unicode, which does not
+        // know how newer marks are ordered.
+        let read = QWEN25.text.tokenizer.decode(&qwen, true);
+        prop_assert_eq!(read.nfc().collect::<String>(), text.nfc().collect::<String>());
     }
 
     #[test]
