@@ -130,7 +130,7 @@ impl Rig {
         let draws = vec![draw; parts.iter().map(|part| part.wanted.len()).sum()];
 
         let begun = Instant::now();
-        let ticket = self.executor.submit(&Batch { rows: &rows })?;
+        let ticket = self.executor.submit(&Batch::new(&rows))?;
         let body = begun.elapsed();
         self.executor.finish(ticket, &draws, &mut self.result)?;
         Ok(StepTime { body, head: begun.elapsed() - body })

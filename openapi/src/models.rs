@@ -111,8 +111,10 @@ pub struct AdminMemory {
     pub kv_bytes_max: u64,
     /// Parts of it that no model has.
     pub kv_slabs_free: u64,
-    /// Swapped blocks in the host pool.
+    /// Blocks in the host pool.
     pub host_pool_bytes: u64,
+    /// Of these, cached prefixes; they make room for sequences.
+    pub host_pool_cached_bytes: u64,
     /// Its bound.
     pub host_pool_bytes_max: u64,
     /// Activations and scratch of the largest step.

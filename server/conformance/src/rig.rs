@@ -252,7 +252,7 @@ impl Rig {
                 wanted: &row.wanted,
             })
             .collect();
-        self.executor.submit(&Batch { rows: &rows })
+        self.executor.submit(&Batch::new(&rows))
     }
 
     /// Runs rows and hands out all wanted logits.

@@ -89,10 +89,7 @@ impl Scheduler {
         let mut answers = outcome.rows.iter();
         for row in in_flight.rows.iter().filter(|row| row.samples) {
             match answers.next().filter(|answer| answer.sequence == row.sequence) {
-                Some(answer) => {
-                    self.draw(answer);
-                    self.keep_draft(row);
-                }
+                Some(answer) => self.extend(answer, row),
                 None => self.end(row.sequence, FinishReason::Failed),
             }
         }
@@ -109,24 +106,10 @@ impl Scheduler {
         }
     }
 
-    /// The KV of drafted positions stays as far as the draft is what was drawn; what follows is run again.
-    fn keep_draft(&mut self, row: &InFlightRow) {
-        let Some(sequence) = self.sequences.get_mut(&row.sequence) else { return };
-        let new = &sequence.tokens[row.end as usize..];
-        let equal = new.iter().zip(&row.draft).take_while(|(drawn, guessed)| drawn == guessed).count();
-        // The last token is always run: its logits are what the sequence waits for.
-        let kept = equal.min(new.len().saturating_sub(1));
-        sequence.computed += kept as u32;
-        if let Some(model) = self.models.get_mut(&sequence.parts.model) {
-            model.totals.draft_tokens += row.draft.len() as u64;
-            model.totals.draft_tokens_accepted += kept as u64;
-        }
-    }
-
-    /// Appends new tokens, up to the sequence's bounds and its first stop token, and keeps the next draft.
-    fn draw(&mut self, answer: &RowOutcome) {
+    /// Appends what a row brought and keeps the KV of the draft as far as it is right; what follows is run again.
+    fn extend(&mut self, answer: &RowOutcome, row: &InFlightRow) {
         let Some(sequence) = self.sequences.get_mut(&answer.sequence) else { return };
-        let Some(model) = self.models.get(&sequence.parts.model) else { return };
+        let Some(model) = self.models.get_mut(&sequence.parts.model) else { return };
         if sequence.end.is_some() {
             return;
         }
@@ -134,27 +117,20 @@ impl Scheduler {
             self.turns.has_drawn = true;
         }
         let bound = model.tokens_max_of(sequence, self.limits.kv_slabs) as usize;
+        let length = sequence.tokens.len() + answer.tokens.len();
+        let goes_on = answer.finish.is_none();
+        // Whoever carries out steps ends an answer that is full; one that does not grow would never end.
+        if length > bound || (goes_on && (length == bound || answer.tokens.is_empty())) {
+            sequence.end = Some(FinishReason::Failed);
+            return;
+        }
+        let accepted = answer.accepted(&row.draft);
+        sequence.tokens.extend_from_slice(&answer.tokens);
+        sequence.computed += accepted as u32;
         sequence.end = answer.finish;
         sequence.draft.clone_from(&answer.draft);
-        for &token in &answer.tokens {
-            if sequence.output_tokens() >= sequence.parts.tokens_min
-                && sequence.parts.stop_tokens.contains(&token)
-            {
-                sequence.end.get_or_insert(FinishReason::Stop);
-                return;
-            }
-            if sequence.tokens.len() >= bound {
-                // What the verdict was about did not fit.
-                if sequence.end == Some(FinishReason::Stop) {
-                    sequence.end = None;
-                }
-                break;
-            }
-            sequence.tokens.push(token);
-        }
-        if sequence.tokens.len() >= bound {
-            sequence.end.get_or_insert(FinishReason::Length);
-        }
+        model.totals.draft_tokens += row.draft.len() as u64;
+        model.totals.draft_tokens_accepted += accepted as u64;
     }
 
     /// Makes newly full blocks findable.

@@ -27,3 +27,4 @@ pub mod scheduler;
 pub mod sequence;
 pub mod swap;
 mod switch;
+pub mod verdict;

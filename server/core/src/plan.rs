@@ -92,7 +92,8 @@ pub struct StepPlan {
     pub switch_to: Option<ModelId>,
 }
 
-/// One sequence's part of a step: run `tokens[start..end]` at those positions.
+/// One sequence's part of a step: run `tokens` at the positions from `start`. Owns all it needs, so that the scheduler may
+/// go on while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanRow {
     /// Whose.
@@ -103,19 +104,19 @@ pub struct PlanRow {
     pub start: u32,
     /// End of the range.
     pub end: u32,
+    /// The sequence's tokens from `start` to `end`, then a draft: a guess of what will be drawn, run at the positions
+    /// from `end`, each of them drawn from as well; none where nothing was guessed or `samples` is false.
+    pub tokens: Vec<TokenId>,
     /// The block table for positions `0..end` and the draft's.
     pub blocks: Vec<BlockId>,
     /// Whether the last position's logits are drawn from: true when `end` reaches the sequence's tokens.
     pub samples: bool,
-    /// A guess of what will be drawn, run at the positions from `end`, each of them drawn from as well; empty where
-    /// nothing was guessed or `samples` is false. The block table covers it.
-    pub draft: Vec<TokenId>,
 }
 
 impl PlanRow {
-    /// Tokens that the row runs.
-    pub fn tokens(&self) -> u32 {
-        self.end - self.start + self.draft.len() as u32
+    /// The draft at the end of its tokens.
+    pub fn draft(&self) -> &[TokenId] {
+        self.tokens.get((self.end - self.start) as usize..).unwrap_or_default()
     }
 }
 
@@ -165,12 +166,21 @@ pub struct RowOutcome {
     /// Whose.
     pub sequence: SequenceId,
     /// New tokens in order: the one drawn and those the constraint forces after it; where these are what the draft
-    /// says, so on with the one drawn behind them. The KV of a new token that the draft had is already there.
+    /// says, so on with the one drawn behind them. A final stop token is not among them.
     pub tokens: Vec<TokenId>,
     /// A guess of what comes next, for the sequence's next row.
     pub draft: Vec<TokenId>,
-    /// The runtime's verdict: a stop string was found, or the constraint is complete.
+    /// Why the answer ends here, as [`crate::verdict::Verdict`] says; none where it goes on.
     pub finish: Option<FinishReason>,
+}
+
+impl RowOutcome {
+    /// Tokens of the `draft` that was run whose KV is the answer's: those that were drawn. The last token of an answer
+    /// that goes on is run again, for its logits are what is drawn from next.
+    pub fn accepted(&self, draft: &[TokenId]) -> usize {
+        let equal = self.tokens.iter().zip(draft).take_while(|(drawn, guessed)| drawn == guessed).count();
+        if self.finish.is_some() { equal } else { equal.min(self.tokens.len().saturating_sub(1)) }
+    }
 }
 
 /// Why a sequence ended.
@@ -182,7 +192,7 @@ pub enum FinishReason {
     Length,
     /// The client went away.
     Cancelled,
-    /// The step or the model failed.
+    /// The step or the model failed, or an outcome broke the answer's bounds.
     Failed,
 }
 

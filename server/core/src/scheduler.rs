@@ -302,7 +302,7 @@ impl Scheduler {
                 sequence.in_step = Some(plan.id);
             }
             let PlanRow { sequence, end, samples, .. } = *row;
-            rows.push(InFlightRow { sequence, end, samples, draft: row.draft.clone() });
+            rows.push(InFlightRow { sequence, end, samples, draft: row.draft().to_vec() });
         }
         self.in_flight = Some(InFlight { id: plan.id, model, began: self.now, rows });
     }
@@ -347,9 +347,9 @@ impl Scheduler {
             request: sequence.request(),
             start,
             end,
+            tokens: [&sequence.tokens[start as usize..end as usize], &draft].concat(),
             blocks: sequence.blocks[..table].to_vec(),
             samples,
-            draft,
         });
     }
 

@@ -1,5 +1,7 @@
 //! Single behaviours of the scheduler, each shown by the smallest schedule that needs it.
 
+use std::collections::BTreeMap;
+
 use quarry_core::ids::{ModelId, RequestId, SequenceId, StepId, SwapId, Tick, TokenId};
 use quarry_core::limits::SchedulerLimits;
 use quarry_core::plan::{
@@ -7,6 +9,7 @@ use quarry_core::plan::{
 };
 use quarry_core::request::{Request, RequestParts, SamplingParams};
 use quarry_core::scheduler::Scheduler;
+use quarry_core::verdict::Verdict;
 
 const MODEL: ModelId = ModelId(0);
 
@@ -15,7 +18,10 @@ struct Engine {
     scheduler: Scheduler,
     plan: StepPlan,
     /// The last plan with rows: what a later outcome is of.
-    flight: (StepId, Vec<SequenceId>),
+    flight: (StepId, Vec<(SequenceId, RequestId)>),
+    /// Tokens that a sequence of each model may have.
+    rooms: BTreeMap<ModelId, u32>,
+    verdicts: BTreeMap<RequestId, Verdict>,
     now: u64,
     draw: TokenId,
     forced: Vec<TokenId>,
@@ -26,9 +32,13 @@ struct Engine {
 
 impl Engine {
     fn new(limits: SchedulerLimits, setups: &[ModelSetup]) -> Self {
-        let scheduler = Scheduler::new(limits);
+        let room = |setup: &ModelSetup| {
+            setup.context_tokens_max.min(limits.kv_slabs * setup.slab_blocks * setup.block_tokens)
+        };
         let mut engine = Self {
-            scheduler,
+            rooms: setups.iter().map(|setup| (setup.model, room(setup))).collect(),
+            verdicts: BTreeMap::new(),
+            scheduler: Scheduler::new(limits),
             plan: StepPlan::default(),
             flight: (StepId::default(), Vec::new()),
             now: 0,
@@ -62,24 +72,28 @@ impl Engine {
         self.swaps.extend(self.plan.swaps.iter().map(|order| order.id));
         if !self.plan.rows.is_empty() {
             let sampling = self.plan.rows.iter().filter(|row| row.samples);
-            self.flight = (self.plan.id, sampling.map(|row| row.sequence).collect());
+            self.flight = (self.plan.id, sampling.map(|row| (row.sequence, row.request)).collect());
         }
         &self.plan
     }
 
     fn submit(&mut self, parts: RequestParts) -> &StepPlan {
+        let room =
+            self.rooms.get(&parts.model).map_or(0, |room| room.saturating_sub(parts.prompt.len() as u32));
+        self.verdicts.insert(parts.id, Verdict::new(&parts, room));
         self.send(vec![Event::Submit(Request::new(parts).unwrap())])
     }
 
     /// The outcome of the plan in flight.
-    fn outcome(&self) -> Event {
-        let rows = self.flight.1.iter().map(|&sequence| RowOutcome {
-            sequence,
-            tokens: std::iter::once(self.draw).chain(self.forced.iter().copied()).collect(),
-            draft: self.draft.clone(),
-            finish: None,
+    fn outcome(&mut self) -> Event {
+        let Self { flight, verdicts, draw, forced, draft, .. } = self;
+        let rows = flight.1.iter().map(|&(sequence, request)| {
+            let verdict = verdicts.get_mut(&request).unwrap();
+            let comes = std::iter::once(*draw).chain(forced.iter().copied());
+            let tokens = comes.take_while(|token| verdict.takes(*token)).collect();
+            RowOutcome { sequence, tokens, draft: draft.clone(), finish: verdict.reason() }
         });
-        Event::StepDone(StepOutcome { id: self.flight.0, rows: rows.collect() })
+        Event::StepDone(StepOutcome { id: flight.0, rows: rows.collect() })
     }
 
     fn done(&mut self) -> &StepPlan {
@@ -185,7 +199,7 @@ fn a_drafts_positions_are_kept_as_far_as_it_was_right() {
     engine.draft = vec![9, 20, 21, 22];
     engine.done();
     let row = &engine.plan.rows[0];
-    assert_eq!((row.start, row.end, &row.draft[..], row.blocks.len()), (3, 4, &[9, 20, 21, 22][..], 2));
+    assert_eq!((row.start, row.end, row.draft(), row.blocks.len()), (3, 4, &[9, 20, 21, 22][..], 2));
     // Drawn: 9, as guessed, then 20, which is forced, as guessed, then 9 where the draft says 21.
     engine.forced = vec![20, 9];
     engine.draft = Vec::new();
@@ -197,7 +211,7 @@ fn a_drafts_positions_are_kept_as_far_as_it_was_right() {
     engine.forced = vec![20, 21];
     engine.draft = vec![1, 2, 3];
     engine.done();
-    assert_eq!(engine.plan.rows[0].draft, [1]);
+    assert_eq!(engine.plan.rows[0].draft(), [1]);
 }
 
 #[test]
@@ -410,7 +424,7 @@ fn clients_take_turns_however_many_requests_one_sends() {
         engine.submit(RequestParts { tokens_max: 1, ..request(id, 10 * id as u32..10 * id as u32 + 5) });
     }
     engine.submit(RequestParts { client: 1, tokens_max: 1, ..request(9, 90..95) });
-    let mut order = vec![engine.flight.1[0].0];
+    let mut order = vec![engine.flight.1[0].0.0];
     while order.len() < 5 {
         engine.done();
         order.push(engine.plan.rows[0].sequence.0);

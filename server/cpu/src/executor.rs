@@ -145,7 +145,9 @@ impl Executor for CpuExecutor {
             kv: &self.kv,
             buffers: &mut self.buffers,
         };
-        pass.run(batch, &mut self.hidden).map_err(device)?;
+        if !pass.run(batch, &mut self.hidden).map_err(device)? {
+            return Err(ExecError::Abandoned);
+        }
         self.tickets += 1;
         self.in_flight = Some(self.tickets);
         Ok(StepTicket(self.tickets))

@@ -24,6 +24,7 @@ mod kv;
 pub mod limits;
 pub mod packing;
 pub mod portable;
+mod quota;
 mod swap;
 pub mod threads;
 pub mod topology;

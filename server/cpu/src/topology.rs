@@ -1,22 +1,29 @@
 //! How many threads to run: one for each physical core that this process may use, within its container's quota.
 //!
 //! Why: the kernels fill a core's vector ports, so a second hardware thread on it only takes cache from the first.
-//! How: `available_parallelism` knows affinity and quota; Linux tells in /sys which logical processors share a core. Both
-//! are asked once a process: whoever is kept on a core, and the threads it starts, would see that core alone.
+//! How: Linux tells in /proc which logical processors the process may use, in /sys which of them share a core; the quota
+//! ([`crate::quota`]) is rounded to the nearest whole thread: of 1.5 processors two threads make more than one, of 1.25 less.
+//! All is asked once a process: whoever is kept on a core, and the threads it starts, would see that core alone.
 
 use std::sync::OnceLock;
+
+use crate::quota;
 
 /// Logical processors of each physical core, of those that this process may run on.
 pub type Cores = Vec<Vec<usize>>;
 
 /// Threads for the products of this process, at least 1.
 pub fn threads() -> usize {
-    static LOGICAL: OnceLock<usize> = OnceLock::new();
-    let logical = *LOGICAL.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
-    match cores() {
-        Some(cores) if !cores.is_empty() => logical.min(cores.len()),
-        _ => logical,
-    }
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| match cores() {
+        Some(cores) if !cores.is_empty() => within(cores.len(), quota::processors()),
+        _ => std::thread::available_parallelism().map_or(1, usize::from),
+    })
+}
+
+/// Threads on so many cores that a quota of processors pays for.
+fn within(cores: usize, quota: Option<f64>) -> usize {
+    quota.map_or(cores, |processors| (processors.round() as usize).clamp(1, cores))
 }
 
 /// The physical cores, in the order of their first processors, where the system says.
@@ -86,8 +93,12 @@ mod tests {
 
     #[test]
     fn there_is_always_a_thread_and_no_more_than_processors() {
-        let logical = std::thread::available_parallelism().map_or(1, usize::from);
-        assert!((1..=logical).contains(&threads()));
+        assert!((1..=cores().map_or(usize::MAX, Vec::len)).contains(&threads()));
+        for (quota, expected) in
+            [(None, 4), (Some(0.2), 1), (Some(1.25), 1), (Some(1.5), 2), (Some(4.0), 4), (Some(64.0), 4)]
+        {
+            assert_eq!(within(4, quota), expected, "{quota:?}");
+        }
     }
 
     #[cfg(target_os = "linux")]

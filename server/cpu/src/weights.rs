@@ -78,8 +78,11 @@ impl Loader<'_> {
             return Err(BackendError::Tensor { tensor: name.to_owned(), what });
         };
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        PackedMatrix::pack(info.kind, rows, columns, &bytes, &mut threads, &mut self.arena)
-            .map_err(|error| memory(name, &error))
+        let packed = PackedMatrix::pack(info.kind, rows, columns, &bytes, &mut threads, &mut self.arena)
+            .map_err(|error| memory(name, &error))?;
+        drop(bytes);
+        file.release(name); // the file's pages would else be there beside the packed form until the end
+        Ok(packed)
     }
 }
 
@@ -132,6 +135,8 @@ impl Weights {
             let kind = info.kind;
             let mut copy = load.arena.zeroed(bytes.len()).map_err(|error| memory(name, &error))?;
             copy.as_mut_slice().copy_from_slice(&bytes);
+            drop(bytes);
+            file.release(name);
             Embedding::Rows { kind, bytes: copy }
         };
         let head = load.matrix(if spec.tied_head { "token_embd.weight" } else { "output.weight" })?;

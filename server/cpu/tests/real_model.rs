@@ -100,7 +100,7 @@ impl Rig {
         };
         let draws = vec![draw; rows.iter().map(|row| row.wanted.len()).sum()];
         let mut result = StepResult { keep_logits: true, ..StepResult::default() };
-        let ticket = self.executor.submit(&Batch { rows: &rows }).unwrap();
+        let ticket = self.executor.submit(&Batch::new(&rows)).unwrap();
         self.executor.finish(ticket, &draws, &mut result).unwrap();
         result.logits
     }

@@ -19,8 +19,8 @@ pub const WORD: usize = 8;
 pub const ORDER: [usize; WORD] = [0, 2, 4, 6, 1, 3, 5, 7];
 /// The low nibble of every byte.
 const LOW: u32 = 0x0f0f_0f0f;
-/// Words of a strip: a cache line, so that going down the inputs reads whole lines.
-const STRIP: usize = 16;
+/// Words of a cache line: going down the inputs reads whole lines.
+const LINE: usize = 16;
 
 /// A quantized matrix as the file has it, shapes checked by [`Matrix::new`].
 #[derive(Clone, Copy, Debug)]
@@ -83,10 +83,10 @@ impl<'a> Matrix<'a> {
             let at = (row * words + c) * 4;
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        for strip in (first..end).step_by(STRIP) {
-            let strip = strip..end.min(strip + STRIP);
+        for line in (first..end).step_by(LINE) {
+            let line = line..end.min(line + LINE);
             for group in 0..groups {
-                for c in strip.clone() {
+                for c in line.clone() {
                     let zeros = word(self.qzeros, group, c);
                     for (k, output) in ORDER.into_iter().enumerate() {
                         let at = (group * self.outputs + c * WORD + output) * 2;
@@ -96,10 +96,10 @@ impl<'a> Matrix<'a> {
                     }
                 }
                 // By row first in a small buffer, whose lines stay in the nearest cache.
-                let mut nibbles = [[0_u8; GROUP / 2]; STRIP * WORD];
+                let mut nibbles = [[0_u8; GROUP / 2]; LINE * WORD];
                 for pair in 0..GROUP / 2 {
                     let input = group * GROUP + 2 * pair;
-                    for (c, rows) in strip.clone().zip(nibbles.as_chunks_mut::<WORD>().0) {
+                    for (c, rows) in line.clone().zip(nibbles.as_chunks_mut::<WORD>().0) {
                         let (even, odd) = (word(self.qweight, input, c), word(self.qweight, input + 1, c));
                         // Nibbles 0, 2, 4, 6 of both words, each pair of them a byte; then 1, 3, 5, 7.
                         let first = (even & LOW | (odd & LOW) << 4).to_le_bytes();
@@ -110,7 +110,7 @@ impl<'a> Matrix<'a> {
                         }
                     }
                 }
-                let rows = (strip.start - first) * WORD..(strip.end - first) * WORD;
+                let rows = (line.start - first) * WORD..(line.end - first) * WORD;
                 for (row, nibbles) in rows.zip(&nibbles) {
                     out[row * groups + group].qs = *nibbles;
                 }

@@ -1,14 +1,15 @@
-//! The bytes of a file: mapped, or owned for tests and fuzzing. The crate's only `unsafe` is the map.
+//! The bytes of a file: mapped, or owned for tests and fuzzing. The crate's only `unsafe` is the map and what it tells
+//! the system about it.
 //!
 //! If someone else truncates a mapped file, reading past its new end raises SIGBUS and ends the process; writing
 //! into it changes weights under our feet. No portable call prevents either. The registry therefore replaces
 //! model files by rename and removes them by unlink, both of which leave an existing map intact.
 
 use std::fs::{self, File};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::FormatError;
 
@@ -36,6 +37,21 @@ impl Bytes {
         // the module's documented assumption.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         Ok(Bytes::Mapped(map))
+    }
+
+    /// Lets the memory of a range go; its bytes come from the file again when they are read.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        let Bytes::Mapped(map) = self else { return };
+        if range.end > map.len() || range.is_empty() {
+            return;
+        }
+        #[expect(unsafe_code, reason = "the system is told which pages it may take")]
+        // SAFETY: the range lies in the map, which nobody writes: a page that is dropped is read from the file again and
+        // holds the same bytes, for whoever still has a reference to it too.
+        let released =
+            unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+        // Where the system does not care, memory is taken a little longer.
+        drop(released);
     }
 }
 

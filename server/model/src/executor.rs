@@ -33,10 +33,19 @@ pub struct Caps {
 }
 
 /// Ragged rows: prefill, chunked prefill, decode and draft verification are the same row with different lengths.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Batch<'a> {
     /// The rows. No two rows share a block that either writes.
     pub rows: &'a [Row<'a>],
+    /// Asked between layers: false once nobody waits for any of the rows, and the pass may end early.
+    pub is_wanted: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl<'a> Batch<'a> {
+    /// Rows that are waited for to the end.
+    pub fn new(rows: &'a [Row<'a>]) -> Self {
+        Self { rows, is_wanted: &|| true }
+    }
 }
 
 /// One sequence's part of a batch.
@@ -97,6 +106,9 @@ pub enum ExecError {
     /// A block or host buffer of a swap or copy does not exist.
     #[error("bad block move: {0}")]
     BadMove(String),
+    /// Nobody waited for the step any more; what it should have written is anything.
+    #[error("the step was abandoned")]
+    Abandoned,
     /// The device failed.
     #[error("device: {0}")]
     Device(String),
@@ -119,7 +131,7 @@ pub trait Executor: Send {
     /// Starts the forward pass of `batch`: writes its KV, then reads through the cache. One step in flight.
     ///
     /// # Errors
-    /// [`ExecError::BadBatch`] before anything is written.
+    /// [`ExecError::BadBatch`] before anything is written, [`ExecError::Abandoned`] where `is_wanted` said so.
     fn submit(&mut self, batch: &Batch<'_>) -> Result<StepTicket, ExecError>;
 
     /// Waits for the pass, runs the head for wanted positions (where a mask allows few tokens, only for those),

@@ -88,4 +88,19 @@ impl WeightFile {
         };
         Some((info, bytes))
     }
+
+    /// Lets a tensor's memory go until it is read again: a loader that has packed it needs it no more.
+    pub fn release(&self, name: &str) {
+        let Some(&index) = self.by_name.get(name) else { return };
+        match (&self.file, &self.places[index]) {
+            (ModelFile::Gguf(file), Place::Stored(name)) => file.release(name),
+            (ModelFile::Hub(folder), Place::Stored(name)) => folder.release(name),
+            (ModelFile::Hub(folder), Place::Awq(name)) => {
+                for kind in ["qweight", "qzeros", "scales"] {
+                    folder.release(&format!("{name}.{kind}"));
+                }
+            }
+            (ModelFile::Gguf(_), Place::Awq(_)) => {}
+        }
+    }
 }

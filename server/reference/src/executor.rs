@@ -109,6 +109,9 @@ impl Executor for ReferenceExecutor {
         self.in_flight = None;
         let mut wanted = Vec::new();
         for row in batch.rows {
+            if !(batch.is_wanted)() {
+                return Err(ExecError::Abandoned);
+            }
             let hidden =
                 forward::row(&self.spec, &self.weights, &mut lock(&self.cache), row).map_err(device)?;
             for &offset in row.wanted {

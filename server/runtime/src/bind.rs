@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use quarry_core::ids::{RequestId, SequenceId, TokenId};
 use quarry_core::plan::{FinishReason, Finished, RowOutcome};
-use quarry_core::request::Request;
+use quarry_core::request::{Request, SamplingParams};
 use quarry_core::sampler::Sampled;
+use quarry_core::verdict::Verdict;
 use quarry_text::constraint::{Constraint, ConstraintError};
 use quarry_text::detokenizer::Detokenizer;
 use quarry_text::stop::StopMatcher;
@@ -39,17 +41,18 @@ pub struct Job {
     pub is_forcing: bool,
     /// The allowed tokens of the next draw and of those behind a draft; reused.
     pub masks: Vec<Vec<u32>>,
-    /// Prompt and output, where drafts are looked up.
-    pub history: Vec<TokenId>,
+    /// Prompt and output.
+    pub tokens: Vec<TokenId>,
+    /// How many of these are the prompt.
+    pub prompt_tokens: usize,
+    pub sampling: SamplingParams,
     pub is_drafting: bool,
     pub acceptance: Acceptance,
     /// How long an end of the text the draft was found by.
     pub draft_end: usize,
-    /// Tokens that end the output, as the scheduler was told.
-    pub stop_tokens: Vec<TokenId>,
-    pub tokens_min: u32,
-    pub tokens_max: u32,
-    pub output_tokens: u32,
+    pub verdict: Verdict,
+    /// Set once nobody waits for the answer any more.
+    pub is_cancelled: Arc<AtomicBool>,
     /// Tokens whose text is not sent yet.
     pub tokens_unsent: u32,
     pub times: Times,
@@ -60,12 +63,16 @@ pub struct Job {
 /// What a step gave a request.
 pub struct Taken {
     pub outcome: RowOutcome,
-    /// Of its tokens, those that the constraint forced.
+    /// Tokens drawn, a stop token too.
+    pub drawn: u32,
+    /// Tokens that the constraint forced.
     pub forced: u32,
-    /// Of its tokens, those whose KV the draft has already made.
-    pub accepted: u32,
-    /// Whether the answer goes on, as far as the request alone can tell.
-    pub goes_on: bool,
+}
+
+impl Taken {
+    pub fn nothing(sequence: SequenceId) -> Self {
+        Self { outcome: RowOutcome { sequence, ..RowOutcome::default() }, drawn: 0, forced: 0 }
+    }
 }
 
 /// A constraint's way ahead of what was drawn.
@@ -186,22 +193,16 @@ impl Job {
         now: Instant,
     ) -> Taken {
         self.note_time(now);
-        let outcome = RowOutcome { sequence, tokens: Vec::new(), draft: Vec::new(), finish: None };
-        let mut taken = Taken { outcome, forced: 0, accepted: 0, goes_on: true };
+        let mut taken = Taken::nothing(sequence);
         let mut text = String::new();
-        while taken.goes_on && draft.starts_with(&taken.outcome.tokens) {
+        while taken.outcome.finish.is_none() && draft.starts_with(&taken.outcome.tokens) {
             let Some(sampled) = sampled.get(taken.outcome.tokens.len()) else { break };
             self.take_one(sampled.token, &mut taken, &mut text);
         }
-        let tokens = &taken.outcome.tokens;
-        let equal = tokens.iter().zip(draft).take_while(|(drawn, guessed)| drawn == guessed).count();
-        taken.accepted = equal.min(tokens.len().saturating_sub(1)) as u32;
         if !draft.is_empty() {
-            self.acceptance.note(self.draft_end, draft.len(), equal);
+            self.acceptance.note(self.draft_end, draft.len(), taken.outcome.accepted(draft));
         }
-        if self.is_drafting {
-            self.history.extend_from_slice(tokens);
-        }
+        self.tokens.extend_from_slice(&taken.outcome.tokens);
         if !text.is_empty() {
             self.send(GenerationEvent::Text { text, tokens: self.tokens_unsent });
             self.tokens_unsent = 0;
@@ -209,57 +210,59 @@ impl Job {
         taken
     }
 
+    /// The step cannot go on with it.
+    pub fn give_up(&mut self, sequence: SequenceId) -> Taken {
+        self.verdict.fail();
+        let mut taken = Taken::nothing(sequence);
+        taken.outcome.finish = self.verdict.reason();
+        taken
+    }
+
     /// One drawn token and those forced after it.
     fn take_one(&mut self, token: TokenId, taken: &mut Taken, text: &mut String) {
-        let Taken { outcome, goes_on, .. } = taken;
-        if self.stop_tokens.contains(&token) && self.output_tokens >= self.tokens_min {
-            outcome.tokens.push(token);
-            *goes_on = false;
-            return; // the scheduler ends it; a stop token has no text
+        let Taken { outcome, drawn, forced } = taken;
+        *drawn += 1;
+        if !self.verdict.takes(token) {
+            outcome.finish = self.verdict.reason();
+            return; // a stop token has no text
         }
-        let mut complete = false;
-        let mut forced = Vec::new();
+        let mut after = Vec::new();
+        let mut is_complete = false;
         if let Some(constraint) = &mut self.constraint {
-            let after = constraint
-                .commit(token)
-                .and_then(|()| if self.is_forcing { constraint.forced() } else { Ok(Vec::new()) });
-            match after {
-                Ok(tokens) => {
-                    let room = self.tokens_max.saturating_sub(self.output_tokens + 1) as usize;
-                    forced = tokens;
-                    complete = constraint.is_complete();
-                    if forced.len() > room {
-                        forced.truncate(room);
-                        complete = false; // the scheduler ends it for length
-                    }
-                }
+            let committed = constraint.commit(token);
+            match committed.and_then(|()| if self.is_forcing { constraint.forced() } else { Ok(Vec::new()) })
+            {
+                Ok(tokens) => after = tokens,
                 Err(error) => {
                     tracing::error!(request_id = %self.request_id, %error, "the constraint cannot go on");
-                    outcome.finish = Some(FinishReason::Failed);
-                    *goes_on = false;
+                    self.verdict.fail();
+                    outcome.finish = self.verdict.reason();
                     return;
                 }
             }
+            is_complete = constraint.is_complete();
         }
-        let mut stopped = false;
-        let mut count = 0;
-        for token in std::iter::once(token).chain(forced) {
-            count += 1;
-            outcome.tokens.push(token);
-            let step = self.stops.push(&self.detokenizer.push(token));
-            text.push_str(&step.emit);
-            if step.stopped {
-                stopped = true;
+        let mut stopped = self.put(token, outcome, text);
+        for token in after {
+            if stopped || !self.verdict.takes(token) {
                 break;
             }
+            *forced += 1;
+            stopped = self.put(token, outcome, text);
         }
-        taken.forced += count - 1;
-        self.output_tokens += count;
-        self.tokens_unsent += count;
-        if stopped || complete {
-            outcome.finish = Some(FinishReason::Stop);
+        if stopped || is_complete {
+            self.verdict.stop();
         }
-        *goes_on = outcome.finish.is_none() && self.output_tokens < self.tokens_max;
+        outcome.finish = self.verdict.reason();
+    }
+
+    /// Appends a token of the answer; whether its text completes a stop string.
+    fn put(&mut self, token: TokenId, outcome: &mut RowOutcome, text: &mut String) -> bool {
+        outcome.tokens.push(token);
+        self.tokens_unsent += 1;
+        let step = self.stops.push(&self.detokenizer.push(token));
+        text.push_str(&step.emit);
+        step.stopped
     }
 
     /// A guess of what comes next, as long as it pays beside `others` other rows and `prefill_s` of prompts; empty where
@@ -268,8 +271,8 @@ impl Job {
         if !self.is_drafting {
             return Vec::new();
         }
-        let known = self.history.len();
-        let Some((start, end)) = look_up(&self.history) else { return Vec::new() };
+        let known = self.tokens.len();
+        let Some((start, end)) = look_up(&self.tokens) else { return Vec::new() };
         self.draft_end = end;
         let length = cost.best_length(others, prefill_s, self.acceptance.share(end));
         let guessed = match &mut self.constraint {
@@ -277,24 +280,22 @@ impl Job {
             Some(constraint) => {
                 let mut ahead = Ahead::default();
                 let guessed =
-                    guess_within(constraint, &mut self.history, known + length, self.is_forcing, &mut ahead);
+                    guess_within(constraint, &mut self.tokens, known + length, self.is_forcing, &mut ahead);
                 guessed.and_then(|()| constraint.roll_back(ahead.committed))
             }
             None => {
                 let until = (start + length).min(known);
-                self.history.extend_from_within(start..until);
+                self.tokens.extend_from_within(start..until);
                 Ok(())
             }
         };
-        let mut draft = self.history.split_off(known);
+        let mut draft = self.tokens.split_off(known);
         if let Err(error) = guessed {
             tracing::error!(request_id = %self.request_id, %error, "no more drafts: the constraint broke");
             self.is_drafting = false;
             draft.clear();
         }
-        if let Some(stop) = draft.iter().position(|token| self.stop_tokens.contains(token)) {
-            draft.truncate(stop);
-        }
+        self.verdict.cut(&mut draft);
         draft
     }
 
@@ -364,7 +365,7 @@ impl Job {
             prompt_tokens: finished.prompt_tokens,
             cached_tokens: finished.cached_tokens,
             completion_tokens: finished.output_tokens,
-            tokens_max: self.tokens_max,
+            tokens_max: self.verdict.tokens_max(),
             queue_s: scheduled.duration_since(times.arrived).as_secs_f64(),
             prefill_s: first.duration_since(scheduled).as_secs_f64(),
             decode_s: now.duration_since(first).as_secs_f64(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use quarry_core::ids::{RequestId, TokenId};
 use quarry_core::limits::SLAB_BYTES;
 use quarry_core::request::{Request, RequestParts};
+use quarry_core::verdict::Verdict;
 use quarry_model::backend::Backend;
 use quarry_text::detokenizer::Detokenizer;
 use quarry_text::stop::StopMatcher;
@@ -151,19 +152,22 @@ impl Engine {
         };
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let is_drafting = g.drafts.unwrap_or(self.drafts);
-        let history = if is_drafting { g.prompt.clone() } else { Vec::new() };
-        let request = Request::new(RequestParts {
+        let parts = RequestParts {
             id,
             model: g.model.id,
             prompt: g.prompt,
             sampling: g.sampling,
             tokens_max,
             tokens_min: g.tokens_min,
-            stop_tokens: stop_tokens.clone(),
+            stop_tokens,
             priority: g.priority,
             client: g.client,
             cache_salt: g.cache_salt,
-        })?;
+        };
+        let verdict = Verdict::new(&parts, room);
+        let (tokens, sampling) = (parts.prompt.clone(), parts.sampling.clone());
+        let request = Request::new(parts)?;
+        let is_cancelled = Arc::new(AtomicBool::new(false));
         // A token makes at most one event, so this bound is never met and sending never waits.
         let (sender, events) = mpsc::channel(tokens_max as usize + END_EVENTS);
         let job = Job {
@@ -177,19 +181,19 @@ impl Engine {
             constraint,
             is_forcing: g.forced_tokens.unwrap_or(self.forced_tokens),
             masks: Vec::new(),
-            history,
+            prompt_tokens: tokens.len(),
+            tokens,
+            sampling,
             is_drafting,
             acceptance: Acceptance::default(),
             draft_end: 0,
-            stop_tokens,
-            tokens_min: g.tokens_min,
-            tokens_max,
-            output_tokens: 0,
+            verdict,
+            is_cancelled: is_cancelled.clone(),
             tokens_unsent: 0,
             times: Times::new(),
             request_id: g.request_id,
         };
-        let generation = Generation { id, events, inbox: self.inbox.clone(), ended: false };
+        let generation = Generation { id, events, inbox: self.inbox.clone(), is_cancelled, ended: false };
         match self.inbox.submit(job) {
             Ok(()) => Ok(generation),
             Err(Closed) if self.is_dead() => Err(SubmitError::NotReady),

@@ -1,24 +1,26 @@
 //! One step on the executor: rows with their drafts, masks, draws, and what became of them.
 //!
 //! ```text
-//! submit    known tokens and draft of each row; the logits of the last known token and of the draft's are wanted
+//! submit    tokens and draft of each row; the logits of the last known token and of the draft's are wanted
 //! masks     what each wanted position may draw
 //! finish    the head and the draws
 //! take      per row: what was drawn as far as the draft is right, what is forced, the next guess
 //! ```
+//! The plan and the jobs hold all that a step needs; the scheduler is not asked.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use quarry_core::ids::{RequestId, TokenId};
-use quarry_core::plan::{FinishReason, PlanRow, RowOutcome, StepOutcome, StepPlan};
+use quarry_core::plan::{PlanRow, StepOutcome, StepPlan};
 use quarry_core::sampler::{SampleRow, Sampled};
-use quarry_core::scheduler::Scheduler;
-use quarry_core::sequence::Sequence;
-use quarry_model::executor::{Batch, ExecError, Executor, Row, StepResult};
+use quarry_model::executor::{Batch, ExecError, Executor, Row, StepResult, StepTicket};
 
-use crate::bind::{Job, Taken};
+use crate::bind::Job;
 use crate::drafts::StepCost;
+use crate::inbox::Inbox;
 use crate::observe::{DraftStats, StepStats};
 
 /// A plan and what carrying it out needs.
@@ -29,152 +31,160 @@ pub struct Pass<'a> {
     pub executor: &'a mut dyn Executor,
     /// Takes in what the step took.
     pub cost: &'a mut StepCost,
-    pub scheduler: &'a Scheduler,
+    /// Says whether the engine shall end.
+    pub inbox: &'a Inbox,
     pub jobs: &'a mut HashMap<RequestId, Job>,
     pub result: &'a mut StepResult,
 }
 
-/// What a row runs and where it is drawn from.
-struct Input<'a> {
-    row: &'a PlanRow,
-    sequence: &'a Sequence,
-    tokens: Vec<TokenId>,
-    wanted: Vec<usize>,
-    /// The output so far and the draft, for the draws.
-    output: Vec<TokenId>,
-}
-
 impl Pass<'_> {
-    pub fn run(self) -> Result<(StepOutcome, StepStats), ExecError> {
-        let Self { plan, model, executor, cost, scheduler, jobs, result } = self;
+    pub fn run(mut self) -> Result<(StepOutcome, StepStats), ExecError> {
         let begun = Instant::now();
-        let inputs: Vec<Input<'_>> =
-            plan.rows.iter().map(|row| Input::new(row, scheduler)).collect::<Result<_, _>>()?;
-        let rows: Vec<Row<'_>> = inputs.iter().map(Input::row).collect();
-        for input in &inputs {
-            if let Some(job) = jobs.get_mut(&input.row.request) {
-                job.times.scheduled.get_or_insert(begun);
-                job.reservation = None;
-            }
-        }
-        let ticket = executor.submit(&Batch { rows: &rows })?;
-
+        let ticket = self.submit(begun)?;
         let mask_begun = Instant::now();
-        let sampling = || inputs.iter().filter(|input| input.row.samples);
+        let broken = self.prepare_masks();
+        let mask_s = mask_begun.elapsed().as_secs_f64();
+        self.draw(ticket, &broken)?;
+        let stats = StepStats {
+            model: self.model.to_owned(),
+            rows: self.plan.rows.len() as u32,
+            seconds: begun.elapsed().as_secs_f64(),
+            mask_s,
+            ..StepStats::default()
+        };
+        Ok(self.take(stats, &broken))
+    }
+
+    fn submit(&mut self, begun: Instant) -> Result<StepTicket, ExecError> {
+        for row in &self.plan.rows {
+            let missing = || ExecError::BadBatch(format!("request {} is gone", row.request));
+            let job = self.jobs.get_mut(&row.request).ok_or_else(missing)?;
+            job.times.scheduled.get_or_insert(begun);
+            job.reservation = None;
+        }
+        let wanted: Vec<Vec<usize>> = self.plan.rows.iter().map(wanted).collect();
+        let rows = self.plan.rows.iter().zip(&wanted).map(|(row, wanted)| Row {
+            tokens: &row.tokens,
+            first_position: row.start as usize,
+            blocks: &row.blocks,
+            wanted,
+        });
+        let rows: Vec<Row<'_>> = rows.collect();
+        let jobs = self.plan.rows.iter().filter_map(|row| self.jobs.get(&row.request));
+        let cancelled: Vec<&AtomicBool> = jobs.map(|job| &*job.is_cancelled).collect();
+        let inbox = self.inbox;
+        let is_wanted =
+            || !(inbox.is_stopping() || cancelled.iter().all(|is_set| is_set.load(Ordering::Acquire)));
+        self.executor.submit(&Batch { rows: &rows, is_wanted: &is_wanted })
+    }
+
+    /// Requests whose constraint broke.
+    fn prepare_masks(&mut self) -> Vec<RequestId> {
         let mut broken = Vec::new();
-        for Input { row, .. } in sampling() {
-            if let Some(job) = jobs.get_mut(&row.request)
-                && let Err(error) = job.prepare_masks(&row.draft)
+        for row in sampling(self.plan) {
+            if let Some(job) = self.jobs.get_mut(&row.request)
+                && let Err(error) = job.prepare_masks(row.draft())
             {
                 tracing::error!(request_id = %job.request_id, %error, "mask failed");
                 broken.push(row.request);
             }
         }
-        let mask_s = mask_begun.elapsed().as_secs_f64();
+        broken
+    }
 
-        let mut samples = Vec::new();
-        for input in sampling() {
-            let job = jobs.get(&input.row.request);
-            let masked = job.filter(|job| job.constraint.is_some() && !broken.contains(&input.row.request));
-            for drafted in 0..input.wanted.len() {
-                samples.push(input.sample(drafted, job, masked));
-            }
-        }
-        executor.finish(ticket, &samples, result)?;
+    fn draw(&mut self, ticket: StepTicket, broken: &[RequestId]) -> Result<(), ExecError> {
+        let jobs = &*self.jobs;
+        let inputs: Vec<Input<'_>> = sampling(self.plan)
+            .filter_map(|row| Some(Input::new(row, jobs.get(&row.request)?, broken.contains(&row.request))))
+            .collect();
+        let positions =
+            inputs.iter().flat_map(|input| (0..=input.row.draft().len()).map(move |at| (input, at)));
+        let samples: Vec<SampleRow<'_>> = positions.map(|(input, drafted)| input.sample(drafted)).collect();
+        self.executor.finish(ticket, &samples, self.result)
+    }
 
+    /// Gives each request what was drawn for it.
+    fn take(self, mut stats: StepStats, broken: &[RequestId]) -> (StepOutcome, StepStats) {
+        let Self { plan, cost, jobs, result, .. } = self;
         let now = Instant::now();
-        let seconds = now.duration_since(begun).as_secs_f64();
-        let tokens: u32 = plan.rows.iter().map(PlanRow::tokens).sum();
-        let is_prefill = inputs.iter().any(|input| input.row.start < input.sequence.prompt_tokens());
-        cost.note(tokens as usize, is_prefill, seconds);
-
-        let mut stats = StepStats {
-            model: model.to_owned(),
-            rows: plan.rows.len() as u32,
-            tokens,
-            seconds,
-            mask_s,
-            ..StepStats::default()
+        stats.tokens = plan.rows.iter().map(|row| row.tokens.len() as u32).sum();
+        let is_prompt = |row: &PlanRow| {
+            jobs.get(&row.request).is_some_and(|job| (row.start as usize) < job.prompt_tokens)
         };
+        let is_prefill = plan.rows.iter().any(is_prompt);
+        cost.note(stats.tokens as usize, is_prefill, stats.seconds);
+        // Where prompts are computed, the next step will most likely have as many of their tokens.
+        let prefill_s = if is_prefill { stats.seconds - cost.decode_s().unwrap_or(0.0) } else { 0.0 };
+        let others = sampling(plan).count().saturating_sub(1);
         let mut outcome = StepOutcome { id: plan.id, rows: Vec::new() };
         let mut sampled: &[Sampled] = &result.sampled;
-        let count = sampling().count();
-        // Where prompts are computed, the next step will most likely have as many of their tokens.
-        let prefill_s = if is_prefill { seconds - cost.decode_s().unwrap_or(0.0) } else { 0.0 };
-        for input in sampling() {
-            let (drawn, rest) = sampled.split_at(input.wanted.len().min(sampled.len()));
+        for row in sampling(plan) {
+            let draft = row.draft();
+            let (drawn, rest) = sampled.split_at(sampled.len().min(draft.len() + 1));
             sampled = rest;
-            let row = input.row;
-            let mut taken = match jobs.get_mut(&row.request) {
-                Some(job) if !broken.contains(&row.request) => {
-                    let mut taken = job.take(row.sequence, drawn, &row.draft, now);
-                    if taken.goes_on {
-                        taken.outcome.draft = job.guess(cost, count - 1, prefill_s.max(0.0));
-                    }
-                    taken
-                }
-                job => Taken::ended(
-                    row,
-                    if job.is_some() { FinishReason::Failed } else { FinishReason::Cancelled },
-                ),
+            let Some(job) = jobs.get_mut(&row.request) else { continue };
+            let mut taken = match broken.contains(&row.request) {
+                true => job.give_up(row.sequence),
+                false => job.take(row.sequence, drawn, draft, now),
             };
-            stats.forced += taken.forced;
-            stats.sampled += taken.outcome.tokens.len() as u32 - taken.forced;
-            if !row.draft.is_empty() {
-                let draft = DraftStats { tokens: row.draft.len() as u32, accepted: taken.accepted };
-                stats.drafts.push(draft);
+            if taken.outcome.finish.is_none() {
+                taken.outcome.draft = job.guess(cost, others, prefill_s.max(0.0));
             }
-            outcome.rows.push(std::mem::take(&mut taken.outcome));
+            stats.forced += taken.forced;
+            stats.sampled += taken.drawn;
+            if !draft.is_empty() {
+                let accepted = taken.outcome.accepted(draft) as u32;
+                stats.drafts.push(DraftStats { tokens: draft.len() as u32, accepted });
+            }
+            outcome.rows.push(taken.outcome);
         }
-        Ok((outcome, stats))
+        (outcome, stats)
     }
+}
+
+/// Rows that something is drawn for.
+fn sampling(plan: &StepPlan) -> impl Iterator<Item = &PlanRow> {
+    plan.rows.iter().filter(|row| row.samples)
+}
+
+/// Offsets of a row whose logits are wanted: the last known token's and the draft's.
+fn wanted(row: &PlanRow) -> Vec<usize> {
+    let last = (row.end - row.start) as usize - 1;
+    if row.samples { (last..row.tokens.len()).collect() } else { Vec::new() }
+}
+
+/// What a row's draws look at.
+struct Input<'a> {
+    row: &'a PlanRow,
+    job: &'a Job,
+    is_broken: bool,
+    /// The output so far, and the draft.
+    output: Cow<'a, [TokenId]>,
 }
 
 impl<'a> Input<'a> {
-    fn new(row: &'a PlanRow, scheduler: &'a Scheduler) -> Result<Self, ExecError> {
-        let sequence = scheduler
-            .sequence(row.sequence)
-            .ok_or_else(|| ExecError::BadBatch(format!("sequence {} is gone", row.sequence)))?;
-        let (start, end) = (row.start as usize, row.end as usize);
-        let tokens = [&sequence.tokens()[start..end], &row.draft].concat();
-        let wanted = if row.samples { (end - start - 1..tokens.len()).collect() } else { Vec::new() };
-        let output = if row.samples {
-            [&sequence.tokens()[sequence.prompt_tokens() as usize..], &row.draft].concat()
-        } else {
-            Vec::new()
+    fn new(row: &'a PlanRow, job: &'a Job, is_broken: bool) -> Self {
+        let output = &job.tokens[job.prompt_tokens..];
+        let output = match row.draft() {
+            [] => Cow::Borrowed(output),
+            draft => Cow::Owned([output, draft].concat()),
         };
-        Ok(Self { row, sequence, tokens, wanted, output })
-    }
-
-    fn row(&self) -> Row<'_> {
-        Row {
-            tokens: &self.tokens,
-            first_position: self.row.start as usize,
-            blocks: &self.row.blocks,
-            wanted: &self.wanted,
-        }
+        Self { row, job, is_broken, output }
     }
 
     /// How the position behind so many tokens of the draft is drawn from.
-    fn sample<'s>(&'s self, drafted: usize, job: Option<&'s Job>, masked: Option<&'s Job>) -> SampleRow<'s> {
-        let output = &self.output[..self.output.len() - self.row.draft.len() + drafted];
-        let early = job.filter(|job| (output.len() as u32) < job.tokens_min);
+    fn sample(&self, drafted: usize) -> SampleRow<'_> {
+        let Self { row, job, is_broken, output } = self;
+        let output = &output[..output.len() - row.draft().len() + drafted];
+        let masked = (job.constraint.is_some() && !is_broken).then_some(&job.masks);
         SampleRow {
-            params: self.sequence.sampling(),
-            prompt: &self.sequence.tokens()[..self.sequence.prompt_tokens() as usize],
+            params: &job.sampling,
+            prompt: &job.tokens[..job.prompt_tokens],
             output,
-            mask: masked.and_then(|job| job.masks.get(drafted)).map(Vec::as_slice),
-            forbidden: early.map_or(&[], |job| &job.stop_tokens),
+            mask: masked.and_then(|masks| masks.get(drafted)).map(Vec::as_slice),
+            forbidden: job.verdict.forbidden(output.len() as u32),
             // The edge refuses them by name.
             logprobs: false,
         }
-    }
-}
-
-impl Taken {
-    /// A row without an answer.
-    fn ended(row: &PlanRow, reason: FinishReason) -> Self {
-        let outcome = RowOutcome { sequence: row.sequence, finish: Some(reason), ..RowOutcome::default() };
-        Self { outcome, forced: 0, accepted: 0, goes_on: false }
     }
 }

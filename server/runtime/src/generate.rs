@@ -1,6 +1,7 @@
 //! What the edge asks for and what comes back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use quarry_core::ids::{RequestId, TokenId};
 pub use quarry_core::plan::FinishReason;
@@ -138,6 +139,8 @@ pub struct Generation {
     pub(crate) id: RequestId,
     pub(crate) events: mpsc::Receiver<GenerationEvent>,
     pub(crate) inbox: Arc<Inbox>,
+    /// Seen by a step in flight.
+    pub(crate) is_cancelled: Arc<AtomicBool>,
     pub(crate) ended: bool,
 }
 
@@ -164,6 +167,7 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         if !self.ended {
+            self.is_cancelled.store(true, Ordering::Release);
             self.inbox.cancel(self.id);
         }
     }

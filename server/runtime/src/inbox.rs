@@ -2,6 +2,7 @@
 //! requests; none is lost and none blocks.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ struct Slot {
 pub struct Inbox {
     slot: Mutex<Slot>,
     arrived: Condvar,
+    /// For whoever cannot look into the mail now: `stop` is in it.
+    is_stopping: AtomicBool,
 }
 
 impl Inbox {
@@ -103,7 +106,13 @@ impl Inbox {
     /// End the thread.
     pub fn stop(&self) {
         self.lock().mail.stop = true;
+        self.is_stopping.store(true, Ordering::Release);
         self.arrived.notify_one();
+    }
+
+    /// Whether the thread shall end now.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
     }
 
     /// Takes all mail; waits up to `wait` for some when there is none.

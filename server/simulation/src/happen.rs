@@ -3,6 +3,7 @@
 use quarry_core::ids::{ModelId, RequestId, StepId, SwapId};
 use quarry_core::plan::{Event, StepOutcome, SwapFailed, SwitchFailed};
 use quarry_core::scheduler::Scheduler;
+use quarry_core::verdict::Verdict;
 
 use crate::model::{outcome, run_all};
 use crate::world::{Future, World};
@@ -41,7 +42,12 @@ impl World {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Submit(request) => {
-                let id = request.parts().id;
+                let parts = request.parts();
+                let id = parts.id;
+                // Who asks for a model that nobody knows is refused.
+                let room = self.device.setups.contains_key(&parts.model).then(|| self.room(parts.model));
+                let room = room.unwrap_or(0).saturating_sub(parts.prompt.len() as u32);
+                self.verdicts.insert(id, Verdict::new(parts, room));
                 self.live.insert(id);
                 self.submitted.push(id);
                 if self.is_shut {
@@ -71,7 +77,7 @@ impl World {
             return;
         }
         let contents = step.early.unwrap_or_else(|| run_all(&mut self.device, step.model, &step.works));
-        let outcome = outcome(step.id, step.model, &step.works, &contents);
+        let outcome = outcome(step.id, step.model, &step.works, &contents, &mut self.verdicts);
         if doubled {
             events.push(Event::StepDone(outcome.clone()));
         }

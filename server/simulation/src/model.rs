@@ -1,7 +1,10 @@
 //! The fake model: what a step's rows say, and the guesses of what comes next.
 
-use quarry_core::ids::{ModelId, StepId, TokenId};
+use std::collections::BTreeMap;
+
+use quarry_core::ids::{ModelId, RequestId, StepId, TokenId};
 use quarry_core::plan::{RowOutcome, StepOutcome};
+use quarry_core::verdict::Verdict;
 
 use crate::device::{Device, Work};
 use crate::oracle::{answer, content};
@@ -12,18 +15,28 @@ pub fn run_all(device: &mut Device, model: ModelId, works: &[Work]) -> Vec<Vec<u
     works.iter().map(|work| device.run(model, work)).collect()
 }
 
-pub fn outcome(id: StepId, model: ModelId, works: &[Work], contents: &[Vec<u64>]) -> StepOutcome {
+pub fn outcome(
+    id: StepId,
+    model: ModelId,
+    works: &[Work],
+    contents: &[Vec<u64>],
+    verdicts: &mut BTreeMap<RequestId, Verdict>,
+) -> StepOutcome {
     let sampling = works.iter().zip(contents).filter(|(work, _)| work.row.samples);
     let rows = sampling.map(|(work, contents)| {
-        let draft = &work.row.draft;
-        let (mut tokens, mut finish) = (Vec::new(), None);
+        let draft = work.row.draft();
+        let verdict = verdicts.get_mut(&work.row.request).expect("asked for");
+        let mut tokens = Vec::new();
         // On as long as what came is what the draft says.
-        while finish.is_none() && tokens.len() <= draft.len() && draft.starts_with(&tokens) {
+        while verdict.reason().is_none() && tokens.len() <= draft.len() && draft.starts_with(&tokens) {
             let answer = answer(contents[tokens.len()]);
-            tokens.push(answer.token);
-            tokens.extend(answer.forced);
-            finish = answer.finish;
+            let comes = std::iter::once(answer.token).chain(answer.forced);
+            tokens.extend(comes.take_while(|token| verdict.takes(*token)));
+            if answer.stops {
+                verdict.stop();
+            }
         }
+        let finish = verdict.reason();
         let known = &work.tokens[..work.row.end as usize];
         let draft = guess(model, work.salt, &[known, &tokens].concat());
         RowOutcome { sequence: work.row.sequence, tokens, draft, finish }

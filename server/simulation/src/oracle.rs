@@ -19,7 +19,8 @@ pub fn content(model: ModelId, salt: u64, before: Option<u64>, token: TokenId) -
 pub struct Answer {
     pub token: TokenId,
     pub forced: Vec<TokenId>,
-    pub finish: Option<FinishReason>,
+    /// Whether a stop string or the end of a constraint comes with these tokens.
+    pub stops: bool,
 }
 
 pub fn answer(content: u64) -> Answer {
@@ -28,7 +29,7 @@ pub fn answer(content: u64) -> Answer {
     Answer {
         token: pick(3),
         forced: (0..forced).map(|i| pick(100 + i)).collect(),
-        finish: mix(content ^ 4).is_multiple_of(90).then_some(FinishReason::Stop),
+        stops: mix(content ^ 4).is_multiple_of(90),
     }
 }
 
@@ -53,8 +54,8 @@ pub fn expected(parts: &RequestParts, room: usize) -> (FinishReason, u32) {
             return (FinishReason::Length, (output + room) as u32);
         }
         tokens.extend(&run);
-        if let Some(reason) = answer.finish {
-            return (reason, (output + run.len()) as u32);
+        if answer.stops {
+            return (FinishReason::Stop, (output + run.len()) as u32);
         }
         if tokens.len() == bound {
             return (FinishReason::Length, (output + run.len()) as u32);

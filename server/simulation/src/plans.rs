@@ -77,7 +77,7 @@ impl World {
         assert!(self.resident.contains(&model), "rows are of a resident model");
         let setup = self.device.setups[&model];
         assert!(plan.rows.len() <= setup.step_rows_max as usize);
-        let tokens: u32 = plan.rows.iter().map(PlanRow::tokens).sum();
+        let tokens: u32 = plan.rows.iter().map(|row| row.tokens.len() as u32).sum();
         assert!(tokens <= setup.step_tokens_max);
         let totals = self.scheduler.counts(model).expect("known").totals;
         // Who was pushed out comes back among the prompts, wherever it is.
@@ -94,10 +94,10 @@ impl World {
             assert_eq!((sequence.model(), sequence.request()), (model, row.request));
             assert_eq!(row.samples, row.end as usize == sequence.tokens().len());
             assert!(sequence.tokens().starts_with(&self.requests[&row.request].prompt));
-            assert!(row.draft.is_empty() || row.samples);
-            let positions = row.start + row.tokens();
-            let room = self.room(model);
-            assert!(row.draft.is_empty() || positions < room, "the token behind the draft has room");
+            let draft = row.draft();
+            assert!(draft.is_empty() || row.samples);
+            let positions = row.end + draft.len() as u32;
+            assert!(draft.is_empty() || positions < self.room(model), "the token behind the draft has room");
             assert_eq!(row.blocks.len(), positions.div_ceil(setup.block_tokens) as usize);
             for block in &row.blocks {
                 assert!(!moving.contains(&(true, *block)), "block {block} of {row:?} is being swapped in");
@@ -106,9 +106,10 @@ impl World {
                 assert!(written.insert(*block), "block {block} has one writer");
                 assert!(!moving.contains(&(false, *block)), "block {block} is being swapped out");
             }
-            let known = &sequence.tokens()[..row.end as usize];
+            let before = &sequence.tokens()[..row.start as usize];
+            assert!(row.tokens.starts_with(&sequence.tokens()[row.start as usize..row.end as usize]));
             let salt = self.requests[&row.request].cache_salt;
-            works.push(Work { row: row.clone(), salt, tokens: [known, &row.draft].concat() });
+            works.push(Work { row: row.clone(), salt, tokens: [before, &row.tokens].concat() });
         }
         for row in &plan.rows {
             let read = &row.blocks[..(row.start / setup.block_tokens) as usize];

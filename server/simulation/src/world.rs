@@ -7,6 +7,7 @@ use quarry_core::limits::SchedulerLimits;
 use quarry_core::plan::{Event, StepPlan, SwapOrder};
 use quarry_core::request::RequestParts;
 use quarry_core::scheduler::Scheduler;
+use quarry_core::verdict::Verdict;
 
 use crate::device::{Device, Work};
 use crate::queues::Queues;
@@ -73,6 +74,8 @@ pub struct World {
     pub switching: Option<Switching>,
     pub is_shut: bool,
     pub requests: BTreeMap<RequestId, RequestParts>,
+    /// Of everybody who has asked.
+    pub verdicts: BTreeMap<RequestId, Verdict>,
     pub unanswered: BTreeSet<RequestId>,
     /// Asked and not answered yet.
     pub live: BTreeSet<RequestId>,
@@ -113,6 +116,7 @@ pub fn run(seed: u64) -> Seen {
         is_shut: false,
         unanswered: workload.requests.iter().map(|parts| parts.id).collect(),
         requests: workload.requests.into_iter().map(|parts| (parts.id, parts)).collect(),
+        verdicts: BTreeMap::new(),
         live: BTreeSet::new(),
         submitted: Vec::new(),
         cancelled: BTreeSet::new(),

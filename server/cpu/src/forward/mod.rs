@@ -100,8 +100,9 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Runs the batch and leaves the wanted positions' final hidden states in `hidden`, `wanted × hidden`.
-    pub fn run(&mut self, batch: &Batch<'_>, hidden: &mut Vec<f32>) -> Result<(), WorkerPanicked> {
+    /// Runs the batch and leaves the wanted positions' final hidden states in `hidden`, `wanted × hidden`. False where
+    /// nobody waited for it to the end.
+    pub fn run(&mut self, batch: &Batch<'_>, hidden: &mut Vec<f32>) -> Result<bool, WorkerPanicked> {
         let spec = self.spec;
         let mut places = Vec::new();
         let mut wanted = Vec::new();
@@ -115,6 +116,9 @@ impl Pass<'_> {
         let count = places.len();
         let all: Vec<usize> = (0..count).collect();
         for (index, layer) in self.weights.layers.iter().enumerate() {
+            if !(batch.is_wanted)() {
+                return Ok(false);
+            }
             let last = index + 1 == self.weights.layers.len();
             self.qkv(layer, count)?;
             self.finish_qkv(layer, index, batch, &places)?;
@@ -135,7 +139,7 @@ impl Pass<'_> {
         }
         hidden.clear();
         hidden.extend_from_slice(&self.buffers.x[..wanted.len() * spec.hidden]);
-        Ok(())
+        Ok(true)
     }
 
     fn embed(&mut self, batch: &Batch<'_>) {

@@ -83,6 +83,14 @@ impl GgufFile {
         let info = &self.tensors[*self.by_name.get(name)?];
         Some((info, &self.bytes[info.offset..info.offset + info.bytes]))
     }
+
+    /// Lets a tensor's memory go until it is read again.
+    pub fn release(&self, name: &str) {
+        if let Some(&index) = self.by_name.get(name) {
+            let info = &self.tensors[index];
+            self.bytes.release(info.offset..info.offset + info.bytes);
+        }
+    }
 }
 
 impl std::fmt::Debug for GgufFile {

@@ -101,6 +101,13 @@ impl HubFolder {
     pub fn tensor(&self, name: &str) -> Option<(&StoredTensor, &[u8])> {
         self.shards[*self.by_name.get(name)?].tensor(name)
     }
+
+    /// Lets a tensor's memory go until it is read again.
+    pub fn release(&self, name: &str) {
+        if let Some(&shard) = self.by_name.get(name) {
+            self.shards[shard].release(name);
+        }
+    }
 }
 
 impl std::fmt::Debug for HubFolder {

@@ -165,6 +165,8 @@ families! {
     forced_tokens: IntCounterVec("quarry_forced_tokens_total", "Tokens that constraints forced, undrawn");
     suspended: GaugeVec("quarry_requests_suspended", "Requests of a model that is not active");
     host_pool_bytes: GaugeVec("quarry_host_pool_bytes", "Bytes in the host pool");
+    host_pool_cached_bytes:
+        GaugeVec("quarry_host_pool_cached_bytes", "Of these, bytes of cached prefixes");
     host_pool_bytes_max: GaugeVec("quarry_host_pool_bytes_max", "The host pool's bound");
     swap_out_bytes: IntCounterVec("quarry_swap_out_bytes_total", "Bytes swapped to the host pool");
     swap_in_bytes: IntCounterVec("quarry_swap_in_bytes_total", "Bytes swapped back from the host pool");

@@ -158,6 +158,7 @@ impl Metrics {
         for (gauge, value) in [
             (&f.host_usage_v0, share(snapshot.host_pool_bytes, snapshot.host_pool_bytes_max)),
             (&f.host_pool_bytes, snapshot.host_pool_bytes as f64),
+            (&f.host_pool_cached_bytes, snapshot.host_pool_cached_bytes as f64),
             (&f.host_pool_bytes_max, snapshot.host_pool_bytes_max as f64),
             (&f.healthy, f64::from(u8::from(snapshot.healthy))),
         ] {

@@ -65,6 +65,7 @@ pub(crate) async fn admin_state(State(state): State<AppState>) -> Result<Json<Ad
         kv_bytes_max: now.budget.kv_bytes,
         kv_slabs_free: now.kv_slabs_free,
         host_pool_bytes: now.host_pool_bytes,
+        host_pool_cached_bytes: now.host_pool_cached_bytes,
         host_pool_bytes_max: now.host_pool_bytes_max,
         scratch_bytes_max: now.budget.scratch_bytes,
     };

@@ -124,6 +124,10 @@ impl EngineLoop {
             match self.execute(&plan) {
                 Ok(outcome) => self.events.push(Event::StepDone(outcome)),
                 Err(ExecError::Device(what)) => return Next::Restart(what),
+                Err(ExecError::Abandoned) => {
+                    self.events.extend(plan.rows.iter().map(|row| Event::Cancel(row.request)));
+                    self.events.push(Event::StepFailed(plan.id));
+                }
                 Err(error) => {
                     tracing::error!(step = plan.id.0, %error, "step failed");
                     self.events.push(Event::StepFailed(plan.id));
@@ -154,13 +158,14 @@ impl EngineLoop {
     fn execute(&mut self, plan: &StepPlan) -> Result<StepOutcome, ExecError> {
         let model =
             plan.model.ok_or_else(|| ExecError::BadBatch("a plan with rows names no model".into()))?;
-        let Self { registry, scheduler, jobs, result, observer, events, swaps, .. } = self;
+        let Self { registry, shared, jobs, result, observer, events, swaps, .. } = self;
         let missing = || ExecError::BadBatch(format!("model {model} is not here"));
         let known = registry.get_mut(model).ok_or_else(missing)?;
         let Weights::Active { executor, .. } = &mut known.weights else { return Err(missing()) };
         known.used = Instant::now();
         let (name, cost) = (&known.served.name, &mut known.step_cost);
-        let pass = Pass { plan, model: name, executor: &mut **executor, cost, scheduler, jobs, result };
+        let inbox = &*shared.inbox;
+        let pass = Pass { plan, model: name, executor: &mut **executor, cost, inbox, jobs, result };
         let (outcome, stats) = pass.run()?;
         if let Some(prefill_tokens_per_s) = known.step_cost.prefill_tokens_per_s() {
             let decode_step_s = known.step_cost.decode_s();

@@ -262,3 +262,44 @@ async fn drafts_change_no_answer() {
         (drafted.tokens.load(Ordering::Relaxed), drafted.accepted.load(Ordering::Relaxed));
     assert!(0 < accepted && accepted < tokens, "{accepted} of {tokens} were right");
 }
+
+/// Why each request ended.
+#[derive(Default)]
+struct Ends(std::sync::Mutex<Vec<FinishReason>>);
+
+impl Observer for Ends {
+    fn step(&self, _: &StepStats) {}
+    fn request(&self, stats: &RequestStats) {
+        self.0.lock().unwrap().push(stats.reason);
+    }
+    fn switch(&self, _: &SwitchStats) {}
+}
+
+#[tokio::test]
+async fn a_step_that_nobody_waits_for_any_more_ends_early() {
+    let ends = Arc::new(Ends::default());
+    let (engine, faults, _folder) = faulty_observed(ends.clone());
+    let alone = all(&mut submit(&engine, 20)).await.unwrap();
+    faults.set(Fault::Unwanted);
+    let gone = submit(&engine, 20);
+    until("the step waits", || faults.is_waiting.load(Ordering::Acquire)).await;
+    drop(gone);
+    assert_eq!(all(&mut submit(&engine, 20)).await.unwrap(), alone);
+    // The observer hears of an end after the client does.
+    until("three have ended", || ends.0.lock().unwrap().len() == 3).await;
+    let seen = ends.0.lock().unwrap().clone();
+    assert_eq!(seen, [FinishReason::Length, FinishReason::Cancelled, FinishReason::Length]);
+    // One of two: the step goes on for the other.
+    let both = [submit(&engine, 20), submit(&engine, 20)];
+    let [gone, mut stays] = both;
+    drop(gone);
+    assert_eq!(all(&mut stays).await.unwrap(), alone);
+    // The end of the drain's patience ends a step too.
+    faults.is_waiting.store(false, Ordering::Release);
+    faults.set(Fault::Unwanted);
+    let mut cut = submit(&engine, 20);
+    until("the step waits", || faults.is_waiting.load(Ordering::Acquire)).await;
+    engine.drain(Duration::ZERO).await;
+    assert_eq!(all(&mut cut).await.unwrap_err(), GenerateError::ShutDown);
+    assert_eq!(engine.snapshot().restarts, 0);
+}

@@ -36,6 +36,8 @@ pub enum Fault {
     Error,
     /// The device is broken at the next step.
     Device,
+    /// The next step begins when nobody waits for it any more.
+    Unwanted,
 }
 
 #[derive(Clone, Default)]
@@ -47,6 +49,8 @@ pub struct Faults {
     pub loads_wait: Arc<AtomicBool>,
     /// Loads that were begun.
     pub loads: Arc<AtomicUsize>,
+    /// A step waits until it is unwanted.
+    pub is_waiting: Arc<AtomicBool>,
     /// Polls until one swap ends; 0 is at once.
     pub swaps_late: Arc<AtomicUsize>,
 }
@@ -185,6 +189,17 @@ impl Executor for FaultyExecutor {
             Fault::Panic | Fault::PanicAlways => panic!("told to"),
             Fault::Error => Err(ExecError::BadBatch("told to".into())),
             Fault::Device => Err(ExecError::Device("told to".into())),
+            Fault::Unwanted => {
+                self.faults.is_waiting.store(true, Ordering::Release);
+                let begun = std::time::Instant::now();
+                while (batch.is_wanted)() {
+                    assert!(begun.elapsed() < Duration::from_secs(20), "wanted all the time");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                let result = self.inner.submit(batch);
+                assert!(matches!(result, Err(ExecError::Abandoned)), "{result:?}");
+                result
+            }
         }
     }
 
@@ -214,13 +229,17 @@ pub fn faulty_backend() -> (FaultyBackend, Faults) {
 
 /// An engine with a tiny random model; the folder holds its file.
 pub fn faulty() -> (Engine, Faults, tempfile::TempDir) {
+    faulty_observed(Arc::new(NoObserver))
+}
+
+pub fn faulty_observed(observer: Arc<dyn Observer>) -> (Engine, Faults, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     TinyModel::qwen3().write(&path, TensorType::F32).unwrap();
     let (backend, faults) = faulty_backend();
     let source = ModelSource { name: "tiny".into(), aliases: vec!["small".into()], path, yarn: None };
     let options = EngineOptions { kv_bytes: 64 << 20, ..EngineOptions::new(vec![source]) };
-    (start(Box::new(backend), options), faults, folder)
+    (start_observed(Box::new(backend), options, observer), faults, folder)
 }
 
 pub fn start(backend: Box<dyn Backend>, options: EngineOptions) -> Engine {
