@@ -79,7 +79,8 @@ pub struct ServerConfig {
     pub host: IpAddr,
     /// Port.
     pub port: u16,
-    /// Threads of the CPU back end; 0 takes one per physical core that the process may use, within its quota.
+    /// Threads of the CPU back end; 0 takes one per physical core that the process may use, within its
+    /// container's quota, rounded to the nearest whole thread.
     pub threads: usize,
     /// Instruction set of the CPU back end: `auto` takes the best that the processor has; a set that it lacks is an
     /// error. All sets but `portable` give the same bits.
