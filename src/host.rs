@@ -39,6 +39,7 @@ impl Host {
         let metrics = Arc::new(metrics.context("metrics")?);
         let limits = Limits {
             connections_max: config.server.connections_max,
+            priority_min: config.server.priority_min,
             drain: Duration::from_secs(config.server.drain_seconds),
             ..Limits::default()
         };

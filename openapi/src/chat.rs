@@ -91,7 +91,7 @@ pub struct ChatRequest {
     /// server is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drafts: Option<bool>,
-    /// Smaller runs earlier.
+    /// Smaller runs earlier; not less than the server's `priority_min`, by default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
     /// Prompts share the prefix cache only with requests of the same salt.

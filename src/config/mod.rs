@@ -115,6 +115,8 @@ pub struct ServerConfig {
     pub drafts: bool,
     /// Requests that may wait; more get 429.
     pub queue_max: usize,
+    /// The smallest `priority` a request may ask for; smaller runs earlier. 0: a request may step back, not overtake.
+    pub priority_min: i32,
     /// Open connections; more wait until one closes, but for probes. The process may open as many files and some more,
     /// if the system's hard limit allows it.
     pub connections_max: usize,
@@ -143,6 +145,7 @@ impl Default for ServerConfig {
             forced_tokens: true,
             drafts: true,
             queue_max: limits::QUEUE_MAX_DEFAULT,
+            priority_min: 0,
             connections_max: quarry_http::CONNECTIONS_MAX_DEFAULT,
             drain_seconds: 30,
             metrics_llamacpp_names: false,

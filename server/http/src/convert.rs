@@ -52,6 +52,11 @@ pub(crate) fn chat(
     if let Some(id) = stop_tokens.iter().find(|&&id| id as usize >= vocabulary) {
         return Err(HttpError::invalid("stop_token_ids", no_token(id, vocabulary)));
     }
+    let (priority, priority_min) = (request.priority.unwrap_or(0), limits.priority_min);
+    if priority < priority_min {
+        let message = format!("{priority} would overtake others: this server takes {priority_min} or more");
+        return Err(HttpError::invalid("priority", message));
+    }
     let generate = Generate {
         model,
         prompt: Vec::new(),
@@ -64,7 +69,7 @@ pub(crate) fn chat(
         constraint: constraint(request.response_format)?,
         forced_tokens: request.forced_tokens,
         drafts: request.drafts,
-        priority: request.priority.unwrap_or(0),
+        priority,
         client: 0,
         cache_salt: request.cache_salt.as_deref().map_or(0, salt),
         request_id: request_id.to_owned(),

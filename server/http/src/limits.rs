@@ -37,6 +37,9 @@ pub struct Limits {
     pub stop_string_bytes_max: usize,
     /// Entries of `stop_token_ids`. Default 64.
     pub stop_tokens_max: usize,
+    /// The smallest `priority` a request may have; smaller runs earlier, and a server without keys cannot tell who may
+    /// overtake. Default 0: a request may only step back.
+    pub priority_min: i32,
     /// Time a stream's status waits for the first event, so that what the engine refuses at once gets its own
     /// status rather than an error in mid-stream. Default 250 ms.
     pub first_event_wait: Duration,
@@ -68,6 +71,7 @@ impl Default for Limits {
             stop_strings_max: 4,
             stop_string_bytes_max: 256,
             stop_tokens_max: 64,
+            priority_min: 0,
             first_event_wait: Duration::from_millis(250),
             write_timeout: Duration::from_secs(60),
             keep_alive: Duration::from_secs(10),

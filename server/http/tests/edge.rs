@@ -49,6 +49,7 @@ async fn mistakes_are_answered_in_openais_shape() {
         (json!({"min_tokens": 13}), 400, None, "min_tokens"),
         (json!({"stop": ["a", "b", "c", "d", "e"]}), 400, None, "stop"),
         (json!({"stop_token_ids": [999_999_999]}), 400, None, "stop_token_ids"),
+        (json!({"priority": -1}), 400, None, "priority"),
         (json!({"stream_options": {"include_usage": true}}), 400, None, "stream_options"),
         (json!({"response_format": {"type": "xml"}}), 400, None, "response_format.type"),
         (
