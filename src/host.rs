@@ -12,13 +12,14 @@ use quarry_cpu::{CpuBackend, CpuOptions};
 use quarry_http::{AppState, Limits, Metrics, ServeError};
 use quarry_model::backend::ModelFiles;
 use quarry_models::Registry;
-use quarry_runtime::{Engine, EngineOptions, ModelSource};
+use quarry_runtime::{Engine, EngineOptions, ModelSource, Yarn};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cli::BackendArgs;
 use crate::config::{Config, Environment, IsaChoice, ModelChoice, RopeScalingChoice};
 use crate::descriptors;
+use crate::fetching::{self, Wanted};
 use crate::progress::PullProgress;
 
 /// A server that listens.
@@ -56,10 +57,10 @@ impl Host {
         Ok(Self { address, state, metrics, stop, serving })
     }
 
-    /// Loads the models and starts the engine.
-    pub async fn load(&self, config: &Config, models: Vec<ModelSource>) -> anyhow::Result<()> {
+    /// Loads the models that are here and starts the engine; the others are fetched and served once they have come.
+    pub async fn load(&self, config: &Config, models: Models, registry: Registry) -> anyhow::Result<()> {
         let server = &config.server;
-        let mut options = EngineOptions::new(models);
+        let mut options = EngineOptions::new(models.here);
         options.kv_bytes = usize::try_from(server.kv_cache.0).context("server.kv_cache")?;
         options.swap_space_bytes = usize::try_from(server.swap_space.0).context("server.swap_space")?;
         options.memory_bytes = server.memory.map(|bytes| bytes.0);
@@ -85,6 +86,7 @@ impl Host {
             })
         });
         let engine = loading.await.context("loading was interrupted")??;
+        fetching::in_background(registry, models.wanted, &engine).context("no thread to fetch models")?;
         self.state.set_engine(engine);
         Ok(())
     }
@@ -123,12 +125,17 @@ async fn wait_for_signal() -> anyhow::Result<&'static str> {
     })
 }
 
-/// The models to serve: the one named, else those of the configuration. Known ones that are not here are pulled.
-pub fn resolve_models(
-    named: Option<&str>,
-    config: &Config,
-    environment: &Environment,
-) -> anyhow::Result<Vec<ModelSource>> {
+/// The models to serve.
+#[derive(Debug, Default)]
+pub struct Models {
+    /// The first answers where a request names no other.
+    pub here: Vec<ModelSource>,
+    /// Known ones that are still to be fetched.
+    pub wanted: Vec<Wanted>,
+}
+
+/// The models to serve: the one named, else those of the configuration. The first is pulled if it is not here.
+pub fn resolve_models(named: Option<&str>, config: &Config, registry: &Registry) -> anyhow::Result<Models> {
     let choices: Vec<(ModelChoice, &str)> = match named {
         Some(name) => vec![(ModelChoice::named(name, None), "primary")],
         None => {
@@ -138,23 +145,44 @@ pub fn resolve_models(
             parts.into_iter().chain(more).filter_map(|(choice, part)| Some((choice?.clone(), part))).collect()
         }
     };
-    let registry = environment.registry()?;
-    let mut sources: Vec<ModelSource> = Vec::new();
+    let mut models = Models::default();
     for (choice, part) in choices {
-        let source = resolve_one(&choice, part, &registry)?;
-        match sources.iter_mut().find(|known| known.path == source.path) {
-            Some(known) if known.yarn != source.yarn => {
-                anyhow::bail!("models.{part}: {} is served already, with another rope_scaling", source.name);
+        let yarn = choice.rope_scaling.map(RopeScalingChoice::yarn);
+        let other =
+            || anyhow::anyhow!("models.{part}: {} is served already, with another rope_scaling", choice.name);
+        match resolve_one(&choice, part, yarn, registry)? {
+            Resolved::Here(source) => match models.here.iter_mut().find(|known| known.path == source.path) {
+                Some(known) if known.yarn != source.yarn => return Err(other()),
+                Some(known) => known.aliases.extend(source.aliases),
+                None => models.here.push(source),
+            },
+            // Without it there is nothing to serve.
+            Resolved::Wanted(Wanted { name, aliases, yarn }) if models.here.is_empty() => {
+                let path = pull(registry, &name)?;
+                models.here.push(ModelSource { name, aliases, path, yarn });
             }
-            Some(known) => known.aliases.extend(source.aliases),
-            None => sources.push(source),
+            Resolved::Wanted(one) => match models.wanted.iter_mut().find(|known| known.name == one.name) {
+                Some(known) if known.yarn != one.yarn => return Err(other()),
+                Some(known) => known.aliases.extend(one.aliases),
+                None => models.wanted.push(one),
+            },
         }
     }
-    Ok(sources)
+    Ok(models)
 }
 
-fn resolve_one(choice: &ModelChoice, part: &str, registry: &Registry) -> anyhow::Result<ModelSource> {
-    let yarn = choice.rope_scaling.map(RopeScalingChoice::yarn);
+enum Resolved {
+    Here(ModelSource),
+    Wanted(Wanted),
+}
+
+fn resolve_one(
+    choice: &ModelChoice,
+    part: &str,
+    yarn: Option<Yarn>,
+    registry: &Registry,
+) -> anyhow::Result<Resolved> {
+    let aliases = vec![part.to_owned()];
     let path = Path::new(&choice.name);
     let is_gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
     if path.is_dir() {
@@ -162,19 +190,21 @@ fn resolve_one(choice: &ModelChoice, part: &str, registry: &Registry) -> anyhow:
         let name =
             path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         let name = name.unwrap_or_else(|| choice.name.clone());
-        return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned(), yarn });
+        return Ok(Resolved::Here(ModelSource { name, aliases, path: path.to_owned(), yarn }));
     }
     if is_gguf || path.is_file() {
         let name = path.file_stem().map_or_else(|| choice.name.clone(), |s| s.to_string_lossy().into_owned());
-        return Ok(ModelSource { name, aliases: vec![part.to_owned()], path: path.to_owned(), yarn });
+        return Ok(Resolved::Here(ModelSource { name, aliases, path: path.to_owned(), yarn }));
     }
     let name = registry.resolve(&choice.name, choice.quantization.as_deref())?.name.clone();
-    let path = pull(registry, &name)?;
-    let mut aliases = vec![part.to_owned()];
+    let mut aliases = aliases;
     if choice.name != name {
         aliases.push(choice.name.clone());
     }
-    Ok(ModelSource { name, aliases, path, yarn })
+    Ok(match registry.path(&name) {
+        Ok(path) => Resolved::Here(ModelSource { name, aliases, path, yarn }),
+        Err(_) => Resolved::Wanted(Wanted { name, aliases, yarn }),
+    })
 }
 
 /// One model's files, for commands that run a back end without a server.
@@ -183,7 +213,9 @@ pub fn open_model(
     config: &Config,
     environment: &Environment,
 ) -> anyhow::Result<ModelFiles> {
-    let source = resolve_models(named, config, environment)?.into_iter().next().context("no model")?;
+    let registry = environment.registry()?;
+    let models = resolve_models(named, config, &registry)?;
+    let source = models.here.into_iter().next().context("no model")?;
     source.open().with_context(|| source.path.display().to_string())
 }
 

@@ -55,10 +55,11 @@ pub async fn start(
     environment: &Environment,
 ) -> anyhow::Result<Host> {
     // Models first: a pull may take minutes, and a name that does not exist should fail before a port is taken.
-    let models = tokio::task::block_in_place(|| resolve_models(model, config, environment))?;
+    let registry = environment.registry()?;
+    let models = tokio::task::block_in_place(|| resolve_models(model, config, &registry))?;
     let host = Host::bind(config, address).await?;
     tracing::info!(address = %host.address, "listening");
-    host.load(config, models).await?;
+    host.load(config, models, registry).await?;
     tracing::info!(address = %host.address, "ready");
     Ok(host)
 }

@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod config;
 mod descriptors;
+mod fetching;
 mod host;
 mod inference;
 mod logging;

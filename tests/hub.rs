@@ -5,6 +5,9 @@ mod support;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use quarry_tiny::{HubWeights, StoredType, TensorType, TinyModel};
 use serde_json::json;
@@ -73,8 +76,8 @@ fn yarn_extends_the_context_as_far_as_the_kv_cache_reaches() {
     }
 }
 
-/// A hub on this machine with one repository: the files of a folder.
-fn hub_of(repo: &str, folder: PathBuf) -> String {
+/// A hub on this machine with one repository: the files of a folder. It answers nothing until it is open.
+fn hub_of(repo: &str, folder: PathBuf, is_open: Arc<AtomicBool>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let prefix = format!("/{repo}/resolve/main/");
@@ -83,6 +86,9 @@ fn hub_of(repo: &str, folder: PathBuf) -> String {
             let mut stream = stream.unwrap();
             let lines = BufReader::new(stream.try_clone().unwrap()).lines();
             let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            while !is_open.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             let mut words = head.first().map_or("", String::as_str).split(' ');
             let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
             let file = path.strip_prefix(&prefix).and_then(|name| std::fs::read(folder.join(name)).ok());
@@ -105,7 +111,7 @@ fn a_model_of_the_configuration_comes_from_the_hub() {
     let expected = answer(&Server::ready(&repository, &[]), "repository");
     let config = dir.path().join("quarry.yaml");
     std::fs::write(&config, "models:\n  primary: {name: Qwen/Qwen3-8B, quantization: awq-4bit}\n").unwrap();
-    let hub = hub_of("Qwen/Qwen3-8B-AWQ", repository);
+    let hub = hub_of("Qwen/Qwen3-8B-AWQ", repository, Arc::new(AtomicBool::new(true)));
     let cache = dir.path().join("cache");
     let variables = [("HF_ENDPOINT", hub.as_str()), ("QUARRY_CACHE", cache.to_str().unwrap())];
     let mut server = Server::configured(&config, &[], &variables);
@@ -119,4 +125,49 @@ fn a_model_of_the_configuration_comes_from_the_hub() {
     let mut server = Server::configured(&config, &[], &nobody);
     server.wait("is ready", |server| server.get("/ready").status == 200);
     assert_eq!(answer(&server, "primary"), expected);
+}
+
+#[test]
+fn the_first_model_is_served_while_another_is_fetched() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = dir.path().join("repository");
+    TinyModel::qwen3().write_hub(&repository, HubWeights::Awq, 1).unwrap();
+    let here = dir.path().join("here.gguf");
+    TinyModel::llama().write(&here, TensorType::F32).unwrap();
+    let expected = answer(&Server::ready(&repository, &[]), "repository");
+    let config = dir.path().join("quarry.yaml");
+    let awq = "{name: Qwen/Qwen3-8B, quantization: awq-4bit}";
+    let models =
+        format!("models:\n  primary: {{name: {}}}\n  maximum: {awq}\n  thinking: {awq}\n", here.display());
+    std::fs::write(&config, models).unwrap();
+    let is_open = Arc::new(AtomicBool::new(false));
+    let hub = hub_of("Qwen/Qwen3-8B-AWQ", repository, is_open.clone());
+    let cache = dir.path().join("cache");
+    let variables = [("HF_ENDPOINT", hub.as_str()), ("QUARRY_CACHE", cache.to_str().unwrap())];
+    let mut server = Server::configured(&config, &[], &variables);
+    server.wait("is ready", |server| server.get("/ready").status == 200);
+    assert!(!answer(&server, "primary").is_empty());
+    let listed = server.get("/v1/models").json();
+    assert_eq!(
+        (&listed["data"][0]["id"], &listed["data"][1]["id"]),
+        (&json!("here"), &json!("qwen3-8b-awq"))
+    );
+    for name in ["maximum", "thinking", "Qwen/Qwen3-8B"] {
+        let model = server.get(&format!("/v1/models/{name}")).json();
+        assert_eq!((&model["id"], &model["details"]["state"]), (&json!("qwen3-8b-awq"), &json!("absent")));
+        let refused = server.chat(json!({"model": name}));
+        assert_eq!((refused.status, &refused.json()["error"]["code"]), (503, &json!("model_absent")));
+    }
+    is_open.store(true, Ordering::Release);
+    server.wait("is served", |server| server.chat(json!({"model": "maximum"})).status == 200);
+    assert_eq!(answer(&server, "thinking"), expected);
+    server.wait("is active", |server| {
+        let metrics = server.get("/metrics").body;
+        let line = metrics.lines().find(|line| {
+            line.starts_with("quarry_model_state{")
+                && line.contains("qwen3-8b-awq")
+                && line.contains("\"active\"")
+        });
+        line.is_some_and(|line| line.ends_with(" 1"))
+    });
 }

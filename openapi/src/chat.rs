@@ -91,6 +91,11 @@ pub struct ChatRequest {
     /// server is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drafts: Option<bool>,
+    /// Milliseconds from the request's arrival until its answer must be complete, at most a day. An answer that is not
+    /// complete by then is given up: 504 `deadline_exceeded`, or an error event in a stream. Among the waiting requests of
+    /// one client the earliest deadline runs first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
     /// Smaller runs earlier; not less than the server's `priority_min`, by default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,

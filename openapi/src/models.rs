@@ -36,29 +36,35 @@ pub struct Model {
 }
 
 /// Beside OpenAI's fields.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelDetails {
     /// Other names for it.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// Where its weights are: `cold` (on disk), `loading`, `active`, `unloading` or `failed`. A request loads a model that
-    /// is not active.
+    /// Where its weights are: `absent` (its files are still being fetched), `cold` (on disk), `loading`, `warm` (in host
+    /// memory, where the device has its own), `active`, `unloading` or `failed`. A request loads a model that is not
+    /// active; one for an absent model is refused until its files are here.
     #[serde(default)]
     pub state: String,
-    /// While it is loading: the share done, 0 to 1.
+    /// While it is fetched or loaded: the share done, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<f32>,
-    /// Why it could not be loaded.
+    /// Why it could not be fetched or loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Prompt tokens at most: the context less one answer token, or less where the server is configured so.
-    pub prompt_tokens_max: u32,
+    /// Prompt tokens at most: the context less one answer token, or less where the server is configured so. This and what
+    /// follows is known once the files are here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens_max: Option<u32>,
     /// The family of the decoder, such as `qwen2`.
-    pub architecture: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
     /// The weights' format, such as `Q4_K_M`.
-    pub quantization: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<String>,
     /// Bytes of the weights while they are loaded.
-    pub weight_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_bytes: Option<u64>,
 }
 
 /// `GET /admin/state`: the engine at one moment.
@@ -102,11 +108,18 @@ pub struct AdminModel {
 /// The memory budget in [`AdminState`]; weights, KV, host pool and scratch together stay within the bound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AdminMemory {
-    /// The bound; absent where none is set.
+    /// The bound of host memory; absent where none is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_max: Option<u64>,
-    /// Weights that are loaded, or on their way.
+    /// The bound of the device's own memory: weights in use, KV and scratch are counted there, warm weights and the host
+    /// pool in host memory. Absent where the device computes from host memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_bytes_max: Option<u64>,
+    /// Weights in use, or on their way.
     pub weight_bytes: u64,
+    /// Weights in host memory beside those, where the device has its own.
+    #[serde(default)]
+    pub warm_weight_bytes: u64,
     /// The KV cache of all models.
     pub kv_bytes_max: u64,
     /// Parts of it that no model has.

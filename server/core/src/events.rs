@@ -1,7 +1,7 @@
 //! What each event does to the state. Late, doubled or unknown ids are counted and otherwise ignored.
 
 use crate::fairness;
-use crate::ids::{SequenceId, StepId, SwapId};
+use crate::ids::{SequenceId, StepId, SwapId, Tick};
 use crate::plan::{
     Event, FinishReason, Refused, RefusedReason, RowOutcome, StepOutcome, StepPlan, SwapFailed,
 };
@@ -14,6 +14,8 @@ impl Scheduler {
         match event {
             Event::Submit(request) => self.submit(request, plan),
             Event::Cancel(request) => match self.by_request.get(&request).copied() {
+                // A step that all its clients' deadlines have passed is abandoned like one that nobody waits for.
+                Some(id) if self.is_late(id) => self.end(id, FinishReason::Deadline),
                 Some(id) => self.end(id, FinishReason::Cancelled),
                 None => self.stray_events += 1,
             },
@@ -64,8 +66,40 @@ impl Scheduler {
         self.credit_idle_time(model);
         self.last.sequence += 1;
         let sequence = Sequence::new(SequenceId(self.last.sequence), request, self.now, start_tag);
+        let is_urgent = sequence.parts.deadline.is_some();
         self.by_request.insert(id, sequence.id);
         self.sequences.insert(sequence.id, sequence);
+        if is_urgent {
+            self.order_by_deadline(queue, client);
+        }
+    }
+
+    /// Deals a client's start tags out anew among its requests that have not run yet: who must be done first has the
+    /// first one. What it has beside other clients stays the same.
+    fn order_by_deadline(&mut self, queue: fairness::Queue, client: u64) {
+        let is_own = |s: &&mut Sequence| {
+            fairness::queue(&s.parts) == queue && s.parts.client == client && !s.admitted_once
+        };
+        let mut own: Vec<&mut Sequence> = self.sequences.values_mut().filter(is_own).collect();
+        let mut tags: Vec<u64> = own.iter().map(|s| s.start_tag).collect();
+        tags.sort_unstable();
+        own.sort_by_key(|s| (s.parts.deadline.unwrap_or(Tick(u64::MAX)), s.id));
+        for (sequence, tag) in own.into_iter().zip(tags) {
+            sequence.start_tag = tag;
+        }
+    }
+
+    /// Ends whoever's deadline has passed.
+    pub(crate) fn end_late(&mut self) {
+        let late: Vec<SequenceId> = self.sequences.keys().copied().filter(|id| self.is_late(*id)).collect();
+        for id in late {
+            self.end(id, FinishReason::Deadline);
+        }
+    }
+
+    fn is_late(&self, id: SequenceId) -> bool {
+        let deadline = self.sequences.get(&id).and_then(|s| s.parts.deadline);
+        deadline.is_some_and(|deadline| deadline <= self.now)
     }
 
     /// Marks a sequence ended; it is reaped once nothing uses its memory.

@@ -192,6 +192,8 @@ pub enum FinishReason {
     Length,
     /// The client went away.
     Cancelled,
+    /// Its deadline passed before the answer was complete.
+    Deadline,
     /// The step or the model failed, or an outcome broke the answer's bounds.
     Failed,
 }

@@ -1,6 +1,6 @@
 //! A request as the engine sees it: every default resolved, every limit checked, nothing optional left open.
 
-use crate::ids::{ModelId, RequestId, TokenId};
+use crate::ids::{ModelId, RequestId, Tick, TokenId};
 
 /// How the next token is drawn. Defaults are neutral: no penalty, no truncation.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +60,8 @@ pub struct RequestParts {
     pub stop_tokens: Vec<TokenId>,
     /// Smaller runs earlier; requests of equal priority share the engine fairly between clients.
     pub priority: i32,
+    /// When the answer must be complete: what is not by then ends with [`crate::plan::FinishReason::Deadline`].
+    pub deadline: Option<Tick>,
     /// Whose request it is, as far as fairness between clients goes.
     pub client: u64,
     /// Prefix-cache salt: blocks are shared only between requests with equal salt.

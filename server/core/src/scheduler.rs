@@ -175,6 +175,7 @@ impl Scheduler {
         for event in events.drain(..) {
             self.take(event, plan);
         }
+        self.end_late();
         self.reap(plan);
         self.choose_switch(plan);
         let is_switching = self.turns.switch.is_some_and(|switch| !switch.has_started);

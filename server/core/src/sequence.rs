@@ -137,7 +137,7 @@ impl Sequence {
         self.in_step.is_some() || matches!(self.kv, KvState::SwappingOut(_) | KvState::SwappingIn(_))
     }
 
-    /// Order of service: priority, then its client's virtual time, then arrival.
+    /// Order of service: priority, then its client's virtual time (dealt out by deadline), then arrival.
     pub(crate) fn rank(&self) -> Rank {
         (self.parts.priority, self.start_tag, self.id.0)
     }

@@ -103,6 +103,7 @@ mod tests {
             tokens_min,
             stop_tokens: vec![9, 8],
             priority: 0,
+            deadline: None,
             client: 0,
             cache_salt: 0,
         };

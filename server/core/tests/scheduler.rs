@@ -141,6 +141,7 @@ fn request(id: u64, prompt: std::ops::Range<TokenId>) -> RequestParts {
         tokens_min: 0,
         stop_tokens: Vec::new(),
         priority: 0,
+        deadline: None,
         client: 0,
         cache_salt: 0,
     }
@@ -430,6 +431,55 @@ fn clients_take_turns_however_many_requests_one_sends() {
         order.push(engine.plan.rows[0].sequence.0);
     }
     assert_eq!(order, [1, 5, 2, 3, 4], "the newcomer is second");
+}
+
+#[test]
+fn the_earliest_deadline_of_a_client_goes_first_and_of_nobody_else() {
+    let mut engine = Engine::one(ModelSetup { step_rows_max: 1, ..setup() });
+    let brief = |id: u64, client, deadline| RequestParts {
+        tokens_max: 1,
+        client,
+        deadline,
+        ..request(id, id as u32 * 50..id as u32 * 50 + 5)
+    };
+    engine.submit(brief(1, 1, None));
+    for (id, client, deadline) in [(2, 1, Some(900)), (3, 2, None), (4, 1, Some(800)), (5, 2, None)] {
+        engine.submit(brief(id, client, deadline.map(Tick)));
+    }
+    let order: Vec<u64> = (0..4).map(|_| engine.done().rows[0].request.0).collect();
+    assert_eq!(order, [3, 4, 5, 2], "4 changes places with 2, not with another client's");
+}
+
+#[test]
+fn what_is_late_ends_once_nothing_uses_its_memory() {
+    let mut engine = Engine::one(ModelSetup { step_rows_max: 1, ..setup() });
+    let late = |id: u64, at| RequestParts { deadline: Some(Tick(at)), ..request(id, 0..8) };
+    engine.submit(late(1, 10));
+    engine.submit(late(2, 5));
+    let ends = |engine: &Engine| {
+        engine.plan.finished.iter().map(|end| (end.request.0, end.reason)).collect::<Vec<_>>()
+    };
+    while engine.now < 4 {
+        engine.send(Vec::new());
+    }
+    assert_eq!(ends(&engine), []);
+    engine.send(Vec::new());
+    assert_eq!(ends(&engine), [(2, FinishReason::Deadline)], "it waited");
+    while engine.now < 12 {
+        engine.send(Vec::new());
+        assert_eq!(ends(&engine), [], "its step is in flight");
+    }
+    // Nobody waits for the step any more, so the runtime abandons it.
+    let abandoned = engine.flight.0;
+    engine.send(vec![Event::Cancel(RequestId(1)), Event::StepFailed(abandoned)]);
+    assert_eq!(ends(&engine), [(1, FinishReason::Deadline)]);
+    assert_eq!(engine.scheduler.counts(MODEL).unwrap().blocks_held, 0);
+    // What a step completes is an answer, however late it comes.
+    let at = engine.now + 3;
+    engine.submit(RequestParts { tokens_max: 1, ..late(3, at) });
+    engine.now += 10;
+    engine.done();
+    assert_eq!(ends(&engine), [(3, FinishReason::Length)]);
 }
 
 #[test]

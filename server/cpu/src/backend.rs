@@ -83,6 +83,10 @@ impl Backend for CpuBackend {
         "cpu"
     }
 
+    fn own_memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {
         let packed = |shape: &[usize], kind| match *shape {
             [rows, columns] => {

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use quarry_core::request::SamplingParams;
 use quarry_openapi::{ChatMessage, ChatRequest, Content, ResponseFormat, Stop};
@@ -70,6 +71,7 @@ pub(crate) fn chat(
         forced_tokens: request.forced_tokens,
         drafts: request.drafts,
         priority,
+        deadline: deadline(request.deadline_ms, limits)?,
         client: 0,
         cache_salt: request.cache_salt.as_deref().map_or(0, salt),
         request_id: request_id.to_owned(),
@@ -77,6 +79,17 @@ pub(crate) fn chat(
     let include_usage = request.stream_options.and_then(|o| o.include_usage).unwrap_or(false);
     let kwargs = request.chat_template_kwargs.unwrap_or_default();
     Ok(Asked { messages, kwargs, generate, stream, include_usage })
+}
+
+/// From now on: the request has just been read.
+fn deadline(asked_ms: Option<u64>, limits: &Limits) -> Result<Option<Instant>, HttpError> {
+    let Some(ms) = asked_ms else { return Ok(None) };
+    let within = Duration::from_millis(ms);
+    if within.is_zero() || within > limits.deadline_max {
+        let message = format!("deadline_ms is {ms}; it must be 1 to {}", limits.deadline_max.as_millis());
+        return Err(HttpError::invalid("deadline_ms", message));
+    }
+    Ok(Instant::now().checked_add(within))
 }
 
 fn no_token(id: impl std::fmt::Display, vocabulary: usize) -> String {
@@ -286,6 +299,17 @@ mod tests {
         ] {
             let error = sampling(&request(fields), 10, 7).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param));
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_ahead_and_not_too_far() {
+        let limits = Limits { deadline_max: Duration::from_secs(5), ..Limits::default() };
+        assert_eq!(deadline(None, &limits).unwrap(), None);
+        let at = deadline(Some(5_000), &limits).unwrap().unwrap();
+        assert!(at <= Instant::now() + limits.deadline_max);
+        for bad in [0, 5_001, u64::MAX] {
+            assert_eq!(deadline(Some(bad), &limits).unwrap_err().param.as_deref(), Some("deadline_ms"));
         }
     }
 

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use quarry_core::plan::RefusedReason;
 use quarry_core::request::RequestError;
 use quarry_openapi::{ApiError, ErrorBody};
-use quarry_runtime::{GenerateError, SubmitError};
+use quarry_runtime::{AwaitedModel, GenerateError, ModelState, SubmitError};
 use quarry_text::constraint::ConstraintError;
 
 /// An answer with a status of 400 or above.
@@ -25,6 +25,7 @@ pub(crate) struct LoggedError(pub String);
 
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
+const DEADLINE_EXCEEDED: &str = "deadline_exceeded";
 
 impl HttpError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
@@ -86,6 +87,12 @@ impl HttpError {
         Self { code: Some("context_length_exceeded"), ..Self::invalid("messages", message) }
     }
 
+    /// 504: the client's own `deadline_ms` is over.
+    pub fn deadline_exceeded() -> Self {
+        let message = "the answer was not complete within the request's `deadline_ms`";
+        Self { code: Some(DEADLINE_EXCEEDED), ..Self::new(StatusCode::GATEWAY_TIMEOUT, SERVER, message) }
+    }
+
     pub fn queue_full(retry_after_s: u32) -> Self {
         let message = format!("the queue is full; try again in {retry_after_s} s");
         Self {
@@ -133,6 +140,21 @@ impl HttpError {
         let message = "the model is being unloaded; once it is, a request loads it again";
         Self {
             code: Some("model_unloading"),
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message)
+        }
+    }
+
+    /// A model whose files are still on their way to this machine.
+    pub fn model_absent(model: &AwaitedModel, retry_after_s: u32) -> Self {
+        let how_far = match &model.state {
+            ModelState::Absent { share } => format!("{:.0} % are here", share * 100.0),
+            ModelState::Failed(why) => format!("it will be tried again: {why}"),
+            other => other.name().to_owned(),
+        };
+        let message = format!("the model {:?} is being fetched; {how_far}", model.name);
+        Self {
+            code: Some("model_absent"),
             retry_after_s: Some(retry_after_s),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message)
         }
@@ -239,6 +261,10 @@ impl IntoResponse for HttpError {
         let mut response = (self.status, axum::Json(self.body())).into_response();
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code == Some(DEADLINE_EXCEEDED) {
+            // OpenAI's SDKs would try any 5xx again, with a deadline that is as short as this one.
+            response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
         }
         response.extensions_mut().insert(LoggedError(self.message));
         response

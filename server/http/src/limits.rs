@@ -40,6 +40,8 @@ pub struct Limits {
     /// The smallest `priority` a request may have; smaller runs earlier, and a server without keys cannot tell who may
     /// overtake. Default 0: a request may only step back.
     pub priority_min: i32,
+    /// The longest `deadline_ms` that a request may have. Default a day.
+    pub deadline_max: Duration,
     /// Time a stream's status waits for the first event, so that what the engine refuses at once gets its own
     /// status rather than an error in mid-stream. Default 250 ms.
     pub first_event_wait: Duration,
@@ -72,6 +74,7 @@ impl Default for Limits {
             stop_string_bytes_max: 256,
             stop_tokens_max: 64,
             priority_min: 0,
+            deadline_max: Duration::from_secs(24 * 60 * 60),
             first_event_wait: Duration::from_millis(250),
             write_timeout: Duration::from_secs(60),
             keep_alive: Duration::from_secs(10),
@@ -113,6 +116,7 @@ impl Limits {
             ("messages_max", self.messages_max == 0),
             ("stop_strings_max", self.stop_strings_max == 0),
             ("stop_string_bytes_max", self.stop_string_bytes_max == 0),
+            ("deadline_max", self.deadline_max.is_zero()),
             ("keep_alive", self.keep_alive.is_zero()),
         ];
         match zeros.into_iter().find(|(_, zero)| *zero) {

@@ -97,8 +97,12 @@ impl AppState {
             None => engine.models().into_iter().next(),
         };
         found.ok_or_else(|| {
+            let name = name.unwrap_or_default();
+            if let Some(model) = engine.awaited().into_iter().find(|model| model.is_called(name)) {
+                return HttpError::model_absent(&model, self.limits().retry_after_not_ready_s);
+            }
             let served: Vec<String> = engine.models().iter().map(|m| m.name.clone()).collect();
-            HttpError::model_not_found(name.unwrap_or_default(), &served)
+            HttpError::model_not_found(name, &served)
         })
     }
 

@@ -165,3 +165,27 @@ async fn a_prompt_seen_before_comes_from_the_cache() {
     assert_eq!(salted["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
     assert_eq!(content(&salted), content(&again));
 }
+
+#[tokio::test]
+async fn an_answer_that_is_not_complete_by_its_deadline_is_given_up() {
+    let long = |more: Value| {
+        let mut fields = json!({"max_tokens": 400, "ignore_eos": true});
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        chat("Say hello.", fields)
+    };
+    for stream in [false, true] {
+        let late = post("/v1/chat/completions", &long(json!({"deadline_ms": 1, "stream": stream}))).await;
+        assert_eq!(late.status, 504, "{}", late.text);
+        assert_eq!(late.json()["error"]["code"], "deadline_exceeded");
+        assert_eq!(late.header("x-should-retry"), "false");
+    }
+    let answer = post("/v1/chat/completions", &long(json!({"deadline_ms": 86_400_000}))).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-should-retry")), (200, ""));
+    for bad in [0, 86_400_001_u64] {
+        let refused = post("/v1/chat/completions", &long(json!({"deadline_ms": bad}))).await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json()["error"]["param"]),
+            (400, &json!("deadline_ms"))
+        );
+    }
+}

@@ -29,6 +29,10 @@ impl Backend for BrokenBackend {
         "broken"
     }
 
+    fn own_memory_bytes(&self) -> Option<u64> {
+        self.0.own_memory_bytes()
+    }
+
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {
         self.0.cost(spec, files, options)
     }

@@ -99,6 +99,10 @@ pub trait Backend: Send {
     /// `cpu`, `cuda`, `reference`.
     fn name(&self) -> &'static str;
 
+    /// Bytes of the device's own memory that may be taken; `None` where it computes from host memory, so that weights there
+    /// are in use without another copy.
+    fn own_memory_bytes(&self) -> Option<u64>;
+
     /// What the model costs here.
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost;
 

@@ -23,6 +23,10 @@ impl Backend for ReferenceBackend {
         "reference"
     }
 
+    fn own_memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {
         let elements: usize = files.weights.tensors().iter().map(|t| t.shape.iter().product::<usize>()).sum();
         let row = 4 * spec.hidden + 2 * spec.mlp_hidden + 3 * spec.heads * spec.head_dim + spec.vocab;

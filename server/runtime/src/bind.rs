@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use quarry_core::ids::{RequestId, SequenceId, TokenId};
@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 use crate::drafts::{Acceptance, StepCost, look_up};
 use crate::generate::{GenerateError, GenerationEvent, Usage};
 use crate::observe::RequestStats;
+use crate::opening::ServedModel;
 use crate::queue::Reservation;
-use crate::registry::ServedModel;
 
 /// One request in the engine's hands.
 pub struct Job {
@@ -51,13 +51,27 @@ pub struct Job {
     /// How long an end of the text the draft was found by.
     pub draft_end: usize,
     pub verdict: Verdict,
-    /// Set once nobody waits for the answer any more.
-    pub is_cancelled: Arc<AtomicBool>,
+    pub waiting: Waiting,
     /// Tokens whose text is not sent yet.
     pub tokens_unsent: u32,
     pub times: Times,
     /// For logs.
     pub request_id: String,
+}
+
+/// Whether anybody waits for the answer.
+pub struct Waiting {
+    /// Set once the client is gone.
+    pub is_cancelled: Arc<AtomicBool>,
+    /// When the answer must be complete.
+    pub deadline: Option<Instant>,
+}
+
+impl Waiting {
+    pub fn is_there(&self) -> bool {
+        let is_late = self.deadline.is_some_and(|at| at <= Instant::now());
+        !(is_late || self.is_cancelled.load(Ordering::Acquire))
+    }
 }
 
 /// What a step gave a request.

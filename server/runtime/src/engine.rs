@@ -1,10 +1,10 @@
 //! The handle: submits generations, reports state, drains. Cheap to clone; never blocks on the engine.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use quarry_core::ids::{RequestId, TokenId};
+use quarry_core::ids::{RequestId, Tick, TokenId};
 use quarry_core::limits::SLAB_BYTES;
 use quarry_core::request::{Request, RequestParts};
 use quarry_core::verdict::Verdict;
@@ -13,15 +13,18 @@ use quarry_text::detokenizer::Detokenizer;
 use quarry_text::stop::StopMatcher;
 use tokio::sync::mpsc;
 
-use crate::bind::{Job, Times};
+use crate::arrivals::{Arrival, AwaitedModel};
+use crate::bind::{Job, Times, Waiting};
+use crate::budget::WeightBytes;
 use crate::drafts::Acceptance;
 use crate::engine_loop::{EngineLoop, Shared};
 use crate::generate::{Generate, Generation, SubmitError};
 use crate::inbox::{Closed, Inbox, Wish};
 use crate::observe::{ModelState, Observer, Snapshot};
+use crate::opening::{HostError, ServedModel};
 use crate::options::EngineOptions;
 use crate::queue::{Queue, Reservation};
-use crate::registry::{HostError, Registry, ServedModel};
+use crate::registry::Registry;
 
 /// How often [`Engine::drain`] looks whether all is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -34,7 +37,6 @@ const END_EVENTS: usize = 4;
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
-    models: Arc<Vec<Arc<ServedModel>>>,
     next_id: Arc<AtomicU64>,
     inbox: Arc<Inbox>,
     queue: Arc<Queue>,
@@ -67,6 +69,9 @@ impl Engine {
             draining: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             snapshot: Mutex::new(Snapshot { healthy: true, ..Snapshot::default() }),
+            models: RwLock::new(models),
+            arrivals: Arc::default(),
+            started: Instant::now(),
         });
         let (forced_tokens, drafts) = (options.forced_tokens, options.drafts);
         let engine = EngineLoop::new(registry, options, shared.clone(), observer);
@@ -75,18 +80,28 @@ impl Engine {
             .spawn(move || engine.run())
             .map_err(HostError::Thread)?;
         let next_id = Arc::new(AtomicU64::new(1));
-        Ok(Self { shared, models: Arc::new(models), next_id, inbox, queue, forced_tokens, drafts })
+        Ok(Self { shared, next_id, inbox, queue, forced_tokens, drafts })
     }
 
     /// Every model served.
     pub fn models(&self) -> Vec<Arc<ServedModel>> {
-        self.models.to_vec()
+        self.shared.models.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A model that will come: it is listed as absent, and requests for it wait outside until it is here.
+    pub fn expect(&self, name: String, aliases: Vec<String>) -> Arrival {
+        Arrival::new(name, aliases, self.shared.arrivals.clone(), self.inbox.clone())
+    }
+
+    /// Models that are still to come.
+    pub fn awaited(&self) -> Vec<AwaitedModel> {
+        self.shared.arrivals.list()
     }
 
     /// A model by name or alias.
     pub fn model(&self, name: &str) -> Option<Arc<ServedModel>> {
         let named = |m: &&Arc<ServedModel>| m.name == name || m.aliases.iter().any(|alias| alias == name);
-        self.models.iter().find(named).cloned()
+        self.shared.models.read().unwrap_or_else(PoisonError::into_inner).iter().find(named).cloned()
     }
 
     /// Where a model's weights are now.
@@ -100,7 +115,7 @@ impl Engine {
     /// # Errors
     /// What does not fit, before anything is touched.
     pub fn load(&self, model: &ServedModel) -> Result<(), String> {
-        self.snapshot().budget.fits(0, model.weight_bytes)?;
+        self.snapshot().budget.fits(WeightBytes::default(), model.weight_bytes, false)?;
         self.inbox.wish(model.id, Wish::Load);
         Ok(())
     }
@@ -152,6 +167,7 @@ impl Engine {
         };
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let is_drafting = g.drafts.unwrap_or(self.drafts);
+        let since_start = |at: Instant| at.saturating_duration_since(self.shared.started).as_micros();
         let parts = RequestParts {
             id,
             model: g.model.id,
@@ -161,6 +177,7 @@ impl Engine {
             tokens_min: g.tokens_min,
             stop_tokens,
             priority: g.priority,
+            deadline: g.deadline.map(|at| Tick(u64::try_from(since_start(at)).unwrap_or(u64::MAX))),
             client: g.client,
             cache_salt: g.cache_salt,
         };
@@ -188,7 +205,7 @@ impl Engine {
             acceptance: Acceptance::default(),
             draft_end: 0,
             verdict,
-            is_cancelled: is_cancelled.clone(),
+            waiting: Waiting { is_cancelled: is_cancelled.clone(), deadline: g.deadline },
             tokens_unsent: 0,
             times: Times::new(),
             request_id: g.request_id,

@@ -10,7 +10,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use quarry_core::ids::{RequestId, TokenId};
@@ -18,7 +17,7 @@ use quarry_core::plan::{PlanRow, StepOutcome, StepPlan};
 use quarry_core::sampler::{SampleRow, Sampled};
 use quarry_model::executor::{Batch, ExecError, Executor, Row, StepResult, StepTicket};
 
-use crate::bind::Job;
+use crate::bind::{Job, Waiting};
 use crate::drafts::StepCost;
 use crate::inbox::Inbox;
 use crate::observe::{DraftStats, StepStats};
@@ -70,11 +69,10 @@ impl Pass<'_> {
             wanted,
         });
         let rows: Vec<Row<'_>> = rows.collect();
-        let jobs = self.plan.rows.iter().filter_map(|row| self.jobs.get(&row.request));
-        let cancelled: Vec<&AtomicBool> = jobs.map(|job| &*job.is_cancelled).collect();
-        let inbox = self.inbox;
-        let is_wanted =
-            || !(inbox.is_stopping() || cancelled.iter().all(|is_set| is_set.load(Ordering::Acquire)));
+        let (plan, jobs, inbox) = (self.plan, &*self.jobs, self.inbox);
+        let waiting: Vec<&Waiting> =
+            plan.rows.iter().filter_map(|row| Some(&jobs.get(&row.request)?.waiting)).collect();
+        let is_wanted = || !inbox.is_stopping() && waiting.iter().any(|client| client.is_there());
         self.executor.submit(&Batch { rows: &rows, is_wanted: &is_wanted })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use quarry_core::ids::{RequestId, TokenId};
 pub use quarry_core::plan::FinishReason;
@@ -11,7 +12,7 @@ use quarry_text::constraint::{ConstraintError, ConstraintSpec};
 use tokio::sync::mpsc;
 
 use crate::inbox::Inbox;
-use crate::registry::ServedModel;
+use crate::opening::ServedModel;
 
 /// One generation, every default resolved by the edge but those that depend on the model.
 #[derive(Clone)]
@@ -41,6 +42,8 @@ pub struct Generate {
     pub drafts: Option<bool>,
     /// Smaller runs earlier.
     pub priority: i32,
+    /// When the answer must be complete; what is not by then ends with [`FinishReason::Deadline`].
+    pub deadline: Option<Instant>,
     /// Whose request it is: clients share the engine fairly.
     pub client: u64,
     /// Prefix blocks are shared only between equal salts.

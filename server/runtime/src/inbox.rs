@@ -10,6 +10,7 @@ use quarry_core::ids::{ModelId, RequestId};
 use quarry_model::backend::WarmModel;
 
 use crate::bind::Job;
+use crate::opening::Opened;
 
 /// What waits for the engine thread.
 #[derive(Default)]
@@ -22,6 +23,8 @@ pub struct Mail {
     pub wishes: BTreeMap<ModelId, Wish>,
     /// Weights that loader threads have read, or why not; at most one per model.
     pub loaded: Vec<(ModelId, Result<WarmModel, String>)>,
+    /// Models whose files have come; each comes once.
+    pub arrived: Vec<Opened>,
     /// Admit nothing more.
     pub drain: bool,
     /// End the thread now, cancelling what runs.
@@ -34,6 +37,7 @@ impl Mail {
             && self.cancels.is_empty()
             && self.wishes.is_empty()
             && self.loaded.is_empty()
+            && self.arrived.is_empty()
             && !self.drain
             && !self.stop
     }
@@ -94,6 +98,12 @@ impl Inbox {
     /// A loader thread is done.
     pub fn loaded(&self, model: ModelId, result: Result<WarmModel, String>) {
         self.lock().mail.loaded.push((model, result));
+        self.arrived.notify_one();
+    }
+
+    /// A model's files have come.
+    pub fn arrived(&self, opened: Opened) {
+        self.lock().mail.arrived.push(opened);
         self.arrived.notify_one();
     }
 

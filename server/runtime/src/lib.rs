@@ -6,6 +6,7 @@
 //! reloads, and after repeated failures gives up so that the process can end with a non-zero status.
 #![forbid(unsafe_code)]
 
+mod arrivals;
 mod bind;
 mod budget;
 mod drafts;
@@ -15,21 +16,23 @@ mod execute;
 mod generate;
 mod inbox;
 mod observe;
+mod opening;
 mod options;
 mod queue;
 mod registry;
 
-pub use budget::Budget;
+pub use arrivals::{Arrival, AwaitedModel};
+pub use budget::{Budget, WeightBytes};
 pub use engine::Engine;
 pub use generate::{FinishReason, Generate, GenerateError, Generation, GenerationEvent, SubmitError, Usage};
 pub use observe::{
     DraftStats, ModelSnapshot, ModelState, NoObserver, Observer, RequestStats, Snapshot, StepStats,
     SwitchStats,
 };
+pub use opening::{HostError, ServedModel};
 pub use options::{EngineOptions, ModelSource, Yarn};
 /// The engine's pure types that requests are made of.
 pub use quarry_core::{ids, limits, request};
 /// What models speak.
 pub use quarry_text as text;
 pub use queue::Reservation;
-pub use registry::{HostError, ServedModel};

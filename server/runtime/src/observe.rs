@@ -2,7 +2,8 @@
 
 use quarry_core::plan::FinishReason;
 
-use crate::budget::Budget;
+use crate::arrivals::AwaitedModel;
+use crate::budget::{Budget, WeightBytes};
 
 /// Hears of every step and every ended request, on the engine's thread: must be quick and must not block.
 pub trait Observer: Send + Sync {
@@ -98,6 +99,11 @@ pub struct SwitchStats {
 /// Where a model's weights are.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum ModelState {
+    /// Its files are on their way to this machine.
+    Absent {
+        /// 0 to 1.
+        share: f32,
+    },
     /// On disk.
     #[default]
     Cold,
@@ -106,6 +112,8 @@ pub enum ModelState {
         /// 0 to 1.
         share: f32,
     },
+    /// In host memory, ready for a device that has its own.
+    Warm,
     /// In use.
     Active,
     /// In use until its requests are answered; takes no new ones.
@@ -115,11 +123,16 @@ pub enum ModelState {
 }
 
 impl ModelState {
+    /// Every word that [`ModelState::name`] says.
+    pub const NAMES: [&str; 7] = ["absent", "cold", "loading", "warm", "active", "unloading", "failed"];
+
     /// One word.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Absent { .. } => "absent",
             Self::Cold => "cold",
             Self::Loading { .. } => "loading",
+            Self::Warm => "warm",
             Self::Active => "active",
             Self::Unloading => "unloading",
             Self::Failed(_) => "failed",
@@ -161,6 +174,8 @@ pub struct ModelSnapshot {
 pub struct Snapshot {
     /// Each model, the first one first.
     pub models: Vec<ModelSnapshot>,
+    /// Models that are still to come.
+    pub awaited: Vec<AwaitedModel>,
     /// Bytes in the host pool.
     pub host_pool_bytes: u64,
     /// Of these, bytes of cached prefixes: they make room for sequences.
@@ -172,7 +187,7 @@ pub struct Snapshot {
     /// What the server takes at most.
     pub budget: Budget,
     /// Bytes of weights that are loaded or on their way.
-    pub weight_bytes: u64,
+    pub weights: WeightBytes,
     /// Times the engine was restarted after a panic.
     pub restarts: u64,
     /// Cleared when the engine gave up.

@@ -1,83 +1,26 @@
-//! Models and their lives: `Cold → Loading → Active`, and back. The only place that knows files and back ends.
+//! Models and their lives: `Cold → Loading → Active`, and back; where the device has memory of its own, `Active ⇄ Warm`.
+//! The only place that knows back ends.
 //!
-//! Every model of the options is opened at start: what clients need to know of it, and what it costs. Weights come and go
-//! within one budget of bytes ([`crate::budget`]); a model's KV blocks live in the device's arena all the while, so its
-//! conversations and its prefix cache outlive its weights.
+//! A model is opened ([`crate::opening`]) at start, or when its files have come. Weights come and go within budgets of
+//! bytes ([`crate::budget`]); a model's KV blocks live in the device's arena all the while, so its conversations and its
+//! prefix cache outlive its weights.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use quarry_core::ids::ModelId;
 use quarry_core::limits::SLAB_BYTES;
 use quarry_core::plan::ModelSetup;
-use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelCost, ModelFiles, WarmModel};
+use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelCost, WarmModel};
 use quarry_model::executor::{Executor, KvBlocks};
-use quarry_model::families::FamilyError;
 use quarry_model::kv::{HostPool, KvArena};
 use quarry_model::spec::DecoderSpec;
-use quarry_text::{TextError, TextModel};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, WeightBytes};
 use crate::drafts::StepCost;
+use crate::opening::{HostError, Opened, ServedModel};
 use crate::options::{EngineOptions, ModelSource};
-
-/// A model that this server answers for.
-pub struct ServedModel {
-    /// The engine's id.
-    pub id: ModelId,
-    /// What clients call it.
-    pub name: String,
-    /// Other names for it.
-    pub aliases: Vec<String>,
-    /// Tokenizer, template, constraints.
-    pub text: TextModel,
-    /// Prompt + output tokens at most.
-    pub context_tokens_max: u32,
-    /// Prompt tokens at most: the context less one output token.
-    pub prompt_tokens_max: u32,
-    /// As in the file.
-    pub architecture: String,
-    /// The type most weights have.
-    pub quantization: String,
-    /// Bytes that its weights take while they are loaded.
-    pub weight_bytes: u64,
-    /// Seconds since 1970 when it was opened.
-    pub created: u64,
-}
-
-/// A model could not be served.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum HostError {
-    #[error("no model to serve")]
-    NoModel,
-    #[error("{path}: {source}")]
-    File { path: PathBuf, source: Box<FamilyError> },
-    #[error("{path}: {source}")]
-    Text { path: PathBuf, source: Box<TextError> },
-    #[error("{path}: {source}")]
-    Backend { path: PathBuf, source: BackendError },
-    #[error(
-        "{path}: one KV block of {block_tokens} positions is {block_bytes} bytes, more than a slab of {SLAB_BYTES}; use a smaller block"
-    )]
-    BlockTooLarge { path: PathBuf, block_tokens: u32, block_bytes: usize },
-    #[error(
-        "{path}: kv_bytes {kv_bytes} leaves room for {positions} positions, fewer than one step's {needed}; raise kv_bytes"
-    )]
-    KvTooSmall { path: PathBuf, kv_bytes: usize, positions: usize, needed: u32 },
-    #[error("{path}: {what}")]
-    TooLarge { path: PathBuf, what: String },
-    #[error("the host pool of {bytes} bytes (swap_space): {what}")]
-    HostPool { bytes: usize, what: String },
-    #[error("the KV cache of {bytes} bytes: {source}")]
-    Arena { bytes: usize, source: BackendError },
-    #[error("{path}: {what}")]
-    Load { path: PathBuf, what: String },
-    #[error("the engine thread could not start: {0}")]
-    Thread(std::io::Error),
-}
 
 /// Where a model's weights are.
 pub enum Weights {
@@ -85,6 +28,8 @@ pub enum Weights {
     Cold,
     /// On their way; permille done.
     Loading(Arc<AtomicU32>),
+    /// In host memory; the device has memory of its own, where others are.
+    Warm(WarmModel),
     /// In use.
     Active { warm: WarmModel, executor: Box<dyn Executor> },
     /// They could not be had; the next switch tries again.
@@ -99,8 +44,8 @@ pub struct Known {
     pub kv: Box<dyn KvBlocks>,
     pub cost: ModelCost,
     pub setup: ModelSetup,
-    options: ActivateOptions,
-    spec: Arc<DecoderSpec>,
+    pub options: ActivateOptions,
+    pub spec: Arc<DecoderSpec>,
     pub weights: Weights,
     /// Its weights go when its requests are answered; new ones are refused.
     pub is_unloading: bool,
@@ -120,10 +65,19 @@ impl Known {
         matches!(self.weights, Weights::Active { .. })
     }
 
-    /// Whether its weights take, or are about to take, memory.
-    fn is_held(&self) -> bool {
-        matches!(self.weights, Weights::Active { .. } | Weights::Loading(_))
+    /// Whether its weights wait in host memory.
+    pub fn is_warm(&self) -> bool {
+        matches!(self.weights, Weights::Warm(_))
     }
+}
+
+/// Who makes room for a model.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// They leave the device.
+    pub leave: Vec<ModelId>,
+    /// Their weights leave memory altogether.
+    pub forget: Vec<ModelId>,
 }
 
 /// All models of one device and the memory that they share.
@@ -148,18 +102,37 @@ impl Registry {
         let bytes = options.swap_space_bytes;
         let host =
             HostPool::new(bytes).map_err(|error| HostError::HostPool { bytes, what: error.to_string() })?;
-        let mut models = Vec::new();
-        for (index, source) in options.models.iter().enumerate() {
-            models.push(open_one(&mut *backend, &arena, ModelId(index as u32), source, options)?);
-        }
-        let scratch = models.iter().map(|known| known.cost.scratch_bytes as u64).max().unwrap_or(0);
         let budget = Budget {
             bytes_max: options.memory_bytes,
+            device_bytes_max: backend.own_memory_bytes(),
             kv_bytes: (slabs * SLAB_BYTES) as u64,
             host_pool_bytes: options.swap_space_bytes as u64,
-            scratch_bytes: scratch,
+            scratch_bytes: 0,
         };
-        Ok(Self { backend, arena, host, budget, models })
+        let mut registry = Self { backend, arena, host, budget, models: Vec::new() };
+        for source in &options.models {
+            registry.add(Opened::read(source)?, options)?;
+        }
+        Ok(registry)
+    }
+
+    /// Takes in a model whose files are opened; its weights are still on disk.
+    pub fn add(&mut self, opened: Opened, options: &EngineOptions) -> Result<ModelId, HostError> {
+        let id = ModelId(u32::try_from(self.models.len()).unwrap_or(u32::MAX));
+        let path = opened.source.path.clone();
+        let known = opened.known(&mut *self.backend, &self.arena, id, options)?;
+        let scratch_bytes = self.budget.scratch_bytes.max(known.cost.scratch_bytes as u64);
+        let budget = Budget { scratch_bytes, ..self.budget };
+        let held = self.weight_bytes().device;
+        if held > 0 && !budget.holds(held) {
+            let what = format!(
+                "its steps need {scratch_bytes} bytes of scratch, too many beside the loaded weights"
+            );
+            return Err(HostError::TooLarge { path, what });
+        }
+        self.budget = budget;
+        self.models.push(known);
+        Ok(id)
     }
 
     /// Loads the first model, and of the others in their order those that still fit.
@@ -168,14 +141,17 @@ impl Registry {
             let known = &self.models[index];
             let (name, path) = (known.served.name.clone(), known.source.path.clone());
             let needed = known.served.weight_bytes;
-            if let Err(what) = self.budget.fits(self.weight_bytes(), needed) {
-                if index == 0 {
-                    return Err(HostError::TooLarge { path, what });
+            let held = self.weight_bytes();
+            let fits = self.budget.fits(held, needed, false);
+            let stays_warm = fits.is_err() && self.budget.keeps_warm();
+            match fits {
+                Err(what) if index == 0 => return Err(HostError::TooLarge { path, what }),
+                Err(what) if !stays_warm || self.budget.fits_host(held.host, needed).is_err() => {
+                    tracing::info!(model = %name, %what, "model stays cold until it is asked for");
+                    continue;
                 }
-                tracing::info!(model = %name, %what, "model stays cold until it is asked for");
-                continue;
+                _ => {}
             }
-            let known = &self.models[index];
             let begun = Instant::now();
             let warm = known
                 .source
@@ -187,16 +163,94 @@ impl Registry {
                 })
                 .map_err(|what| HostError::Load { path: path.clone(), what })?;
             let packing_seconds = begun.elapsed().as_secs_f32();
-            self.activate(index, warm).map_err(|source| HostError::Backend { path, source })?;
-            tracing::info!(model = %name, packing_seconds, "weights packed");
+            if stays_warm {
+                self.models[index].weights = Weights::Warm(warm);
+            } else {
+                self.activate(index, warm).map_err(|source| HostError::Backend { path, source })?;
+            }
+            tracing::info!(model = %name, packing_seconds, stays_warm, "weights packed");
         }
         self.budget.log(self.weight_bytes());
         Ok(())
     }
 
     /// Bytes of weights that are loaded or on their way.
-    pub fn weight_bytes(&self) -> u64 {
-        self.models.iter().filter(|known| known.is_held()).map(|known| known.served.weight_bytes).sum()
+    pub fn weight_bytes(&self) -> WeightBytes {
+        let mut bytes = WeightBytes::default();
+        for known in &self.models {
+            let (is_on_device, is_on_host) = match known.weights {
+                Weights::Active { .. } | Weights::Loading(_) => (true, true),
+                Weights::Warm(_) => (false, true),
+                Weights::Cold | Weights::Failed(_) => (false, false),
+            };
+            bytes.device += if is_on_device { known.served.weight_bytes } else { 0 };
+            bytes.host += if is_on_host && self.budget.keeps_warm() { known.served.weight_bytes } else { 0 };
+        }
+        bytes
+    }
+
+    /// What has to go so that a model can run: from the device those that ran longest ago; from host memory, where the
+    /// device has its own, those that are warm.
+    pub fn room_for(&self, model: ModelId) -> Result<Room, String> {
+        let target = self.models.get(model.0 as usize).ok_or("no such model")?;
+        let needed = target.served.weight_bytes;
+        let mut held = self.weight_bytes();
+        let mut room = Room::default();
+        for known in self.longest_idle(Known::is_active) {
+            if self.budget.fits_device(held.device, needed).is_ok() {
+                break;
+            }
+            held.device -= known.served.weight_bytes;
+            room.leave.push(known.served.id);
+        }
+        self.budget.fits_device(held.device, needed)?;
+        let needed = if target.is_warm() { 0 } else { needed };
+        let leaves = |known: &Known| room.leave.contains(&known.served.id);
+        let is_warm = |known: &Known| (known.is_warm() || leaves(known)) && known.served.id != model;
+        for known in self.longest_idle(is_warm) {
+            if self.budget.fits_host(held.host, needed).is_ok() {
+                break;
+            }
+            held.host -= known.served.weight_bytes;
+            room.forget.push(known.served.id);
+        }
+        self.budget.fits_host(held.host, needed).map(|()| room)
+    }
+
+    fn longest_idle(&self, filter: impl Fn(&Known) -> bool) -> Vec<&Known> {
+        let mut found: Vec<&Known> = self.models.iter().filter(|known| filter(known)).collect();
+        found.sort_by_key(|known| known.used);
+        found
+    }
+
+    /// A model leaves the device; its weights stay warm where the device has memory of its own.
+    pub fn leave_device(&mut self, model: ModelId) {
+        let keeps_warm = self.budget.keeps_warm();
+        let Some(known) = self.get_mut(model) else { return };
+        known.weights = match std::mem::replace(&mut known.weights, Weights::Cold) {
+            Weights::Active { warm, .. } if keeps_warm => Weights::Warm(warm),
+            _ => Weights::Cold,
+        };
+    }
+
+    /// A model's weights leave memory.
+    pub fn forget_weights(&mut self, model: ModelId) {
+        if let Some(known) = self.get_mut(model) {
+            known.weights = Weights::Cold;
+            known.is_unloading = false;
+        }
+    }
+
+    /// The weights of a model that is warm.
+    pub fn take_warm(&mut self, model: ModelId) -> Option<WarmModel> {
+        let known = self.get_mut(model)?;
+        match std::mem::replace(&mut known.weights, Weights::Cold) {
+            Weights::Warm(warm) => Some(warm),
+            other => {
+                known.weights = other;
+                None
+            }
+        }
     }
 
     /// Whether weights are on their way.
@@ -272,94 +326,4 @@ impl Registry {
         }
         Ok(())
     }
-}
-
-fn open_one(
-    backend: &mut dyn Backend,
-    arena: &KvArena,
-    id: ModelId,
-    source: &ModelSource,
-    options: &EngineOptions,
-) -> Result<Known, HostError> {
-    let path = source.path.clone();
-    let files =
-        source.open().map_err(|source| HostError::File { path: path.clone(), source: Box::new(source) })?;
-    let text = TextModel::open(files.weights.file())
-        .map_err(|source| HostError::Text { path: path.clone(), source: Box::new(source) })?;
-    let activate = ActivateOptions {
-        block_tokens: options.block_tokens as usize,
-        batch_tokens_max: options.step_tokens_max as usize,
-        batch_rows_max: options.step_rows_max as usize,
-    };
-    let cost = backend.cost(&files.spec, &files, &activate);
-    let block_bytes = cost.block_bytes;
-    if block_bytes == 0 || block_bytes > arena.slab_bytes() {
-        let block_tokens = options.block_tokens;
-        return Err(HostError::BlockTooLarge { path, block_tokens, block_bytes });
-    }
-    let kv = backend
-        .kv_blocks(&files.spec, arena, activate.block_tokens)
-        .map_err(|source| HostError::Backend { path: path.clone(), source })?;
-    let positions = kv.blocks() * activate.block_tokens;
-    if positions < options.step_tokens_max as usize {
-        let (kv_bytes, needed) = (options.kv_bytes, options.step_tokens_max);
-        return Err(HostError::KvTooSmall { path, kv_bytes, positions, needed });
-    }
-    let own_context = options
-        .context_tokens_max
-        .unwrap_or(u32::MAX)
-        .min(u32::try_from(files.spec.context_tokens_max).unwrap_or(u32::MAX));
-    let context = own_context.min(u32::try_from(positions).unwrap_or(u32::MAX));
-    if context < own_context {
-        tracing::info!(model = %source.name, own_context, context_tokens = context, "context bounded by the KV cache");
-    }
-    let setup = ModelSetup {
-        model: id,
-        block_tokens: options.block_tokens,
-        slab_blocks: arena.slab_blocks(block_bytes) as u32,
-        block_bytes: block_bytes as u64,
-        context_tokens_max: context,
-        step_tokens_max: options.step_tokens_max,
-        step_rows_max: options.step_rows_max,
-    };
-    let served = ServedModel {
-        id,
-        name: source.name.clone(),
-        aliases: source.aliases.clone(),
-        text,
-        context_tokens_max: context,
-        prompt_tokens_max: context - 1,
-        architecture: files.spec.architecture.clone(),
-        quantization: commonest_type(&files),
-        weight_bytes: cost.weight_bytes as u64,
-        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-    };
-    Ok(Known {
-        served: Arc::new(served),
-        source: source.clone(),
-        kv,
-        cost,
-        setup,
-        options: activate,
-        spec: files.spec.clone(),
-        weights: Weights::Cold,
-        is_unloading: false,
-        used: Instant::now(),
-        step_cost: StepCost::default(),
-        swap_out_bytes: 0,
-        swap_in_bytes: 0,
-    })
-}
-
-/// The tensor type that holds most bytes of the file.
-fn commonest_type(files: &ModelFiles) -> String {
-    let mut bytes: Vec<(&'static str, usize)> = Vec::new();
-    for tensor in files.weights.tensors() {
-        let name = tensor.kind.name();
-        match bytes.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, total)) => *total += tensor.bytes,
-            None => bytes.push((name, tensor.bytes)),
-        }
-    }
-    bytes.into_iter().max_by_key(|(_, total)| *total).map_or_else(String::new, |(name, _)| name.to_owned())
 }

@@ -21,6 +21,10 @@ impl World {
                 self.seen.cancelled += 1;
                 assert!(self.cancelled.contains(&request));
             }
+            FinishReason::Deadline => {
+                self.seen.late += 1;
+                assert!(self.is_late(request), "{finished:?} had time left");
+            }
             FinishReason::Failed => {
                 self.seen.failed += 1;
                 assert!(self.may_fail.contains(&request), "{finished:?} had no reason to fail");
@@ -33,6 +37,11 @@ impl World {
                 assert_eq!((finished.reason, finished.output_tokens), expected, "{finished:?}");
             }
         }
+    }
+
+    /// Whether a request's deadline has passed.
+    pub fn is_late(&self, request: RequestId) -> bool {
+        self.requests[&request].deadline.is_some_and(|deadline| deadline <= self.now())
     }
 
     pub fn refuse(&mut self, refused: &Refused) {

@@ -21,6 +21,9 @@ impl World {
         for request in self.cancelled.iter().filter(|_| idle) {
             assert!(!self.unanswered.contains(request), "cancelled request {request} ends in the next step");
         }
+        for request in self.live.iter().filter(|_| idle) {
+            assert!(!self.is_late(*request), "request {request} ends at its deadline");
+        }
         if let Some(model) = plan.switch_to {
             self.start_switch(model, plan);
         }

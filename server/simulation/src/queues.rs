@@ -34,6 +34,11 @@ impl Queues {
     pub fn submitted(&mut self, accepted: &[&RequestParts]) {
         for parts in accepted {
             let (queue, client) = ((parts.model, parts.priority), parts.client);
+            if parts.deadline.is_some() {
+                // A client's own requests change places with it.
+                let own = |w: &&mut Waiting| (w.queue, w.client) == (queue, client);
+                self.waiting.values_mut().filter(own).for_each(|waiting| waiting.first = None);
+            }
             let is_first = self.clients.insert((queue, client));
             let first = is_first.then(|| {
                 let others = || self.waiting.iter().filter(|(_, other)| other.queue == queue);

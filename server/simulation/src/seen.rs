@@ -36,6 +36,7 @@ counts! {
     steps: "steps",
     completed: "requests completed",
     cancelled: "requests cancelled",
+    late: "requests ended by their deadline",
     failed: "requests failed",
     refused: "requests refused",
     cached_tokens: "prompt tokens from the prefix cache",

@@ -1,6 +1,6 @@
 //! What happens in one run, drawn from its seed: models, limits, requests, faults.
 
-use quarry_core::ids::{ModelId, RequestId, TokenId};
+use quarry_core::ids::{ModelId, RequestId, Tick, TokenId};
 use quarry_core::limits::SchedulerLimits;
 use quarry_core::plan::{Event, MeasuredRates, ModelSetup};
 use quarry_core::request::{Request, RequestParts, SamplingParams};
@@ -130,6 +130,8 @@ impl Workload {
             let room = room as usize;
             prompt.truncate((room - 1).max(1));
         }
+        let at = rng.within(0, SPAN_US);
+        let deadline = rng.percent(15).then(|| Tick(at + rng.within(0, SPAN_US)));
         let parts = RequestParts {
             id,
             model: if rng.percent(2) { ModelId(99) } else { setup.model },
@@ -139,11 +141,11 @@ impl Workload {
             tokens_min: rng.pick(&[0, 0, 3]),
             stop_tokens: if rng.percent(50) { Vec::new() } else { text(rng, 3) },
             priority: rng.pick(&[0, 0, 0, -1, 5]),
+            deadline,
             client,
             cache_salt: rng.pick(&[0, 0, 0, 9]),
         };
         let request = Request::new(parts.clone()).expect("in range");
-        let at = rng.within(0, SPAN_US);
         self.events.push((at, Event::Submit(request)));
         if rng.percent(25) {
             self.events.push((at + rng.within(0, SPAN_US / 4), Event::Cancel(id)));

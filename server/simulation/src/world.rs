@@ -146,6 +146,10 @@ impl World {
         self.futures.insert((at, self.order), future);
     }
 
+    pub fn now(&self) -> Tick {
+        Tick(self.now)
+    }
+
     pub fn expect_within(&mut self, within_us: u64, future: Future) {
         let at = self.now + self.rng.within(0, within_us);
         self.expect(at, future);
@@ -180,7 +184,7 @@ impl World {
             if self.rng.percent(self.faults.doubled) {
                 events.push(self.stray());
             }
-            self.scheduler.step(Tick(self.now), &mut events, &mut plan);
+            self.scheduler.step(self.now(), &mut events, &mut plan);
             assert!(events.is_empty());
             self.scheduler.check_invariants();
             self.check_queues(&plan);

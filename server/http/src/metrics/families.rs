@@ -195,10 +195,13 @@ families! {
         &["model_name", "engine", "state"]
     );
     memory_bytes: GaugeVec(
-        "quarry_memory_bytes", "What the memory budget counts, by use: weights, kv, host_pool, scratch",
+        "quarry_memory_bytes", "What the memory budget counts, by use: weights, warm_weights, kv, host_pool, scratch",
         &["model_name", "engine", "use"]
     );
     memory_bytes_max: GaugeVec("quarry_memory_bytes_max", "The memory budget; absent where there is none");
+    device_memory_bytes_max: GaugeVec(
+        "quarry_device_memory_bytes_max", "The budget of the device's own memory; absent where it has none"
+    );
     healthy: GaugeVec("quarry_engine_healthy", "0 when the engine gave up");
     step_rows: HistogramVec("quarry_step_rows", "Rows of one step", LABELS, STEP_ROWS);
     step_seconds: HistogramVec("quarry_step_seconds", "Seconds of one step", LABELS, STEP_S);

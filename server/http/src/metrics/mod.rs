@@ -10,7 +10,7 @@ mod sizes;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::{Encoder as _, IntCounterVec, Registry, TextEncoder};
-use quarry_runtime::{FinishReason, Observer, RequestStats, Snapshot, StepStats, SwitchStats};
+use quarry_runtime::{FinishReason, ModelState, Observer, RequestStats, Snapshot, StepStats, SwitchStats};
 
 use families::Families;
 use llamacpp::LlamaCpp;
@@ -126,10 +126,7 @@ impl Metrics {
             ] {
                 gauge.with_label_values(&labels).set(value);
             }
-            for state in ["cold", "loading", "active", "unloading", "failed"] {
-                let is = f64::from(u8::from(model.state.name() == state));
-                f.model_state.with_label_values(&[model.model.as_str(), ENGINE, state]).set(is);
-            }
+            self.take_state(&model.model, &model.state);
             // Nothing that waits here waits for anything but room.
             let by_reason = [model.model.as_str(), ENGINE, "capacity"];
             f.waiting_by_reason.with_label_values(&by_reason).set(f64::from(model.waiting));
@@ -151,6 +148,9 @@ impl Metrics {
                 set(counter, &labels, total);
             }
         }
+        for awaited in &snapshot.awaited {
+            self.take_state(&awaited.name, &awaited.state);
+        }
         // What is the engine's stands once, under its first model, so that a sum over models is right.
         let Some(first) = snapshot.models.first() else { return };
         let labels = [first.model.as_str(), ENGINE];
@@ -166,7 +166,8 @@ impl Metrics {
         }
         let budget = &snapshot.budget;
         for (used_for, bytes) in [
-            ("weights", snapshot.weight_bytes),
+            ("weights", snapshot.weights.device),
+            ("warm_weights", snapshot.weights.host),
             ("kv", budget.kv_bytes),
             ("host_pool", budget.host_pool_bytes),
             ("scratch", budget.scratch_bytes),
@@ -174,10 +175,21 @@ impl Metrics {
             let labels = [first.model.as_str(), ENGINE, used_for];
             f.memory_bytes.with_label_values(&labels).set(bytes as f64);
         }
-        if let Some(bytes) = budget.bytes_max {
-            f.memory_bytes_max.with_label_values(&labels).set(bytes as f64);
+        for (gauge, bytes_max) in
+            [(&f.memory_bytes_max, budget.bytes_max), (&f.device_memory_bytes_max, budget.device_bytes_max)]
+        {
+            if let Some(bytes) = bytes_max {
+                gauge.with_label_values(&labels).set(bytes as f64);
+            }
         }
         set(&f.restarts, &labels, snapshot.restarts);
+    }
+
+    fn take_state(&self, model: &str, state: &ModelState) {
+        for name in ModelState::NAMES {
+            let is = f64::from(u8::from(state.name() == name));
+            self.families.model_state.with_label_values(&[model, ENGINE, name]).set(is);
+        }
     }
 }
 
@@ -222,6 +234,7 @@ impl Observer for Metrics {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
             FinishReason::Cancelled => "abort",
+            FinishReason::Deadline => "deadline",
             FinishReason::Failed => "error",
         };
         f.request_success.with_label_values(&[stats.model.as_str(), ENGINE, reason]).inc();

@@ -58,6 +58,10 @@ pub(crate) async fn complete(
         let first =
             match tokio::time::timeout(state.limits().first_event_wait, running.generation.next()).await {
                 Ok(Some(GenerationEvent::Failed(error))) => return Err(running.unanswered(error)),
+                Ok(Some(GenerationEvent::Finished { reason, usage })) => {
+                    ended(reason, running.retry_after_s).map_err(|error| running.failed(error))?;
+                    Some(GenerationEvent::Finished { reason, usage })
+                }
                 Ok(event) => event,
                 Err(_) => None,
             };
@@ -177,6 +181,7 @@ pub(crate) fn ended(reason: FinishReason, retry_after_s: u32) -> Result<&'static
         FinishReason::Length => Ok(FINISH_LENGTH),
         // Nobody but the server itself cancels while somebody still listens.
         FinishReason::Cancelled => Err(HttpError::shutting_down(retry_after_s)),
+        FinishReason::Deadline => Err(HttpError::deadline_exceeded()),
         FinishReason::Failed => Err(HttpError::internal("the engine failed")),
     }
 }

@@ -61,7 +61,9 @@ pub(crate) async fn admin_state(State(state): State<AppState>) -> Result<Json<Ad
     };
     let memory = AdminMemory {
         bytes_max: now.budget.bytes_max,
-        weight_bytes: now.weight_bytes,
+        device_bytes_max: now.budget.device_bytes_max,
+        weight_bytes: now.weights.device,
+        warm_weight_bytes: now.weights.host,
         kv_bytes_max: now.budget.kv_bytes,
         kv_slabs_free: now.kv_slabs_free,
         host_pool_bytes: now.host_pool_bytes,

@@ -25,6 +25,9 @@ impl EngineLoop {
                 Wish::Unload => self.wish_unload(model),
             }
         }
+        for opened in mail.arrived {
+            self.arrived(opened);
+        }
         for (model, result) in mail.loaded {
             self.loaded(model, result);
         }

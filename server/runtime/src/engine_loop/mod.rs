@@ -11,7 +11,7 @@ mod swaps;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use quarry_core::ids::{ModelId, RequestId, Tick};
@@ -19,10 +19,12 @@ use quarry_core::plan::{Event, MeasuredRates, StepOutcome, StepPlan};
 use quarry_core::scheduler::Scheduler;
 use quarry_model::executor::{ExecError, StepResult};
 
+use crate::arrivals::Arrivals;
 use crate::bind::Job;
 use crate::execute::Pass;
 use crate::inbox::Inbox;
 use crate::observe::{Observer, Snapshot};
+use crate::opening::ServedModel;
 use crate::options::EngineOptions;
 use crate::registry::{Registry, Weights};
 
@@ -41,6 +43,12 @@ pub struct Shared {
     /// The engine gave up; never cleared.
     pub dead: AtomicBool,
     pub snapshot: Mutex<Snapshot>,
+    /// Every model that requests may name, by id.
+    pub models: RwLock<Vec<Arc<ServedModel>>>,
+    /// Those that are still to come.
+    pub arrivals: Arc<Arrivals>,
+    /// When the engine's clock began.
+    pub started: Instant,
 }
 
 /// Everything the thread owns.
@@ -60,7 +68,6 @@ pub struct EngineLoop {
     deferred_switch: Option<ModelId>,
     /// Ends when everything is answered.
     draining: bool,
-    started: Instant,
     panics: VecDeque<Instant>,
     restarts: u64,
 }
@@ -96,7 +103,6 @@ impl EngineLoop {
             switch: None,
             deferred_switch: None,
             draining: false,
-            started: Instant::now(),
             panics: VecDeque::new(),
             restarts: 0,
         };
@@ -112,7 +118,7 @@ impl EngineLoop {
         }
         self.poll_swaps();
         self.finish_unloads();
-        let now = Tick(self.started.elapsed().as_micros() as u64);
+        let now = Tick(self.shared.started.elapsed().as_micros() as u64);
         self.scheduler.step(now, &mut self.events, &mut self.plan);
         let plan = std::mem::take(&mut self.plan);
         self.settle(&plan);

@@ -3,11 +3,13 @@
 //! ```text
 //! asked for     does it fit the budget beside those that must stay? if not, refused before anything is touched
 //! make room     weights of the models that ran longest ago leave; their KV stays where it is
-//! load          on a thread of its own, while those that stayed run
+//! load          on a thread of its own, while those that stayed run; not where they are warm
 //! activate      between two steps
-//! failed        its requests fail; the models that made room are loaded again
+//! failed        its requests fail; the models that made room come back
+//! arrived       a model whose files have come is served from now on, and loaded if nobody has to leave for it
 //! ```
 
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use quarry_core::ids::ModelId;
@@ -15,7 +17,8 @@ use quarry_core::plan::{Event, SwitchFailed};
 use quarry_model::backend::WarmModel;
 
 use super::EngineLoop;
-use crate::observe::SwitchStats;
+use crate::observe::{ModelState, SwitchStats};
+use crate::opening::Opened;
 use crate::registry::Weights;
 
 /// A switch on its way.
@@ -48,8 +51,35 @@ impl EngineLoop {
     }
 
     pub(super) fn wish_unload(&mut self, model: ModelId) {
-        if let Some(known) = self.registry.get_mut(model) {
-            known.is_unloading = known.is_active();
+        let Some(known) = self.registry.get_mut(model) else { return };
+        known.is_unloading = known.is_active();
+        if known.is_warm() {
+            self.registry.forget_weights(model);
+        }
+    }
+
+    /// A model's files have come.
+    pub(super) fn arrived(&mut self, opened: Opened) {
+        let name = opened.source.name.clone();
+        let added = self.registry.add(opened, &self.options);
+        let Ok(id) = added.inspect_err(|error| {
+            tracing::error!(model = %name, %error, "a model that has come cannot be served");
+            self.shared.arrivals.set(&name, ModelState::Failed(error.to_string()));
+        }) else {
+            return;
+        };
+        let known = &self.registry.models[id.0 as usize];
+        tracing::info!(model = %name, architecture = %known.served.architecture, "model has come");
+        self.events.push(Event::Load(known.setup));
+        let (served, needed) = (known.served.clone(), known.served.weight_bytes);
+        // It is in the snapshot before anybody can ask for it.
+        self.publish();
+        self.shared.models.write().unwrap_or_else(PoisonError::into_inner).push(served);
+        self.shared.arrivals.remove(&name);
+        if self.registry.budget.fits(self.registry.weight_bytes(), needed, false).is_ok()
+            && let Err(what) = self.read_weights(id)
+        {
+            self.loaded(id, Err(what));
         }
     }
 
@@ -66,23 +96,17 @@ impl EngineLoop {
             .collect();
         // A job ends with its sequence, so no step of theirs is in flight.
         for model in done {
-            self.evict(model);
+            self.registry.forget_weights(model);
+            tracing::info!(model = %self.name(model), "weights unloaded; conversations keep their KV");
+            self.events.push(Event::Resident(model, false));
         }
-    }
-
-    fn evict(&mut self, model: ModelId) {
-        let Some(known) = self.registry.get_mut(model) else { return };
-        known.weights = Weights::Cold;
-        known.is_unloading = false;
-        tracing::info!(model = %known.served.name, "weights unloaded; conversations keep their KV");
-        self.events.push(Event::Resident(model, false));
     }
 
     /// The scheduler wants this model; no step is in flight.
     pub(super) fn begin_switch(&mut self, model: ModelId) {
         let began = Instant::now();
-        let left = match self.room_for(model) {
-            Ok(left) => left,
+        let room = match self.registry.room_for(model) {
+            Ok(room) => room,
             // What is on its way cannot make room yet.
             Err(_) if self.registry.is_loading() => {
                 self.deferred_switch = Some(model);
@@ -90,33 +114,31 @@ impl EngineLoop {
             }
             Err(what) => return self.refuse_switch(model, what),
         };
-        for &leaving in &left {
-            self.evict(leaving);
+        for &leaving in &room.leave {
+            self.registry.leave_device(leaving);
+            self.events.push(Event::Resident(leaving, false));
         }
+        for &forgotten in &room.forget {
+            self.registry.forget_weights(forgotten);
+        }
+        let leave: Vec<String> = room.leave.iter().map(|leaving| self.name(*leaving)).collect();
+        tracing::info!(model = %self.name(model), ?leave, "switch; conversations keep their KV");
         self.events.push(Event::SwitchStarted(model));
-        self.switch = Some(Switching { model, left, began, room_s: began.elapsed().as_secs_f64() });
-        if let Err(what) = self.read_weights(model) {
-            self.fail_switch(model, what);
-        }
+        self.switch =
+            Some(Switching { model, left: room.leave, began, room_s: began.elapsed().as_secs_f64() });
+        self.bring(model);
     }
 
-    /// Models whose weights must leave for this one, those that ran longest ago first.
-    fn room_for(&self, model: ModelId) -> Result<Vec<ModelId>, String> {
-        let registry = &self.registry;
-        let target = registry.models.get(model.0 as usize).ok_or("no such model")?;
-        let needed = target.served.weight_bytes;
-        let mut active: Vec<_> = registry.models.iter().filter(|known| known.is_active()).collect();
-        active.sort_by_key(|known| known.used);
-        let mut held = registry.weight_bytes();
-        let mut left = Vec::new();
-        for known in active {
-            if registry.budget.fits(held, needed).is_ok() {
-                break;
+    /// Warm weights are used at once, others read.
+    fn bring(&mut self, model: ModelId) {
+        match self.registry.take_warm(model) {
+            Some(warm) => self.loaded(model, Ok(warm)),
+            None => {
+                if let Err(what) = self.read_weights(model) {
+                    self.loaded(model, Err(what));
+                }
             }
-            held -= known.served.weight_bytes;
-            left.push(known.served.id);
         }
-        registry.budget.fits(held, needed).map(|()| left)
     }
 
     fn refuse_switch(&mut self, model: ModelId, what: String) {
@@ -175,9 +197,7 @@ impl EngineLoop {
         }
         self.events.push(Event::SwitchDone(model, Err(SwitchFailed)));
         for left in self.switch.take().map(|switch| switch.left).unwrap_or_default() {
-            if let Err(what) = self.read_weights(left) {
-                self.loaded(left, Err(what));
-            }
+            self.bring(left);
         }
     }
 

@@ -95,12 +95,13 @@ impl EngineLoop {
         let budget = self.registry.budget;
         let snapshot = Snapshot {
             models: self.registry.models.iter().map(|known| self.model_snapshot(known)).collect(),
+            awaited: self.shared.arrivals.list(),
             host_pool_bytes: self.scheduler.host_bytes(),
             host_pool_cached_bytes: self.scheduler.host_bytes_cached(),
             host_pool_bytes_max: budget.host_pool_bytes,
             kv_slabs_free: self.scheduler.slabs_free() as u64,
             budget,
-            weight_bytes: self.registry.weight_bytes(),
+            weights: self.registry.weight_bytes(),
             restarts: self.restarts,
             healthy: !self.is_dead(),
         };
@@ -114,6 +115,7 @@ impl EngineLoop {
             Weights::Active { .. } if known.is_unloading => ModelState::Unloading,
             Weights::Active { .. } => ModelState::Active,
             Weights::Cold => ModelState::Cold,
+            Weights::Warm(_) => ModelState::Warm,
             Weights::Loading(permille) => {
                 ModelState::Loading { share: f32::from(permille.load(Ordering::Relaxed) as u16) / 1000.0 }
             }

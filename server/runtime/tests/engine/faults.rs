@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quarry_runtime::request::SamplingParams;
 use quarry_runtime::text::constraint::ConstraintSpec;
@@ -289,6 +289,13 @@ async fn a_step_that_nobody_waits_for_any_more_ends_early() {
     until("three have ended", || ends.0.lock().unwrap().len() == 3).await;
     let seen = ends.0.lock().unwrap().clone();
     assert_eq!(seen, [FinishReason::Length, FinishReason::Cancelled, FinishReason::Length]);
+    // A deadline is as good as a client that is gone.
+    faults.is_waiting.store(false, Ordering::Release);
+    faults.set(Fault::Unwanted);
+    let deadline = Some(Instant::now() + Duration::from_millis(50));
+    let late = Generate { deadline, ..generate(&engine, (10..30).collect(), 20) };
+    let (text, reason) = all(&mut submit_to(&engine, late).unwrap()).await.unwrap();
+    assert_eq!((text.as_str(), reason), ("", FinishReason::Deadline));
     // One of two: the step goes on for the other.
     let both = [submit(&engine, 20), submit(&engine, 20)];
     let [gone, mut stays] = both;

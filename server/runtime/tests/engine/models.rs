@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use quarry_runtime::{
     Engine, EngineOptions, Generate, GenerateError, GenerationEvent, ModelSource, ModelState, SubmitError,
+    WeightBytes,
 };
 use quarry_tiny::{TensorType, TinyModel};
 
@@ -162,7 +163,7 @@ async fn load_and_unload_by_hand() {
     assert!(matches!(refused, Err(SubmitError::Unloading)));
     all(&mut running).await.unwrap();
     until("unloaded", || states(&engine) == ["cold", "cold"]).await;
-    assert_eq!(engine.snapshot().weight_bytes, 0);
+    assert_eq!(engine.snapshot().weights, WeightBytes::default());
     all(&mut submit_to(&engine, asked(&engine, 1, 2, 5)).unwrap()).await.unwrap();
 }
 
@@ -203,4 +204,108 @@ async fn what_cannot_fit_is_refused_before_anything_is_touched() {
     assert!(matches!(engine.model_state(&models[1]), ModelState::Failed(_)));
     assert_eq!(states(&engine)[0], "active");
     all(&mut submit_to(&engine, asked(&engine, 0, 1, 5)).unwrap()).await.unwrap();
+}
+
+/// Options and a device with memory of its own for the weights of either model, and host memory for the weights of
+/// `warm` of them.
+fn own_memory(files: &Files, warm: usize) -> (FaultyBackend, Faults, EngineOptions) {
+    let options = EngineOptions { kv_bytes: 128 << 20, ..files.options() };
+    let engine = start(Box::new(backend()), options.clone());
+    let mut weights: Vec<u64> = engine.models().iter().map(|model| model.weight_bytes).collect();
+    weights.sort_unstable_by_key(|bytes| std::cmp::Reverse(*bytes));
+    let budget = engine.snapshot().budget;
+    let (mut backend, faults) = faulty_backend();
+    backend.own_memory_bytes = Some(budget.kv_bytes + budget.scratch_bytes + weights[0]);
+    let host = budget.host_pool_bytes + weights[..warm].iter().sum::<u64>();
+    (backend, faults, EngineOptions { memory_bytes: Some(host), ..options })
+}
+
+#[tokio::test]
+async fn weights_stay_warm_where_the_device_has_memory_of_its_own() {
+    let files = Files::new();
+    let (backend, faults, options) = own_memory(&files, 2);
+    let engine = start(Box::new(backend), options);
+    assert_eq!(states(&engine), ["active", "warm"]);
+    let loads = || faults.loads.load(Ordering::Relaxed);
+    assert_eq!(loads(), 2);
+    crowd_answers_as_alone(&engine, &files).await;
+    assert!(faults.activations.load(Ordering::Relaxed) > 2, "they took turns");
+    assert_eq!(loads(), 2, "nothing was read twice");
+    let models = engine.models();
+    let now = engine.snapshot().weights;
+    assert_eq!(now.host, models[0].weight_bytes + models[1].weight_bytes);
+    assert!(models.iter().any(|model| model.weight_bytes == now.device), "one of them is on the device");
+    // Gone by hand is gone from memory, whichever of them is warm.
+    models.iter().for_each(|model| engine.unload(model));
+    until("unloaded", || states(&engine) == ["cold", "cold"]).await;
+    assert_eq!(engine.snapshot().weights, WeightBytes::default());
+    all(&mut submit_to(&engine, asked(&engine, 1, 2, 5)).unwrap()).await.unwrap();
+    assert_eq!(loads(), 3);
+}
+
+#[tokio::test]
+async fn warm_weights_make_room_in_host_memory() {
+    let files = Files::new();
+    let (backend, faults, options) = own_memory(&files, 1);
+    let engine = start(Box::new(backend), options);
+    assert_eq!(states(&engine), ["active", "cold"]);
+    for (model, expected) in [(1, ["cold", "active"]), (0, ["active", "cold"])] {
+        all(&mut submit_to(&engine, asked(&engine, model, 1, 5)).unwrap()).await.unwrap();
+        assert_eq!(states(&engine), expected);
+    }
+    assert_eq!(faults.loads.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_switch_from_warm_weights_that_fails_rolls_back() {
+    let files = Files::new();
+    let (backend, faults, options) = own_memory(&files, 2);
+    let engine = start(Box::new(backend), options);
+    let mut before = submit_to(&engine, asked(&engine, 0, 1, 60)).unwrap();
+    let expected = all(&mut before).await.unwrap();
+    faults.activations_fail.store(1, Ordering::Relaxed);
+    let error = all(&mut submit_to(&engine, asked(&engine, 1, 1, 5)).unwrap()).await.unwrap_err();
+    assert!(matches!(&error, GenerateError::ModelFailed(what) if what.contains("told not to")), "{error}");
+    until("the first one is back", || states(&engine) == ["active", "failed"]).await;
+    assert_eq!(faults.loads.load(Ordering::Relaxed), 2, "its weights were warm");
+    assert_eq!(all(&mut submit_to(&engine, asked(&engine, 0, 1, 60)).unwrap()).await.unwrap(), expected);
+    all(&mut submit_to(&engine, asked(&engine, 1, 1, 5)).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_model_whose_files_come_later_is_served_from_then_on() {
+    let files = Files::new();
+    let mut options = files.options();
+    let late = options.models.pop().unwrap();
+    let engine = start(Box::new(backend()), options);
+    let arrival = engine.expect(late.name.clone(), vec!["second".into()]);
+    arrival.progress(0.25);
+    let awaited = engine.awaited();
+    assert_eq!(awaited[0].state, ModelState::Absent { share: 0.25 });
+    assert!(awaited[0].is_called("second") && engine.model("two").is_none());
+    // Files that are no model stay awaited, for another try.
+    let broken = ModelSource { path: files.folder.path().join("broken.gguf"), ..late.clone() };
+    std::fs::write(&broken.path, "GGUF").unwrap();
+    let error = arrival.arrived(&broken).unwrap_err();
+    arrival.failed(error.to_string());
+    assert!(matches!(&engine.awaited()[0].state, ModelState::Failed(why) if why.contains("broken.gguf")));
+    let running = submit_to(&engine, asked(&engine, 0, 1, 300)).unwrap();
+    arrival.arrived(&late).unwrap();
+    until("it is served", || engine.model("two").is_some()).await;
+    assert_eq!(engine.awaited(), []);
+    until("it is loaded, for it fits", || states(&engine) == ["active", "active"]).await;
+    drop(running);
+    crowd_answers_as_alone(&engine, &files).await;
+}
+
+#[tokio::test]
+async fn a_model_that_comes_and_does_not_fit_waits_for_its_turn() {
+    let files = Files::new();
+    let mut options = files.tight();
+    let late = options.models.pop().unwrap();
+    let engine = start(Box::new(backend()), options);
+    engine.expect(late.name.clone(), Vec::new()).arrived(&late).unwrap();
+    until("it is served", || engine.model("two").is_some()).await;
+    assert_eq!(states(&engine), ["active", "cold"]);
+    crowd_answers_as_alone(&engine, &files).await;
 }

@@ -44,6 +44,8 @@ pub enum Fault {
 pub struct Faults {
     pub next: Arc<Mutex<Fault>>,
     pub activations: Arc<AtomicUsize>,
+    /// So many activations fail.
+    pub activations_fail: Arc<AtomicUsize>,
     pub loads_fail: Arc<AtomicBool>,
     /// Loads wait as long as it is set.
     pub loads_wait: Arc<AtomicBool>,
@@ -74,11 +76,17 @@ impl Faults {
 pub struct FaultyBackend {
     pub inner: CpuBackend,
     pub faults: Faults,
+    /// As if it were a device with so much memory of its own.
+    pub own_memory_bytes: Option<u64>,
 }
 
 impl Backend for FaultyBackend {
     fn name(&self) -> &'static str {
         "faulty"
+    }
+
+    fn own_memory_bytes(&self) -> Option<u64> {
+        self.own_memory_bytes
     }
 
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {
@@ -111,6 +119,10 @@ impl Backend for FaultyBackend {
         options: &ActivateOptions,
     ) -> Result<Box<dyn Executor>, BackendError> {
         self.faults.activations.fetch_add(1, Ordering::Relaxed);
+        let fails = &self.faults.activations_fail;
+        if fails.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(BackendError::Device("told not to".into()));
+        }
         let inner = self.inner.activate(model, kv, options)?;
         Ok(Box::new(FaultyExecutor { inner, faults: self.faults.clone() }))
     }
@@ -224,7 +236,7 @@ pub fn backend() -> CpuBackend {
 /// A back end that fails when it is told to.
 pub fn faulty_backend() -> (FaultyBackend, Faults) {
     let faults = Faults::default();
-    (FaultyBackend { inner: backend(), faults: faults.clone() }, faults)
+    (FaultyBackend { inner: backend(), faults: faults.clone(), own_memory_bytes: None }, faults)
 }
 
 /// An engine with a tiny random model; the folder holds its file.
@@ -272,6 +284,7 @@ pub fn generate(engine: &Engine, prompt: Vec<u32>, tokens: u32) -> Generate {
         forced_tokens: None,
         drafts: None,
         priority: 0,
+        deadline: None,
         client: 0,
         cache_salt: 0,
         request_id: String::new(),
