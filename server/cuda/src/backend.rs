@@ -1,0 +1,161 @@
+//! The device as a back end: packs models on the host, uploads them, gives each its view of the KV arena.
+
+use std::sync::Arc;
+
+use quarry_model::backend::{
+    ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, WarmModel,
+};
+use quarry_model::copier::{Completions, Copier};
+use quarry_model::executor::{Executor, KvBlocks};
+use quarry_model::kv::KvArena;
+use quarry_model::spec::DecoderSpec;
+
+use crate::device::{Device, Memory, Unavailable, backend};
+use crate::executor::CudaExecutor;
+use crate::kv::{CudaKvBlocks, KvCache, KvShape};
+use crate::scratch::Scratch;
+use crate::weights::{HostWeights, device_bytes};
+
+/// How the device is used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CudaOptions {
+    /// Share of the device's memory that may be taken, above 0 and at most 1.
+    pub memory_utilization: f64,
+    /// Kernels in place of those that were built in; for tests, whose driver is none.
+    pub image: Option<&'static [u8]>,
+}
+
+impl Default for CudaOptions {
+    fn default() -> Self {
+        Self { memory_utilization: MEMORY_UTILIZATION_DEFAULT, image: None }
+    }
+}
+
+/// Share of the device's memory that is taken: the rest is the driver's own and the desktop's.
+pub const MEMORY_UTILIZATION_DEFAULT: f64 = 0.85;
+
+/// One CUDA device.
+pub struct CudaBackend {
+    device: Arc<Device>,
+    copier: Arc<Copier>,
+    memory_bytes: u64,
+}
+
+/// Packs weights into host memory.
+struct CudaLoader;
+
+impl Loader for CudaLoader {
+    fn warm(&self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError> {
+        let weights = HostWeights::load(files, progress)?;
+        Ok(WarmModel { spec: files.spec.clone(), bytes: weights.bytes(), state: Arc::new(weights) })
+    }
+}
+
+impl CudaBackend {
+    /// Opens the first device.
+    ///
+    /// # Errors
+    /// [`Unavailable`] in one line for the user, who may then compute on the CPU.
+    pub fn new(options: CudaOptions) -> Result<Self, Unavailable> {
+        let device = Device::open(options.image)?;
+        let (total, _) = device.memory().map_err(|error| Unavailable::Driver(crate::device::text(error)))?;
+        let copier = Copier::start().map_err(|error| Unavailable::Driver(format!("copier thread: {error}")))?;
+        let memory_bytes = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
+        Ok(Self { device: Arc::new(device), copier: Arc::new(copier), memory_bytes })
+    }
+
+    /// What the device is called.
+    pub fn device_name(&self) -> &str {
+        &self.device.name
+    }
+}
+
+impl Backend for CudaBackend {
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn own_memory_bytes(&self) -> Option<u64> {
+        Some(self.memory_bytes)
+    }
+
+    fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {
+        ModelCost {
+            weight_bytes: device_bytes(files),
+            block_bytes: KvShape::new(spec, options.block_tokens).block_bytes(),
+            scratch_bytes: Scratch::plan(spec, options, spec.context_tokens_max).bytes,
+        }
+    }
+
+    fn loader(&self) -> Arc<dyn Loader> {
+        Arc::new(CudaLoader)
+    }
+
+    fn arena(&mut self, slab_bytes: usize, slabs: usize) -> Result<KvArena, BackendError> {
+        let slab_bytes = slab_bytes.next_multiple_of(quarry_model::kv::SLAB_ALIGN);
+        let (_, free) = self.device.memory().map_err(backend)?;
+        let needed_bytes = slab_bytes.saturating_mul(slabs);
+        let memory = self.device.allocate(needed_bytes).map_err(|error| match error.0 {
+            cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                BackendError::Memory { what: "the KV cache", needed_bytes, free_bytes: free as usize }
+            }
+            _ => backend(error),
+        })?;
+        Ok(KvArena::new(slab_bytes, slabs, Arc::new(memory)))
+    }
+
+    fn kv_blocks(
+        &mut self,
+        spec: &DecoderSpec,
+        arena: &KvArena,
+        block_tokens: usize,
+    ) -> Result<Box<dyn KvBlocks>, BackendError> {
+        let shape = KvShape::new(spec, block_tokens);
+        if block_tokens == 0 || !block_tokens.is_multiple_of(16) {
+            let what = format!("blocks of {block_tokens} positions: the kernels need a multiple of 16");
+            return Err(BackendError::Options(what));
+        }
+        if arena.slab_blocks(shape.block_bytes()) == 0 {
+            return Err(BackendError::Memory {
+                what: "a KV block",
+                needed_bytes: shape.block_bytes(),
+                free_bytes: arena.slab_bytes(),
+            });
+        }
+        let cache = KvCache::new(shape, arena).ok_or(BackendError::Foreign)?;
+        Ok(Box::new(CudaKvBlocks {
+            cache: Arc::new(cache),
+            device: self.device.clone(),
+            copier: self.copier.clone(),
+            completions: Completions::default(),
+        }))
+    }
+
+    fn activate(
+        &mut self,
+        model: &WarmModel,
+        kv: &dyn KvBlocks,
+        options: &ActivateOptions,
+    ) -> Result<Box<dyn Executor>, BackendError> {
+        let weights = model.state.clone().downcast::<HostWeights>().map_err(|_| BackendError::Foreign)?;
+        let cache = kv.state().downcast::<KvCache>().map_err(|_| BackendError::Foreign)?;
+        if options.batch_tokens_max == 0 || options.batch_rows_max == 0 {
+            return Err(BackendError::Options("batch tokens and batch rows must be above 0".into()));
+        }
+        if cache.shape.block_tokens != options.block_tokens {
+            let (have, want) = (cache.shape.block_tokens, options.block_tokens);
+            return Err(BackendError::Options(format!("blocks of {want} positions over a cache of {have}")));
+        }
+        let weights = weights.upload(&self.device).map_err(backend)?;
+        let (device, spec) = (self.device.clone(), model.spec.clone());
+        CudaExecutor::new(device, spec, Arc::new(weights), cache, options)
+            .map(|executor| Box::new(executor) as Box<dyn Executor>)
+            .map_err(|error| BackendError::Device(error.to_string()))
+    }
+}
+
+/// The arena's storage.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync + 'static>() {}
+    is_shared::<Memory>();
+};

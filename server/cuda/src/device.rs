@@ -1,0 +1,222 @@
+//! One device: its context, two streams, memory, and errors in words.
+//!
+//! Steps run on the compute stream, swaps on the copy stream; what must wait for what is said by events. All memory is
+//! taken in a few large pieces when an executor or an arena is made, and addressed by bytes.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use cudarc::driver::sys::{CUdeviceptr, CUevent_flags};
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
+use quarry_model::backend::BackendError;
+use quarry_model::executor::ExecError;
+
+use crate::kernels::{Kernels, KernelsError};
+
+/// Why there is no device to compute on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The driver's library is not on this machine.
+    #[error("no CUDA driver is installed (libcuda was not found)")]
+    NoDriver,
+    /// There is a driver, and nothing to drive.
+    #[error("the CUDA driver finds no device")]
+    NoDevice,
+    /// The device is older than every kernel that was built.
+    #[error("{name} has compute capability {}.{}; {least} or later is needed", .capability.0, .capability.1)]
+    TooOld {
+        /// The device.
+        name: String,
+        /// Major and minor.
+        capability: (i32, i32),
+        /// The oldest that kernels were built for.
+        least: String,
+    },
+    /// The program was built without a CUDA compiler.
+    #[error("this program was built without kernels: the CUDA compiler was not there")]
+    NoKernels,
+    /// The driver failed.
+    #[error("the CUDA driver failed: {0}")]
+    Driver(String),
+}
+
+impl From<KernelsError> for Unavailable {
+    fn from(error: KernelsError) -> Self {
+        match error {
+            KernelsError::NotBuilt => Self::NoKernels,
+            KernelsError::Driver(error) => Self::Driver(text(error)),
+            KernelsError::TooOld { name, capability, least } => Self::TooOld { name, capability, least },
+        }
+    }
+}
+
+/// The driver's name of an error, and what it says.
+pub fn text(error: DriverError) -> String {
+    let name = error.error_name().map_or_else(|_| format!("error {}", error.0 as u32), |n| n.to_string_lossy().into());
+    match error.error_string() {
+        Ok(words) if words.to_string_lossy() != name => format!("{name}: {}", words.to_string_lossy()),
+        _ => name,
+    }
+}
+
+pub fn exec(error: DriverError) -> ExecError {
+    ExecError::Device(text(error))
+}
+
+pub fn backend(error: DriverError) -> BackendError {
+    BackendError::Device(text(error))
+}
+
+/// A device that is there, with its kernels.
+pub struct Device {
+    context: Arc<CudaContext>,
+    pub compute: Arc<CudaStream>,
+    pub copies: Arc<CudaStream>,
+    pub kernels: Kernels,
+    pub name: String,
+}
+
+impl Device {
+    /// The first device; `image` in place of the kernels that were built in.
+    ///
+    /// # Errors
+    /// [`Unavailable`] says why there is none; nothing here panics where libcuda is missing.
+    pub fn open(image: Option<&'static [u8]>) -> Result<Self, Unavailable> {
+        // SAFETY: loads the library, whose constructors are the driver's own, and lets it go.
+        if !unsafe { cudarc::driver::sys::is_culib_present() } {
+            return Err(Unavailable::NoDriver);
+        }
+        let context = CudaContext::new(0).map_err(|error| match error.0 {
+            cudarc::driver::sys::CUresult::CUDA_ERROR_NO_DEVICE
+            | cudarc::driver::sys::CUresult::CUDA_ERROR_INVALID_DEVICE => Unavailable::NoDevice,
+            _ => Unavailable::Driver(text(error)),
+        })?;
+        let driver = |error| Unavailable::Driver(text(error));
+        // SAFETY: no memory here is cudarc's, so its own events between streams guard nothing; ours do.
+        unsafe { context.disable_event_tracking() };
+        let name = context.name().map_err(driver)?;
+        let kernels = Kernels::load(&context, &name, image)?;
+        let compute = context.new_stream().map_err(driver)?;
+        let copies = context.new_stream().map_err(driver)?;
+        Ok(Self { context, compute, copies, kernels, name })
+    }
+
+    /// Bytes of its memory, and of these the free ones.
+    pub fn memory(&self) -> Result<(u64, u64), DriverError> {
+        let (free, total) = self.context.mem_get_info()?;
+        Ok((total as u64, free as u64))
+    }
+
+    /// The device becomes the calling thread's.
+    pub fn bind(&self) -> Result<(), DriverError> {
+        self.context.bind_to_thread()
+    }
+
+    /// So many bytes, whose content is anything.
+    pub fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Memory, DriverError> {
+        self.bind()?;
+        // SAFETY: at least one byte; freed once, when the memory is dropped.
+        let address = unsafe { result::malloc_sync(bytes.max(1)) }?;
+        Ok(Memory { device: self.clone(), address, bytes })
+    }
+
+    /// What the compute stream has been given so far.
+    pub fn mark(&self) -> Result<CudaEvent, DriverError> {
+        self.compute.record_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING))
+    }
+
+    /// Waits for everything on the compute stream.
+    pub fn synchronize(&self) -> Result<(), DriverError> {
+        self.compute.synchronize()
+    }
+}
+
+/// A piece of device memory, freed when it is dropped: whoever drops it has seen to it that no stream uses it any more.
+pub struct Memory {
+    device: Arc<Device>,
+    address: CUdeviceptr,
+    bytes: usize,
+}
+
+impl Memory {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn address(&self) -> CUdeviceptr {
+        self.address
+    }
+
+    /// Address of the byte at `offset`, from which at least `bytes` belong to this memory.
+    pub fn at(&self, offset: usize, bytes: usize) -> CUdeviceptr {
+        let end = offset.checked_add(bytes);
+        assert!(end.is_some_and(|end| end <= self.bytes), "{bytes} bytes at {offset} of {}", self.bytes);
+        self.address + offset as u64
+    }
+
+    /// Copies to the device on a stream. From pageable memory the source is read before this returns.
+    pub fn write(&self, offset: usize, from: &[u8], stream: &CudaStream) -> Result<(), DriverError> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        let to = self.at(offset, from.len());
+        // SAFETY: the range is this memory's; the source is pageable, so that the driver has read it on return.
+        unsafe { result::memcpy_htod_async(to, from, stream.cu_stream()) }
+    }
+
+    /// Copies from the device and waits for it.
+    pub fn read(&self, offset: usize, to: &mut [u8], stream: &CudaStream) -> Result<(), DriverError> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        let from = self.at(offset, to.len());
+        // SAFETY: the range is this memory's, and the stream is waited for before the borrow of `to` ends.
+        unsafe { result::memcpy_dtoh_async(to, from, stream.cu_stream()) }?;
+        stream.synchronize()
+    }
+
+    /// Copies within this memory; the ranges do not overlap.
+    pub fn copy_within(&self, from: usize, to: usize, bytes: usize, stream: &CudaStream) -> Result<(), DriverError> {
+        let (from, to) = (self.at(from, bytes), self.at(to, bytes));
+        // SAFETY: both ranges are this memory's.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }
+    }
+
+    /// Zeros all of it.
+    pub fn clear(&self, stream: &CudaStream) -> Result<(), DriverError> {
+        // SAFETY: the range is this memory's.
+        unsafe { result::memset_d8_async(self.address, 0, self.bytes.max(1), stream.cu_stream()) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // A context in which nothing works any more frees its memory by itself.
+        let _ = self.device.bind();
+        // SAFETY: from `malloc_sync`, and freed here alone.
+        let _ = unsafe { result::free_sync(self.address) };
+    }
+}
+
+// SAFETY: an address, and a context that any thread may bind.
+unsafe impl Send for Memory {}
+// SAFETY: its methods only hand orders to streams, which the driver takes from any thread.
+unsafe impl Sync for Memory {}
+
+/// An argument of a launch: kept where the driver reads it.
+#[derive(Clone, Copy)]
+pub enum Argument {
+    Address(CUdeviceptr),
+    Int(i32),
+    Float(f32),
+}
+
+impl Argument {
+    pub fn as_pointer(&mut self) -> *mut c_void {
+        match self {
+            Self::Address(value) => (value as *mut CUdeviceptr).cast(),
+            Self::Int(value) => (value as *mut i32).cast(),
+            Self::Float(value) => (value as *mut f32).cast(),
+        }
+    }
+}

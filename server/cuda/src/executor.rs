@@ -1,0 +1,221 @@
+//! One active model on the device.
+
+use std::sync::Arc;
+
+use quarry_model::backend::ActivateOptions;
+use quarry_model::executor::{Batch, BlockCopy, Caps, ExecError, Executor, StepResult, StepTicket};
+use quarry_model::ids::BlockId;
+use quarry_model::sampler::{self, SampleRow};
+use quarry_model::spec::DecoderSpec;
+
+use crate::device::{Device, Memory, exec};
+use crate::forward::Pass;
+use crate::kv::KvCache;
+use crate::orders::Orders;
+use crate::scratch::{HEAD_ROWS, Scratch};
+use crate::weights::DeviceWeights;
+
+/// Bound on the logits' error against an f32 reference, relative to the largest: int8 activations where weights are integers,
+/// bf16 weights where they are not, bf16 keys and values.
+const LOGITS_ERROR_MAX: f32 = 0.055;
+
+pub struct CudaExecutor {
+    device: Arc<Device>,
+    spec: Arc<DecoderSpec>,
+    weights: Arc<DeviceWeights>,
+    cache: Arc<KvCache>,
+    caps: Caps,
+    scratch: Scratch,
+    memory: Memory,
+    /// What the host sends of a step, reused.
+    orders: Vec<u8>,
+    logits: Vec<f32>,
+    draws: sampler::Scratch,
+    tickets: u64,
+    in_flight: Option<(u64, Orders)>,
+}
+
+impl CudaExecutor {
+    pub fn new(
+        device: Arc<Device>,
+        spec: Arc<DecoderSpec>,
+        weights: Arc<DeviceWeights>,
+        cache: Arc<KvCache>,
+        options: &ActivateOptions,
+    ) -> Result<Self, ExecError> {
+        let positions_max = spec.context_tokens_max.min(cache.blocks() * options.block_tokens);
+        let scratch = Scratch::plan(&spec, options, positions_max);
+        let memory = device.allocate(scratch.bytes).map_err(exec)?;
+        let caps = Caps {
+            block_tokens: options.block_tokens,
+            block_bytes: cache.shape.block_bytes(),
+            blocks: cache.blocks(),
+            batch_tokens_max: options.batch_tokens_max,
+            batch_rows_max: options.batch_rows_max,
+            activations: "int8",
+            kv: "bf16",
+            logits_error_max: LOGITS_ERROR_MAX,
+            isa: device.name.clone(),
+        };
+        Ok(Self {
+            device,
+            spec,
+            weights,
+            cache,
+            caps,
+            scratch,
+            memory,
+            orders: Vec::new(),
+            logits: Vec::new(),
+            draws: sampler::Scratch::default(),
+            tickets: 0,
+            in_flight: None,
+        })
+    }
+
+    /// Everything the kernels rely on, before anything is written.
+    fn check(&self, batch: &Batch<'_>) -> Result<(), ExecError> {
+        let caps = &self.caps;
+        let tokens: usize = batch.rows.iter().map(|row| row.tokens.len()).sum();
+        if batch.rows.len() > caps.batch_rows_max || tokens > caps.batch_tokens_max {
+            let (rows, most_rows, most) = (batch.rows.len(), caps.batch_rows_max, caps.batch_tokens_max);
+            return Err(ExecError::BadBatch(format!("{rows} rows of {tokens} tokens, at most {most_rows} of {most}")));
+        }
+        for (index, row) in batch.rows.iter().enumerate() {
+            let end = row.first_position.checked_add(row.tokens.len());
+            let covered = row.blocks.len().saturating_mul(caps.block_tokens).min(self.scratch.positions_max);
+            let ascending = row.wanted.windows(2).all(|pair| pair[0] < pair[1]);
+            let problem = if row.tokens.is_empty() {
+                "is empty"
+            } else if row.tokens.iter().any(|&token| token as usize >= self.spec.vocab) {
+                "has a token outside the vocabulary"
+            } else if end.is_none_or(|end| end > covered) {
+                "has positions past its blocks or past the context"
+            } else if row.blocks.iter().any(|block| block.0 as usize >= caps.blocks) {
+                "names a block that does not exist"
+            } else if !ascending || row.wanted.last().is_some_and(|&last| last >= row.tokens.len()) {
+                "wants offsets that are not ascending within it"
+            } else {
+                continue;
+            };
+            return Err(ExecError::BadBatch(format!("row {index} {problem}")));
+        }
+        Ok(())
+    }
+
+    fn check_block(&self, block: BlockId) -> Result<(), ExecError> {
+        if (block.0 as usize) < self.caps.blocks {
+            return Ok(());
+        }
+        Err(ExecError::BadMove(format!("block {block} of {} does not exist", self.caps.blocks)))
+    }
+
+    fn pass(&self, orders: Orders) -> Pass<'_> {
+        Pass {
+            device: &self.device,
+            spec: &self.spec,
+            weights: &self.weights,
+            cache: &self.cache,
+            scratch: &self.scratch,
+            memory: &self.memory,
+            orders,
+        }
+    }
+
+    /// So many numbers from the logits' place, which is waited for.
+    fn read(&self, count: usize, to: &mut Vec<f32>) -> Result<(), ExecError> {
+        let before = to.len();
+        to.resize(before + count, 0.0);
+        let bytes = bytemuck::cast_slice_mut(&mut to[before..]);
+        self.memory.read(self.scratch.logits.start, bytes, &self.device.compute).map_err(exec)
+    }
+}
+
+impl Executor for CudaExecutor {
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn submit(&mut self, batch: &Batch<'_>) -> Result<StepTicket, ExecError> {
+        self.check(batch)?;
+        self.in_flight = None;
+        self.device.bind().map_err(exec)?;
+        let orders = Orders::write(batch, &self.cache, &mut self.orders);
+        self.memory.write(self.scratch.orders.start, &self.orders, &self.device.compute).map_err(exec)?;
+        if !self.pass(orders).run(batch.is_wanted).map_err(exec)? {
+            return Err(ExecError::Abandoned);
+        }
+        self.tickets += 1;
+        self.in_flight = Some((self.tickets, orders));
+        Ok(StepTicket(self.tickets))
+    }
+
+    fn finish(
+        &mut self,
+        ticket: StepTicket,
+        samples: &[SampleRow<'_>],
+        out: &mut StepResult,
+    ) -> Result<(), ExecError> {
+        let orders = match self.in_flight {
+            Some((number, orders)) if number == ticket.0 => orders,
+            _ => return Err(ExecError::BadTicket(ticket.0)),
+        };
+        let wanted = orders.wanted_count;
+        if samples.len() != wanted {
+            let what = format!("{} samples for {wanted} wanted positions", samples.len());
+            return Err(ExecError::BadBatch(what));
+        }
+        self.in_flight = None;
+        self.device.bind().map_err(exec)?;
+        out.sampled.clear();
+        out.logits.clear();
+        out.hidden.clear();
+        let most = HEAD_ROWS.min(self.caps.batch_tokens_max);
+        let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
+        let mut logits = std::mem::take(&mut self.logits);
+        for first in (0..wanted).step_by(most) {
+            let count = most.min(wanted - first);
+            let pass = self.pass(orders);
+            if out.keep_hidden {
+                pass.hidden(first, count).map_err(exec)?;
+                self.read(count * hidden, &mut out.hidden)?;
+            }
+            pass.head(first, count).map_err(exec)?;
+            logits.clear();
+            self.read(count * vocab, &mut logits)?;
+            if out.keep_logits {
+                out.logits.extend_from_slice(&logits);
+            }
+            for (row, logits) in samples[first..first + count].iter().zip(logits.chunks_exact_mut(vocab)) {
+                out.sampled.push(sampler::sample(logits, row, &mut self.draws));
+            }
+        }
+        self.logits = logits;
+        // A step of which nothing is wanted has been queued all the same; its end is what the caller waits for.
+        if wanted == 0 {
+            self.device.synchronize().map_err(exec)?;
+        }
+        Ok(())
+    }
+
+    fn copy_blocks(&mut self, moves: &[BlockCopy]) -> Result<(), ExecError> {
+        for copy in moves {
+            self.check_block(copy.from)?;
+            self.check_block(copy.to)?;
+        }
+        self.device.bind().map_err(exec)?;
+        let bytes = self.caps.block_bytes;
+        for copy in moves.iter().filter(|copy| copy.from != copy.to) {
+            let (from, to) = (self.cache.offset(copy.from), self.cache.offset(copy.to));
+            self.cache.memory.copy_within(from, to, bytes, &self.device.compute).map_err(exec)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for CudaExecutor {
+    fn drop(&mut self) {
+        // Its memory and weights are in use until the stream is done; a broken device uses nothing.
+        let _ = self.device.synchronize();
+    }
+}

@@ -1,0 +1,262 @@
+//! A model's weights: packed in host memory, and the same on the device.
+
+use std::sync::Arc;
+
+use cudarc::driver::DriverError;
+use cudarc::driver::sys::CUdeviceptr;
+use quarry_formats::quant::{TensorType, decode};
+use quarry_model::backend::{BackendError, ModelFiles};
+use quarry_model::spec::DecoderSpec;
+use quarry_model::weights::WeightFile;
+
+use crate::device::{Device, Memory};
+use crate::packing::{Form, HostMatrix};
+
+/// Where pieces begin on the device, in bytes: a line of its L2 cache, twice.
+const ALIGN: usize = 256;
+
+/// One decoder layer; `M` is a matrix, `V` a vector of f32.
+pub struct Layer<M, V> {
+    pub attention_norm: V,
+    /// Query, key and value, whose results lie one after another.
+    pub qkv: [M; 3],
+    /// As the results; none where the family has no biases.
+    pub qkv_bias: Option<V>,
+    pub query_norm: Option<V>,
+    pub key_norm: Option<V>,
+    pub output: M,
+    pub mlp_norm: V,
+    /// Gate and up, whose results lie one after another.
+    pub gate_up: [M; 2],
+    pub down: M,
+}
+
+/// Where a token's first hidden state comes from; `R` is a matrix of 16-bit rows as they are in the file.
+pub enum Embedding<M, R> {
+    Rows { form: Form, rows: R },
+    Packed(M),
+    /// The head's rows, which are integers.
+    Tied,
+}
+
+/// All of a model.
+pub struct Weights<M, V, R> {
+    pub embedding: Embedding<M, R>,
+    pub layers: Vec<Layer<M, V>>,
+    pub output_norm: V,
+    pub head: M,
+    /// RoPE: angle per position of each pair.
+    pub frequencies: V,
+    /// Factor on cos and sin.
+    pub rope_factor: f32,
+}
+
+/// Packed, in host memory.
+pub type HostWeights = Weights<HostMatrix, Vec<f32>, Vec<u8>>;
+
+/// A matrix on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceMatrix {
+    pub form: Form,
+    pub rows: usize,
+    pub columns: usize,
+    pub weights: CUdeviceptr,
+    pub scales: CUdeviceptr,
+}
+
+/// Addresses within the memory that is held beside them.
+pub struct DeviceWeights {
+    pub all: Weights<DeviceMatrix, CUdeviceptr, CUdeviceptr>,
+    _memory: Memory,
+}
+
+struct Loader<'a> {
+    file: &'a WeightFile,
+}
+
+impl Loader<'_> {
+    fn missing(name: &str) -> BackendError {
+        BackendError::Tensor { tensor: name.to_owned(), what: "is missing".into() }
+    }
+
+    fn vector(&self, name: &str) -> Result<Vec<f32>, BackendError> {
+        let (info, bytes) = self.file.tensor(name).ok_or_else(|| Self::missing(name))?;
+        let mut out = vec![0.0; info.shape.iter().product()];
+        decode(info.kind, &bytes, &mut out);
+        Ok(out)
+    }
+
+    fn matrix(&self, name: &str) -> Result<HostMatrix, BackendError> {
+        let (info, bytes) = self.file.tensor(name).ok_or_else(|| Self::missing(name))?;
+        let &[rows, columns] = &info.shape[..] else {
+            let what = format!("has {} dimensions, a matrix has 2", info.shape.len());
+            return Err(BackendError::Tensor { tensor: name.to_owned(), what });
+        };
+        let packed = HostMatrix::pack(info.kind, rows, columns, &bytes);
+        drop(bytes);
+        self.file.release(name); // the file's pages would else be there beside the packed form until the end
+        Ok(packed)
+    }
+}
+
+impl HostWeights {
+    /// Packs every matrix; `progress` is told the share done.
+    pub fn load(files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<Self, BackendError> {
+        let spec: &DecoderSpec = &files.spec;
+        let load = Loader { file: &files.weights };
+        let mut layers = Vec::with_capacity(spec.layers);
+        for index in 0..spec.layers {
+            let name = |part: &str| format!("blk.{index}.{part}");
+            let matrix = |part: &str| load.matrix(&name(part));
+            let vector = |part: &str| load.vector(&name(part));
+            let mut bias = Vec::new();
+            if spec.qkv_bias {
+                for part in ["attn_q.bias", "attn_k.bias", "attn_v.bias"] {
+                    bias.extend(vector(part)?);
+                }
+            }
+            let norm = |part: &str| spec.qk_norm.then(|| vector(part)).transpose();
+            layers.push(Layer {
+                attention_norm: vector("attn_norm.weight")?,
+                qkv: [matrix("attn_q.weight")?, matrix("attn_k.weight")?, matrix("attn_v.weight")?],
+                qkv_bias: spec.qkv_bias.then_some(bias),
+                query_norm: norm("attn_q_norm.weight")?,
+                key_norm: norm("attn_k_norm.weight")?,
+                output: matrix("attn_output.weight")?,
+                mlp_norm: vector("ffn_norm.weight")?,
+                gate_up: [matrix("ffn_gate.weight")?, matrix("ffn_up.weight")?],
+                down: matrix("ffn_down.weight")?,
+            });
+            progress((index + 1) as f32 / (spec.layers + 1) as f32);
+        }
+        let name = "token_embd.weight";
+        let kind = load.file.tensor(name).ok_or_else(|| Loader::missing(name))?.0.kind;
+        let head = load.matrix(if spec.tied_head { name } else { "output.weight" })?;
+        let embedding = match Form::of(kind) {
+            form if !form.is_integer() => Embedding::Rows { form, rows: rows(&load, name)? },
+            _ if spec.tied_head => Embedding::Tied,
+            _ => Embedding::Packed(load.matrix(name)?),
+        };
+        let output_norm = load.vector("output_norm.weight")?;
+        progress(1.0);
+        let (frequencies, rope_factor) = quarry_model::rope::frequencies(&spec.rope);
+        Ok(Self { embedding, layers, output_norm, head, frequencies, rope_factor })
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(&self) -> usize {
+        let mut plan = Plan::default();
+        self.place(&mut |bytes| plan.add(bytes.len()));
+        plan.end
+    }
+
+    /// The same on the device.
+    pub fn upload(&self, device: &Arc<Device>) -> Result<DeviceWeights, DriverError> {
+        let memory = device.allocate(self.bytes())?;
+        let mut plan = Plan::default();
+        let mut result = Ok(());
+        let all = self.place(&mut |bytes| {
+            let at = plan.add(bytes.len());
+            if result.is_ok() {
+                result = memory.write(at, bytes, &device.compute);
+            }
+            memory.at(at, bytes.len()) as usize
+        });
+        result?;
+        device.synchronize()?;
+        Ok(DeviceWeights { all, _memory: memory })
+    }
+
+    /// Gives every piece to `put`, always in the same order, and keeps what it returns as the piece's address.
+    fn place(&self, put: &mut dyn FnMut(&[u8]) -> usize) -> Weights<DeviceMatrix, CUdeviceptr, CUdeviceptr> {
+        let mut put = |bytes: &[u8]| put(bytes) as CUdeviceptr;
+        let layers = self.layers.iter().map(|layer| {
+            let mut vector = |v: &Vec<f32>| put(bytemuck::cast_slice(v));
+            let attention_norm = vector(&layer.attention_norm);
+            let qkv_bias = layer.qkv_bias.as_ref().map(&mut vector);
+            let query_norm = layer.query_norm.as_ref().map(&mut vector);
+            let key_norm = layer.key_norm.as_ref().map(&mut vector);
+            let mlp_norm = vector(&layer.mlp_norm);
+            Layer {
+                attention_norm,
+                qkv: layer.qkv.each_ref().map(|m| place_matrix(m, &mut put)),
+                qkv_bias,
+                query_norm,
+                key_norm,
+                output: place_matrix(&layer.output, &mut put),
+                mlp_norm,
+                gate_up: layer.gate_up.each_ref().map(|m| place_matrix(m, &mut put)),
+                down: place_matrix(&layer.down, &mut put),
+            }
+        });
+        let layers = layers.collect();
+        let embedding = match &self.embedding {
+            Embedding::Rows { form, rows } => Embedding::Rows { form: *form, rows: put(rows) },
+            Embedding::Packed(matrix) => Embedding::Packed(place_matrix(matrix, &mut put)),
+            Embedding::Tied => Embedding::Tied,
+        };
+        Weights {
+            embedding,
+            layers,
+            output_norm: put(bytemuck::cast_slice(&self.output_norm)),
+            head: place_matrix(&self.head, &mut put),
+            frequencies: put(bytemuck::cast_slice(&self.frequencies)),
+            rope_factor: self.rope_factor,
+        }
+    }
+}
+
+fn place_matrix(matrix: &HostMatrix, put: &mut dyn FnMut(&[u8]) -> CUdeviceptr) -> DeviceMatrix {
+    let HostMatrix { form, rows, columns, ref weights, ref scales } = *matrix;
+    DeviceMatrix { form, rows, columns, weights: put(weights), scales: put(scales) }
+}
+
+/// Pieces one after another.
+#[derive(Default)]
+struct Plan {
+    end: usize,
+}
+
+impl Plan {
+    fn add(&mut self, bytes: usize) -> usize {
+        let at = self.end.next_multiple_of(ALIGN);
+        self.end = at + bytes;
+        at
+    }
+}
+
+/// Rows as 16-bit numbers.
+fn rows(load: &Loader<'_>, name: &str) -> Result<Vec<u8>, BackendError> {
+    let (info, bytes) = load.file.tensor(name).ok_or_else(|| Loader::missing(name))?;
+    Ok(match info.kind {
+        TensorType::F16 | TensorType::BF16 => bytes.into_owned(),
+        kind => {
+            let mut values = vec![0.0; info.shape.iter().product()];
+            decode(kind, &bytes, &mut values);
+            let halves = values.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes());
+            halves.collect()
+        }
+    })
+}
+
+/// Bytes that a file's weights take on the device, known before they are read.
+pub fn device_bytes(files: &ModelFiles) -> usize {
+    let mut plan = Plan::default();
+    for tensor in files.weights.tensors() {
+        let &[rows, columns] = &tensor.shape[..] else {
+            plan.add(4 * tensor.shape.iter().product::<usize>());
+            continue;
+        };
+        let form = Form::of(tensor.kind);
+        let (is_embedding, is_tied) = (tensor.name == "token_embd.weight", files.spec.tied_head);
+        if is_embedding && !form.is_integer() {
+            plan.add(2 * rows * columns);
+        }
+        if !is_embedding || is_tied || form.is_integer() {
+            let (weights, scales) = form.bytes(rows, columns);
+            plan.add(weights);
+            plan.add(scales);
+        }
+    }
+    plan.end
+}
