@@ -64,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(THREADS_MAX)
   const float position = static_cast<float>(positions[token]);
   const float query_scale = __fdiv_rn(1.0f, __fsqrt_rn(static_cast<float>(head_dim)));
 
-  const int kv_head = (head - heads) % kv_heads;
+  const int kv_head = is_query ? 0 : (head - heads) % kv_heads;
   const u64 row = ((static_cast<u64>(layer) * 2 + (is_value ? 1 : 0)) * kv_heads + kv_head) * block_tokens + slots[token];
   bf16* cache = reinterpret_cast<bf16*>(arena + block_offsets[token] + row * head_dim * 2);
   float* query = q_out + (static_cast<size_t>(token) * heads + head) * head_dim;

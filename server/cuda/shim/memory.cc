@@ -3,7 +3,7 @@
 // A copy's target is NaN from its start until the wait: who reads without waiting computes garbage every time, not once
 // in a while. The thread sanitizer is told of the copy at the wait, since this file is not instrumented for it.
 #include "runtime.h"
-#include "switch.h"
+#include "sanitizers.h"
 #include <cstdlib>
 
 namespace shim {

@@ -1,32 +1,14 @@
-// Changing stacks: the one piece of assembly (x86-64 System V), and what the sanitizers must be told about it.
+// Changing stacks: the one piece of assembly (x86-64 System V), and what the sanitizers must be told about it. Only
+// fibers.cc includes this.
 //
 // Under the thread sanitizer each fiber is one of its fibers, and a switch orders nothing (flag 1), so that a missing
 // barrier is a race. The shim's own sources are built without -fsanitize=thread but with -DSHIM_TSAN.
 #pragma once
 #include <cstddef>
+#include "sanitizers.h"
 
 #if !defined(__x86_64__)
 #error "the shim switches stacks on x86-64 only"
-#endif
-
-#if defined(SHIM_TSAN)
-extern "C" {
-void* __tsan_create_fiber(unsigned flags);
-void __tsan_destroy_fiber(void* fiber);
-void* __tsan_get_current_fiber();
-void __tsan_switch_to_fiber(void* fiber, unsigned flags);
-void __tsan_acquire(void* address);
-void __tsan_release(void* address);
-void __tsan_read_range(void* address, size_t bytes);
-void __tsan_write_range(void* address, size_t bytes);
-}
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-extern "C" {
-void __sanitizer_start_switch_fiber(void** fake_stack, const void* bottom, size_t bytes);
-void __sanitizer_finish_switch_fiber(void* fake_stack, const void** bottom, size_t* bytes);
-}
 #endif
 
 /// Saves the callee's registers on this stack, stores the stack pointer at `save`, and goes on where `load` was saved.
@@ -88,18 +70,6 @@ inline void prepare(Context& context, void (*entry)()) {
   *--words = reinterpret_cast<void*>(entry);
   for (int i = 0; i < 6; i++) *--words = nullptr;
   context.pointer = words;
-}
-
-/// What comes before in the order of events at `release` comes before what follows an `acquire` of the same address.
-inline void acquire([[maybe_unused]] void* at) {
-#if defined(SHIM_TSAN)
-  __tsan_acquire(at);
-#endif
-}
-inline void release([[maybe_unused]] void* at) {
-#if defined(SHIM_TSAN)
-  __tsan_release(at);
-#endif
 }
 
 }  // namespace shim
