@@ -20,7 +20,7 @@ case " $* " in *-fsanitize=thread*) shim_flags=-DSHIM_TSAN ;; esac
 common="-std=c++20 -O2 -g -fPIC -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas -isystem $include"
 {
   for source in "$here"/*.cc; do
-    echo "$common $shim_flags -c $source -o $objects/shim_$(basename "$source" .cc).o"
+    echo "$common -fno-tree-loop-distribute-patterns $shim_flags -c $source -o $objects/shim_$(basename "$source" .cc).o"
   done
   for source in "$here"/../kernels/*.cu; do
     echo "$common $* -DQUARRY_SHIM -x c++ -c $source -o $objects/$(basename "$source" .cu).o"

@@ -48,8 +48,8 @@ void SharedMemory::begin_launch(size_t dynamic_bytes) {
 }
 
 void SharedMemory::begin_block() {
-  std::memset(dynamic_, POISON, dynamic_bytes_);
-  for (unsigned i = 0; i < arrays_count_; i++) std::memset(static_ + arrays_[i].offset, POISON, arrays_[i].bytes);
+  raw_fill(dynamic_, POISON, dynamic_bytes_);
+  for (unsigned i = 0; i < arrays_count_; i++) raw_fill(static_ + arrays_[i].offset, POISON, arrays_[i].bytes);
 }
 
 void* SharedMemory::array(unsigned ordinal, size_t bytes) {
@@ -58,7 +58,7 @@ void* SharedMemory::array(unsigned ordinal, size_t bytes) {
     arrays_[arrays_count_++] = {static_end_, bytes};
     if (static_end_ + bytes > STATIC_SHARED_MAX) die("more static shared memory than 48 KiB");
     allow(static_ + static_end_, bytes);
-    std::memset(static_ + static_end_, POISON, bytes);
+    raw_fill(static_ + static_end_, POISON, bytes);
 #if defined(__SANITIZE_ADDRESS__)
     static_end_ += RED_ZONE;
 #endif
@@ -84,7 +84,7 @@ void copy_async(void* to, const void* from, unsigned bytes, int line) {
 #if defined(SHIM_TSAN)
   __tsan_write_range(to, bytes);
 #endif
-  std::memset(to, POISON, bytes);
+  raw_fill(to, POISON, bytes);
   copies.pending[(copies.first + copies.count++) % COPIES_MAX] = {to, from, bytes, copies.group};
 }
 
@@ -98,7 +98,7 @@ void copy_wait(unsigned left) {
     __tsan_read_range(const_cast<void*>(copy.from), copy.bytes);
     __tsan_write_range(copy.to, copy.bytes);
 #endif
-    std::memcpy(copy.to, copy.from, copy.bytes);
+    raw_copy(copy.to, copy.from, copy.bytes);
     copies.first = (copies.first + 1) % COPIES_MAX;
     copies.count--;
   }

@@ -7,6 +7,7 @@
 //   B, 8E x 8, column major: register r holds column g, rows E t + 4E r ..+E
 //   C and D, 16 x 8: register r holds row g + 8 (r / 2), column 2t + r % 2
 #include "runtime.h"
+#include "sanitizers.h"
 
 namespace shim {
 namespace {
@@ -22,7 +23,7 @@ void combine_shuffle(const Lane* all, unsigned lanes) {
     if (mine->source >= lanes) die("a shuffle reads a lane that does not exist");
     auto* theirs = static_cast<const Shuffle*>(all[mine->source].in);
     if (mine->bytes != theirs->bytes) die("lanes shuffle values of different sizes");
-    std::memcpy(all[l].out, &theirs->value, mine->bytes);
+    raw_copy(all[l].out, &theirs->value, mine->bytes);
   }
 }
 
@@ -90,7 +91,7 @@ void combine_f16(const Lane* all, unsigned lanes) {
 
 void shuffle(const void* value, void* out, unsigned bytes, unsigned source, int line) {
   Shuffle in{0, source, bytes};
-  std::memcpy(&in.value, value, bytes);
+  raw_copy(&in.value, value, bytes);
   meet(&in, out, combine_shuffle, line);
 }
 

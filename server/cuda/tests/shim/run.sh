@@ -53,7 +53,7 @@ finds() {
       echo "$kernel: $name is NOT found"
       failed=1
     else
-      echo "$kernel: $name is found: $(grep -m 1 -E 'data race|shim: |bits differ|not .*allowed|ERROR: Addr' "$work/output" | sed 's/^ *//; s/ (pid=[0-9]*)//' | cut -c -100)"
+      echo "$kernel: $name is found: $(grep -m 1 -E 'SUMMARY|shim: |bits differ|not .*allowed' "$work/output" | sed 's/^ *//; s#/[^ ]*/##' | cut -c -100)"
     fi
   done
 }
