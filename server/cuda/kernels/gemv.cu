@@ -16,6 +16,9 @@ namespace {
 
 constexpr int WARPS = 8;
 constexpr int THREADS = WARPS * 32;
+// Two blocks are 16 warps with 2 KB of int4 each under way, more than any card needs to hide its memory's latency, and
+// leave 128 registers a thread: with fewer the compiler uses a chunk's first loads before it starts the last.
+constexpr int BLOCKS_PER_SM = 2;
 
 /// int8 activations of this lane: its token g as B's column, its tokens 2t and 2t + 1 as the result's columns.
 struct Int8Columns {
@@ -144,26 +147,26 @@ __device__ __forceinline__ void plain(const Output& output, const void* w, const
 }  // namespace
 
 /// w, s: int4 tiles and their pairs; q [tokens][k64], scale and sum [tokens][k64/32] -> y[t ld + row].
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     gemv_q4(float* y, const void* w, const half2_t* s, const i8* q, const float* scale, const float* sum,
             const float* bias, const float* residual, int n, int k64, int tokens, int ld) {
   quantized<Int4>(Output{y, bias, residual, n, tokens, ld}, w, s, q, scale, sum, k64);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     gemv_q8(float* y, const void* w, const half2_t* s, const i8* q, const float* scale, const float* sum,
             const float* bias, const float* residual, int n, int k64, int tokens, int ld) {
   quantized<Int8>(Output{y, bias, residual, n, tokens, ld}, w, s, q, scale, sum, k64);
 }
 
 /// w: 16-bit tiles; a [tokens][k64] -> y[t ld + row].
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     gemv_bf16(float* y, const void* w, const bf16* a, const float* bias, const float* residual, int n, int k64,
               int tokens, int ld) {
   plain<bf16>(Output{y, bias, residual, n, tokens, ld}, w, a, k64);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     gemv_f16(float* y, const void* w, const f16* a, const float* bias, const float* residual, int n, int k64,
              int tokens, int ld) {
   plain<f16>(Output{y, bias, residual, n, tokens, ld}, w, a, k64);
