@@ -6,6 +6,7 @@
 // the launch for few.
 #include "quantize.cuh"
 
+namespace activate {
 namespace {
 
 template <class Row>
@@ -68,3 +69,5 @@ SHIM_ENTRY(round_f16)
 SHIM_ENTRY(silu_q8)
 SHIM_ENTRY(silu_bf16)
 SHIM_ENTRY(silu_f16)
+
+}  // namespace activate

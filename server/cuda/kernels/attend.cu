@@ -16,6 +16,7 @@
 // Addresses of a block of the cache must be multiples of 16 bytes. More than 8 queries a head read the keys again.
 #include "device.cuh"
 
+namespace attend {
 namespace {
 
 constexpr int THREADS = 128;
@@ -248,3 +249,5 @@ extern "C" __global__ void __launch_bounds__(DIM_MAX)
 
 SHIM_ENTRY(attend)
 SHIM_ENTRY(attend_merge)
+
+}  // namespace attend

@@ -13,6 +13,7 @@
 // different banks.
 #include "product.cuh"
 
+namespace gemm {
 namespace {
 
 constexpr int WARPS = 4;
@@ -212,3 +213,5 @@ SHIM_ENTRY(gemm_q4)
 SHIM_ENTRY(gemm_q8)
 SHIM_ENTRY(gemm_bf16)
 SHIM_ENTRY(gemm_f16)
+
+}  // namespace gemm

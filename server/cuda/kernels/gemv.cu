@@ -12,6 +12,7 @@
 // weight. Splitting K over warps and not over blocks keeps enough loads in flight when N is small, without atomics.
 #include "product.cuh"
 
+namespace gemv {
 namespace {
 
 constexpr int WARPS = 8;
@@ -176,3 +177,5 @@ SHIM_ENTRY(gemv_q4)
 SHIM_ENTRY(gemv_q8)
 SHIM_ENTRY(gemv_bf16)
 SHIM_ENTRY(gemv_f16)
+
+}  // namespace gemv

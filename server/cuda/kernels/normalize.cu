@@ -7,6 +7,7 @@
 // latency of two passes over a row of some 10 KB, not by bandwidth.
 #include "quantize.cuh"
 
+namespace normalize {
 namespace {
 
 /// r as above, the same in every thread of the block.
@@ -71,3 +72,5 @@ SHIM_ENTRY(norm_q8)
 SHIM_ENTRY(norm_bf16)
 SHIM_ENTRY(norm_f16)
 SHIM_ENTRY(norm_f32)
+
+}  // namespace normalize

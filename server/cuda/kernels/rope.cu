@@ -13,6 +13,7 @@
 // would keep a table of 2/pi in local memory for it.
 #include "device.cuh"
 
+namespace rope {
 namespace {
 
 constexpr int THREADS_MAX = 128;
@@ -94,3 +95,5 @@ extern "C" __global__ void __launch_bounds__(THREADS_MAX)
 }
 
 SHIM_ENTRY(rope_store)
+
+}  // namespace rope

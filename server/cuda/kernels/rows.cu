@@ -3,10 +3,11 @@
 //   embed: x[t] = table[tokens[t]], as floats; a quantized table is the tiles that the products read
 //   gather: out[i] = x[rows[i]]
 //
-// Grid: a block a row. Moves a row in and one out: kilobytes, bound by latency. A row of int4 tiles is scattered in
-// pieces of 4 bytes, one in every 16 rows' 256: 64 times read amplification at most, of 2 KB a token.
+// Grid: a block a row. Moves a row in and one out: kilobytes, bound by latency. A row of a quantized table is scattered
+// over its tile in pieces of 4 bytes, so that memory moves 8 times its bytes.
 #include "device.cuh"
 
+namespace rows {
 namespace {
 
 constexpr int EMBED_THREADS = 128;
@@ -81,3 +82,5 @@ SHIM_ENTRY(embed_f16)
 SHIM_ENTRY(embed_q4)
 SHIM_ENTRY(embed_q8)
 SHIM_ENTRY(gather_rows)
+
+}  // namespace rows

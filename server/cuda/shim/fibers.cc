@@ -19,6 +19,9 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+/// The fake driver's way out of a launch.
+extern "C" void shim_trap(const char* message) __attribute__((weak));
+
 namespace shim {
 
 __thread Thread* self = nullptr;
@@ -57,6 +60,7 @@ struct Machine {
   Context main;
   Launch now;
   unsigned threads = 0, live = 0, made = 0;
+  bool in_block = false;  // still true at the next launch: somebody jumped out of this one
   uint16_t ready[THREADS_MAX];  // a ring
   unsigned ready_first = 0, ready_count = 0;
   uint64_t random = 1;
@@ -69,6 +73,7 @@ struct Machine {
   ~Machine();
   void make_fibers(unsigned count);
   void run_block();
+  void start_afresh();
 };
 
 thread_local std::unique_ptr<Machine> machine_owner;
@@ -167,13 +172,15 @@ void fiber_main() {
 }  // namespace
 
 void die(const char* what, int line) {
-  std::fprintf(stderr, "shim: %s", what);
-  if (line) std::fprintf(stderr, ", line %d", line);
+  char text[400], at_line[20] = "", at_thread[100] = "";
+  if (line) std::snprintf(at_line, sizeof at_line, ", line %d", line);
   if (self) {
     const dim3 &b = self->launch->block, &t = self->index;
-    std::fprintf(stderr, " (block %u,%u,%u thread %u,%u,%u)", b.x, b.y, b.z, t.x, t.y, t.z);
+    std::snprintf(at_thread, sizeof at_thread, " (block %u,%u,%u thread %u,%u,%u)", b.x, b.y, b.z, t.x, t.y, t.z);
   }
-  std::fputc('\n', stderr);
+  std::snprintf(text, sizeof text, "shim: %s%s%s", what, at_line, at_thread);
+  if (shim_trap) shim_trap(text);
+  std::fprintf(stderr, "%s\n", text);
   std::fflush(nullptr);
   std::abort();
 }
@@ -252,24 +259,45 @@ void Machine::run_block() {
   }
   for (unsigned w = 0; w * 32 < threads; w++) warps[w].ended = 0;
   release(&edge);
+  in_block = true;
   Fiber& first = take_ready();
   self = &first;
   switch_stack(main, first.context);
   self = nullptr;
+  in_block = false;
   acquire(&edge);
 }
 
+/// After a jump out of a launch: forgets where the threads were.
+void Machine::start_afresh() {
+  for (unsigned i = 0; i < made; i++) {
+    Context& context = fibers[i].context;
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(context.bottom, context.bytes);
+#endif
+    context.fake_stack = nullptr;
+    prepare(context, fiber_main);
+    fibers[i].waits_at = nullptr;
+  }
+  for (Warp& warp : warps) warp.barrier.arrived = 0;
+  barrier.arrived = 0;
+  ready_first = ready_count = 0;
+  in_block = false;
+  self = nullptr;
+}
+
 void launch(dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed, void (*body)(void*), void* argument) {
+  self = nullptr;
   const uint64_t threads = uint64_t(block.x) * block.y * block.z;
   const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
   if (threads == 0 || threads > THREADS_MAX || block.z > 64) die("a block of no or too many threads");
   if (blocks == 0 || grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535) die("a grid of no or too many blocks");
-  if (self) die("a kernel launches a kernel");
   if (!machine) {
     machine_owner = std::make_unique<Machine>();
     machine = machine_owner.get();
   }
   Machine& m = *machine;
+  if (m.in_block) m.start_afresh();
   m.make_fibers(unsigned(threads));
   m.threads = unsigned(threads);
   m.now.grid_size = grid;

@@ -5,7 +5,7 @@
 // A seed decides in which order threads and blocks run, so that a result that depends on luck differs between seeds.
 // Types such as __half come from the toolkit's own headers, which also work in host code.
 //
-// A mistake that a GPU would hide or answer with garbage ends the process with a message: threads that wait at
+// A mistake that a GPU would hide or answer with garbage ends the launch with a message (see die): threads that wait at
 // different barriers, a barrier after a thread returned, misaligned or forgotten asynchronous copies. Shared memory
 // starts as NaN. Address and thread sanitizers understand the fibers (see fibers.cc).
 //
@@ -14,6 +14,7 @@
 #include <cuda_runtime_api.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -47,6 +48,8 @@ struct Thread {
 /// The CUDA thread that runs now.
 extern __thread Thread* self __attribute__((tls_model("initial-exec")));
 
+/// Reports a mistake of the running kernel to `shim_trap`, which the fake driver has and which jumps out of the launch;
+/// without one, or if it comes back, ends the process. The next launch starts from scratch.
 [[noreturn]] void die(const char* what, int line = 0);
 
 void sync_block(int line);
@@ -82,6 +85,12 @@ void launch_kernel(void (*kernel)(A...), void** args, dim3 grid, dim3 block, siz
   launch(grid, block, shared_bytes, seed, [](void* c) { (*static_cast<decltype(call)*>(c))(); }, &call);
 }
 
+/// The number of a kernel's arguments, then the size of each in bytes.
+template <class... A>
+constexpr std::array<unsigned, 1 + sizeof...(A)> sizes_of(void (*)(A...)) {
+  return {unsigned(sizeof...(A)), unsigned(sizeof(A))...};
+}
+
 template <class T>
 T shuffled(T value, unsigned source, int line) {
   static_assert(sizeof(T) <= 8);
@@ -92,10 +101,14 @@ T shuffled(T value, unsigned source, int line) {
 
 }  // namespace shim
 
-// A kernel's entry for a driver that finds it by name.
+// A kernel's entry for a driver that finds it by name, and its arguments' sizes for one that copies them.
 #define SHIM_ENTRY(kernel)                                                                                        \
   extern "C" void shim_entry_##kernel(void** args, dim3 grid, dim3 block, size_t shared_bytes, uint64_t seed) {   \
     shim::launch_kernel(kernel, args, grid, block, shared_bytes, seed);                                           \
+  }                                                                                                               \
+  extern "C" {                                                                                                    \
+  extern const decltype(shim::sizes_of(kernel)) shim_sizes_##kernel;                                              \
+  const decltype(shim::sizes_of(kernel)) shim_sizes_##kernel = shim::sizes_of(kernel);                            \
   }
 #define SHARED(type, name, count) type* name = static_cast<type*>(shim::static_shared(sizeof(type) * (count)))
 #define DYNAMIC_SHARED(type, name) type* name = static_cast<type*>(shim::dynamic_shared())

@@ -28,8 +28,9 @@ build() {
   shift
   link=
   for flag in "$@"; do case $flag in -fsanitize=*) link=$flag ;; esac; done
-  "$here/../../shim/build.sh" "$work/$name.so" "$@" &&
-    "$cxx" $link -o "$work/$name" "$work"/main.o "$work"/rows.o "$work"/products.o "$work"/attention.o "$work/$name.so" ||
+  "$here/../../shim/build.sh" "$work/$name.d" "$@" &&
+    "$cxx" $link -o "$work/$name" "$work"/main.o "$work"/rows.o "$work"/products.o "$work"/attention.o \
+      "$work/$name.d/libkernels.so" ||
     { echo "$name: does not build"; failed=1; return 1; }
 }
 
