@@ -1,0 +1,242 @@
+// rope_store, attend and attend_merge: against double precision, over a cache whose blocks lie in a random order.
+//
+// Places of the cache that nobody wrote hold NaN: who reads them spoils the result.
+#include "formats.h"
+#include <algorithm>
+#include <numeric>
+
+KERNEL(rope_store);
+KERNEL(attend);
+KERNEL(attend_merge);
+
+namespace {
+
+using bf16 = __nv_bfloat16;
+
+/// A cache with blocks for `rows` sequences of up to `length` positions.
+struct Cache {
+  int layers, kv_heads, dim, block_tokens, blocks_a_row;
+  std::vector<uint64_t> tables;  // [row][block]: offsets in the arena
+  std::vector<uint8_t> arena;
+
+  Cache(Random& random, int rows, int length, int kv_heads_, int dim_)
+      : layers(random.in(1, 3)), kv_heads(kv_heads_), dim(dim_), block_tokens(random.of({16, 32})) {
+    blocks_a_row = (length + block_tokens - 1) / block_tokens;
+    tables.resize(size_t(rows) * blocks_a_row);
+    arena.assign(tables.size() * block_bytes(), 0xFF);
+    std::iota(tables.begin(), tables.end(), 0);
+    for (size_t i = tables.size(); i > 1; i--) std::swap(tables[i - 1], tables[random.next() % i]);
+    for (uint64_t& offset : tables) offset *= block_bytes();
+  }
+  size_t block_bytes() const { return size_t(layers) * 2 * kv_heads * block_tokens * dim * 2; }
+  uint64_t block(int row, int position) const { return tables[size_t(row) * blocks_a_row + position / block_tokens]; }
+  /// Where a key (which = 0) or value (1) begins.
+  size_t at(int row, int layer, int which, int head, int position) const {
+    const size_t slot = ((size_t(layer) * 2 + which) * kv_heads + head) * block_tokens + position % block_tokens;
+    return block(row, position) + slot * dim * 2;
+  }
+  double value(size_t at, int i) const {
+    uint16_t bits;
+    std::memcpy(&bits, &arena[at + size_t(i) * 2], 2);
+    return value16<bf16>(bits);
+  }
+};
+
+int random_dim(Random& random) { return random.of({16, 32, 64, 128, 64, 128, 2 * random.in(1, 128), 8 * random.in(1, 32)}); }
+
+/// Tokens of several sequences: which row, which position.
+struct Tokens {
+  std::vector<int> row;
+  std::vector<uint32_t> position;
+};
+
+struct Attention {
+  int heads, layer, tokens;
+  Cache cache;
+  Tokens all;
+  std::vector<float> q;
+  std::vector<uint32_t> begin;
+
+  Attention(Random& random, int rows, int length, int group, int kv_heads, int dim)
+      : heads(group * kv_heads), layer(0), tokens(random.in(1, 5)), cache(random, rows, length, kv_heads, dim) {
+    layer = random.in(0, cache.layers - 1);
+    std::vector<int> longest(rows, -1);
+    for (int t = 0; t < tokens; t++) {
+      all.row.push_back(random.in(0, rows - 1));
+      all.position.push_back(uint32_t(random.in(0, 3) ? random.in(0, length - 1) : length - 1));
+      begin.push_back(uint32_t(all.row[t] * cache.blocks_a_row));
+      longest[all.row[t]] = std::max(longest[all.row[t]], int(all.position[t]));
+    }
+    for (int r = 0; r < rows; r++) {
+      for (int p = 0; p <= longest[r]; p++) write(random, r, p);
+    }
+    q = random.floats(size_t(tokens) * heads * dim, 2.0f);
+  }
+  void write(Random& random, int row, int position) {
+    for (int which = 0; which < 2; which++) {
+      for (int head = 0; head < cache.kv_heads; head++) {
+        const size_t at = cache.at(row, layer, which, head, position);
+        for (int i = 0; i < cache.dim; i++) {
+          const uint16_t bits = round16<bf16>(random.unit());
+          std::memcpy(&cache.arena[at + size_t(i) * 2], &bits, 2);
+        }
+      }
+    }
+  }
+  int splits_needed() const { return int(*std::max_element(all.position.begin(), all.position.end())) / 256 + 1; }
+
+  /// Tokens first..first + count.
+  std::vector<float> run(Case& c, int first, int count, int splits, std::vector<float>* partial_out = nullptr) const {
+    const int dim = cache.dim;
+    std::vector<float> partial(size_t(count) * heads * splits * (2 + dim), NAN), out(size_t(count) * heads * dim, NAN);
+    c.launch(shim_entry_attend, dim3(splits, cache.kv_heads, count), dim3(128), 0, partial.data(),
+             q.data() + size_t(first) * heads * dim, (const void*)cache.arena.data(), cache.tables.data(),
+             begin.data() + first, all.position.data() + first, layer, heads, cache.kv_heads, dim, cache.block_tokens,
+             splits);
+    const int block = std::min(256, (dim + 31) / 32 * 32);
+    c.launch(shim_entry_attend_merge, dim3(heads, count), dim3(block), 0, out.data(), (const float*)partial.data(),
+             heads, dim, splits);
+    if (partial_out) *partial_out = partial;
+    return out;
+  }
+};
+
+Attention random_attention(Random& random) {
+  const int group = random.in(0, 15) ? random.in(1, 7) : random.in(8, 17);
+  const int length = random.of({random.in(1, 40), random.in(1, 300), random.in(257, 800)});
+  return Attention(random, random.in(1, 3), length, group, random.in(1, 2), random_dim(random));
+}
+
+void test_attend(Case& c) {
+  const Attention attention = random_attention(c.random);
+  const Cache& cache = attention.cache;
+  const int dim = cache.dim, heads = attention.heads, group = heads / cache.kv_heads;
+  const std::vector<float> out = attention.run(c, 0, attention.tokens, attention.splits_needed());
+  for (int t = 0; t < attention.tokens; t++) {
+    for (int h = 0; h < heads; h++) {
+      const int row = attention.all.row[t], keys = int(attention.all.position[t]) + 1;
+      const size_t head = (size_t(t) * heads + h) * dim;
+      std::vector<double> weights(keys);
+      for (int p = 0; p < keys; p++) {
+        const size_t at = cache.at(row, attention.layer, 0, h / group, p);
+        for (int i = 0; i < dim; i++) weights[p] += attention.q[head + i] * cache.value(at, i);
+      }
+      const double most = *std::max_element(weights.begin(), weights.end());
+      double total = 0;
+      for (double& w : weights) total += w = std::exp(w - most);
+      for (int i = 0; i < dim; i++) {
+        double want = 0;
+        for (int p = 0; p < keys; p++) {
+          want += weights[p] / total * cache.value(cache.at(row, attention.layer, 1, h / group, p), i);
+        }
+        // Values are below 1; a score of size s is off by a few s 2^-24, and so is its weight.
+        c.report.near(out[head + i], want, 2e-5, "out", head + i);
+      }
+    }
+  }
+  const int alone = c.random.in(0, attention.tokens - 1);
+  const std::vector<float> one = attention.run(c, alone, 1, attention.splits_needed());
+  c.report.same(one.data(), out.data() + size_t(alone) * heads * dim, one.size(), "a token alone");
+}
+
+void test_merge(Case& c) {
+  const Attention attention = random_attention(c.random);
+  const int splits = attention.splits_needed(), dim = attention.cache.dim, heads = attention.heads;
+  std::vector<float> partial;
+  const std::vector<float> out = attention.run(c, 0, attention.tokens, splits, &partial);
+  for (size_t row = 0; row < size_t(attention.tokens) * heads; row++) {
+    const float* parts = partial.data() + row * splits * (2 + dim);
+    double most = -INFINITY;
+    for (int s = 0; s < splits; s++) most = std::max(most, double(parts[s * (2 + dim)]));
+    for (int i = 0; i < dim; i++) {
+      double sum = 0, value = 0;
+      for (int s = 0; s < splits; s++) {
+        const float* part = parts + s * (2 + dim);
+        const double factor = std::exp(part[0] - most);
+        sum += factor * part[1];
+        value += factor * part[2 + i];
+      }
+      c.report.near(out[row * dim + i], value / sum, 3e-6, "out", row * dim + i);
+    }
+  }
+  const std::vector<float> more = attention.run(c, 0, attention.tokens, splits + c.random.in(1, 3));
+  c.report.same(out, more, "more splits than needed");
+}
+
+void test_rope(Case& c) {
+  Random& random = c.random;
+  const int rows = random.in(1, 3), length = random.in(1, 100), kv_heads = random.in(1, 3), heads = kv_heads * random.in(1, 4);
+  const int dim = random_dim(random), neighbours = random.in(0, 1), base = random.of({0, 0, 100000});
+  Cache cache(random, rows, length, kv_heads, dim);
+  const int layer = random.in(0, cache.layers - 1), all_heads = heads + 2 * kv_heads;
+  // Each place of the cache once: the order of writes to the same place is nobody's.
+  std::vector<std::pair<int, int>> places;
+  for (int r = 0; r < rows; r++) {
+    for (int p = 0; p < length; p++) places.push_back({r, p});
+  }
+  for (size_t i = places.size(); i > 1; i--) std::swap(places[i - 1], places[random.next() % i]);
+  const int tokens = std::min(random.in(1, 6), int(places.size()));
+  std::vector<uint32_t> positions, slots;
+  std::vector<uint64_t> offsets;
+  for (int t = 0; t < tokens; t++) {
+    positions.push_back(uint32_t(places[t].second + base / cache.block_tokens * cache.block_tokens));
+    slots.push_back(uint32_t(places[t].second % cache.block_tokens));
+    offsets.push_back(cache.block(places[t].first, places[t].second));
+  }
+  const std::vector<float> qkv = random.floats(size_t(tokens) * all_heads * dim, 3.0f);
+  const std::vector<float> norms[2] = {random.floats(dim, 2.0f), random.floats(dim, 2.0f)};
+  const bool normed[2] = {random.in(0, 1) == 1, random.in(0, 1) == 1};
+  std::vector<float> frequencies(dim / 2);
+  for (int i = 0; i < dim / 2; i++) frequencies[i] = float(std::pow(1e6, -2.0 * i / dim));
+  const float epsilon = 1e-6f, factor = random.in(0, 1) ? 1.0f : 1.3f;
+  std::vector<float> q_out(size_t(tokens) * heads * dim, NAN);
+  const std::vector<uint8_t> before = cache.arena;
+  c.launch(shim_entry_rope_store, dim3(tokens, all_heads), dim3(32 * ((dim + 63) / 64)), 0, q_out.data(),
+           (void*)cache.arena.data(), qkv.data(), normed[0] ? norms[0].data() : (const float*)nullptr,
+           normed[1] ? norms[1].data() : (const float*)nullptr, epsilon, (const float*)frequencies.data(), factor,
+           neighbours, (const uint32_t*)positions.data(), (const uint64_t*)offsets.data(),
+           (const uint32_t*)slots.data(), layer, heads, kv_heads, dim, cache.block_tokens);
+
+  std::vector<uint8_t> written(cache.arena.size(), 0);
+  for (int t = 0; t < tokens; t++) {
+    for (int h = 0; h < all_heads; h++) {
+      const int kind = h < heads ? 0 : h < heads + kv_heads ? 1 : 2;  // query, key, value
+      const float* x = &qkv[(size_t(t) * all_heads + h) * dim];
+      std::vector<double> want(x, x + dim);
+      if (kind < 2 && normed[kind]) {
+        double sum = 0;
+        for (double v : want) sum += v * v;
+        for (int i = 0; i < dim; i++) want[i] *= norms[kind][i] / std::sqrt(sum / dim + double(epsilon));
+      }
+      double largest = 0;
+      for (double v : want) largest = std::max(largest, std::fabs(v));
+      for (int i = 0; kind < 2 && i < dim / 2; i++) {
+        const int first = neighbours ? 2 * i : i, second = neighbours ? 2 * i + 1 : i + dim / 2;
+        const double angle = float(positions[t]) * frequencies[i], a = want[first], b = want[second];
+        want[first] = factor * (a * std::cos(angle) - b * std::sin(angle));
+        want[second] = factor * (a * std::sin(angle) + b * std::cos(angle));
+      }
+      if (kind == 0) {
+        for (int i = 0; i < dim; i++) {
+          const size_t at = (size_t(t) * heads + h) * dim + i;
+          c.report.near(q_out[at], want[i] / std::sqrt(double(dim)), 4e-6 * largest / std::sqrt(double(dim)), "q", at);
+        }
+        continue;
+      }
+      const size_t at = cache.at(places[t].first, layer, kind - 1, (h - heads) % kv_heads, places[t].second);
+      for (int i = 0; i < dim; i++) {
+        c.report.near(cache.value(at, i), want[i], std::fabs(want[i]) / 250 + 4e-6 * largest, "cache", at + 2 * i);
+        written[at + 2 * i] = written[at + 2 * i + 1] = 1;
+      }
+    }
+  }
+  for (size_t i = 0; i < written.size(); i++) {
+    if (!written[i] && cache.arena[i] != before[i]) return c.report.fail("a place of the cache that no token owns");
+  }
+}
+
+}  // namespace
+
+std::vector<Test> attention_tests() {
+  return {{"rope_store", test_rope}, {"attend", test_attend}, {"attend_merge", test_merge}};
+}

@@ -1,0 +1,78 @@
+#!/bin/sh
+# Runs every kernel on the host shim over random shapes against references in double precision: plain, with the address
+# and undefined-behaviour sanitizers, with the thread sanitizer; then shows that the tests find mistakes by putting some in.
+#
+#   CUDA_HOME=... server/cuda/tests/shim/run.sh [plain|address|thread|mistakes]...     all four by default
+#
+# CASES scales the number of cases (percent, 100). CXX and JOBS as in shim/build.sh. Ends with 0 only if all is as it
+# should be; a mistake that is not found is a failure.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+: "${CUDA_HOME:?CUDA_HOME: the folder of the CUDA toolkit, for its headers}"
+cxx=${CXX:-g++}
+percent=${CASES:-100}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export TSAN_OPTIONS=halt_on_error=1:report_signal_unsafe=0
+
+# The tests themselves are not instrumented: their buffers are guarded all the same, and they are compiled once.
+for source in main rows products attention; do
+  echo "-std=c++20 -O2 -g -ffp-contract=off -Wall -Wextra -Werror -isystem $CUDA_HOME/include -c $here/$source.cc -o $work/$source.o"
+done | xargs -P "${JOBS:-2}" -L 1 "$cxx" || exit 1
+
+# build NAME [FLAG...]: the tests with kernels made with these flags, as $work/NAME
+build() {
+  name=$1
+  shift
+  link=
+  for flag in "$@"; do case $flag in -fsanitize=*) link=$flag ;; esac; done
+  "$here/../../shim/build.sh" "$work/$name.d" "$@" &&
+    "$cxx" $link -o "$work/$name" "$work"/main.o "$work"/rows.o "$work"/products.o "$work"/attention.o \
+      "$work/$name.d/libkernels.so" ||
+    { echo "$name: does not build"; failed=1; return 1; }
+}
+
+# check NAME CASES
+check() {
+  echo "== $1"
+  "$work/$1" $(($2 * percent / 100 + 1)) 2>"$work/errors" || {
+    failed=1
+    tail -n 60 "$work/errors"
+    echo "== $1: FAILED"
+  }
+}
+
+# finds NAME CASES KERNEL...: the tests of each kernel must fail, it has a mistake
+finds() {
+  name=$1
+  cases=$2
+  shift 2
+  for kernel in "$@"; do
+    if "$work/$name" "$cases" "$kernel" >"$work/output" 2>&1; then
+      echo "$kernel: $name is NOT found"
+      failed=1
+    else
+      echo "$kernel: $name is found: $(grep -m 1 -E 'SUMMARY|shim: |bits differ|not .*allowed' "$work/output" | sed 's/^ *//; s#/[^ ]*/##' | cut -c -100)"
+    fi
+  done
+}
+
+for part in ${*:-plain address thread mistakes}; do
+  case $part in
+    plain) build plain && check plain 100 ;;
+    address) build address -fsanitize=address,undefined -fno-sanitize-recover=undefined && check address 25 ;;
+    thread) build thread -fsanitize=thread && check thread 8 ;;
+    mistakes)
+      echo "== mistakes"
+      build no_wait -DINJECT_NO_WAIT && finds no_wait 20 gemm_q4 gemm_q8 gemm_bf16 gemm_f16 attend
+      build wrong_block -DINJECT_BLOCK_OFF && finds wrong_block 20 attend
+      build no_barrier -fsanitize=thread -DINJECT_NO_BARRIER &&
+        finds no_barrier 20 norm_q8 norm_f32 gemv_q4 gemv_bf16 gemm_q4 gemm_bf16 attend
+      ;;
+    *) echo "$part: plain, address, thread or mistakes"; failed=1 ;;
+  esac
+done
+[ $failed = 0 ] && echo "== all is well" || echo "== FAILED"
+exit $failed
