@@ -1,7 +1,8 @@
 // Entry points: stream capture and graphs.
 //
-// A capture records what is queued on its streams as a graph's nodes; a node waits for what its stream was queued behind,
-// and for what the events it waited for stand behind. A launch carries the nodes out in any order that respects this.
+// A capture records what is queued on its streams as a graph's nodes; a node waits for what was queued before it on its
+// stream, and for what the events that the stream waited for stand behind. A launch carries the nodes out in any order
+// that respects this.
 #include <algorithm>
 
 #include "driver.h"
@@ -32,7 +33,9 @@ CUresult instantiate(CUgraphExec* out, CUgraph handle, uint64_t flags) {
     auto graph = self.graphs.find(handle);
     if (!graph) return CUDA_ERROR_INVALID_HANDLE;
     if (!out || (flags & ~static_cast<uint64_t>(GRAPH_INSTANTIATE_FLAGS_KNOWN))) return CUDA_ERROR_INVALID_VALUE;
-    if (flags & GRAPH_INSTANTIATE_DEVICE_LAUNCH) return flags == GRAPH_INSTANTIATE_DEVICE_LAUNCH ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+    if (flags & GRAPH_INSTANTIATE_DEVICE_LAUNCH) {
+      return flags == GRAPH_INSTANTIATE_DEVICE_LAUNCH ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+    }
     auto executable = std::make_shared<Executable>();
     executable->graph = std::make_shared<Graph>(*graph);
     self.executables.add(executable, out);

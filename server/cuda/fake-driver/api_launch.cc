@@ -26,7 +26,8 @@ std::string sections_of(const char* image) {
   Elf64_Ehdr head;
   memcpy(&head, image, sizeof head);
   std::string names = "\n";
-  if (head.e_machine != MACHINE_CUDA || head.e_shentsize != sizeof(Elf64_Shdr) || head.e_shstrndx >= head.e_shnum) return "";
+  bool known = head.e_machine == MACHINE_CUDA && head.e_shentsize == sizeof(Elf64_Shdr);
+  if (!known || head.e_shstrndx >= head.e_shnum) return "";
   std::vector<Elf64_Shdr> sections(head.e_shnum);
   memcpy(sections.data(), image + head.e_shoff, sections.size() * sizeof(Elf64_Shdr));
   const Elf64_Shdr& strings = sections[head.e_shstrndx];
@@ -157,7 +158,9 @@ CUresult launch(CUfunction handle, const LaunchConfig& config, void** parameters
 }  // namespace
 
 CUDA_API CUresult cuModuleLoadData(CUmodule* out, const void* image) { return load(out, image); }
-CUDA_API CUresult cuModuleLoadDataEx(CUmodule* out, const void* image, unsigned, int*, void**) { return load(out, image); }
+CUDA_API CUresult cuModuleLoadDataEx(CUmodule* out, const void* image, unsigned, int*, void**) {
+  return load(out, image);
+}
 CUDA_API CUresult cuModuleLoadFatBinary(CUmodule* out, const void* image) { return load(out, image); }
 
 CUDA_API CUresult cuModuleLoad(CUmodule* out, const char* path) {
@@ -234,9 +237,9 @@ CUDA_API CUresult cuFuncGetName(const char** name, CUfunction handle) {
   });
 }
 
-CUDA_API CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                                 unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
-                                 void** parameters, void** extra) {
+CUDA_API CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                                 unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                                 CUstream stream, void** parameters, void** extra) {
   LaunchConfig config{grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, nullptr, 0};
   return launch(function, config, parameters, extra);
 }

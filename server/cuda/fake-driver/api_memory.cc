@@ -167,7 +167,9 @@ CUDA_API CUresult cuDeviceGetDefaultMemPool(CUmemoryPool* out, CUdevice device) 
     return CUDA_SUCCESS;
   });
 }
-CUDA_API CUresult cuDeviceGetMemPool(CUmemoryPool* out, CUdevice device) { return cuDeviceGetDefaultMemPool(out, device); }
+CUDA_API CUresult cuDeviceGetMemPool(CUmemoryPool* out, CUdevice device) {
+  return cuDeviceGetDefaultMemPool(out, device);
+}
 
 // How much the pool keeps for later makes no difference here.
 CUDA_API CUresult cuMemPoolSetAttribute(CUmemoryPool pool, int, void*) {

@@ -229,11 +229,14 @@ CUDA_API CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void* dat
     auto stream = self.stream(handle);
     if (!stream) return CUDA_ERROR_INVALID_HANDLE;
     if (!function) return CUDA_ERROR_INVALID_VALUE;
-    return self.submit(held, stream, [function, data](std::string*) {
+    Work work = [function, data](std::string*) {
       inside_host_function = true;
       function(data);
       inside_host_function = false;
       return CUDA_SUCCESS;
-    });
+    };
+    CUresult result = self.submit(held, stream, std::move(work));
+    if (result == CUDA_SUCCESS && !stream->capture) stream->pending.back().host_function = true;
+    return result;
   });
 }

@@ -20,16 +20,19 @@ done
 
 parts=()
 for source in *.cc; do parts+=("$objects/${source%.cc}.o"); done
-nm --defined-only --extern-only --format=posix "${parts[@]}" | awk '/^cu/ { print $1 }' | LC_ALL=C sort -u >"$objects/defined.txt"
+nm --defined-only --extern-only --format=posix "${parts[@]}" | awk '/^cu/ { print $1 }' | LC_ALL=C sort -u \
+  >"$objects/defined.txt"
 unknown=$(LC_ALL=C comm -13 symbols.txt "$objects/defined.txt")
 if [ -n "$unknown" ]; then
   echo "build.sh: defined, but not in symbols.txt (misspelt?):" $unknown >&2
   exit 1
 fi
 LC_ALL=C comm -23 symbols.txt "$objects/defined.txt" |
-  awk '{ print "__attribute__((visibility(\"default\"))) unsigned " $1 "(void) { return 801; }" }' >"$objects/unsupported.c"
+  awk '{ print "__attribute__((visibility(\"default\"))) unsigned " $1 "(void) { return 801; }" }' \
+    >"$objects/unsupported.c"
 "${CC:-gcc}" -O1 -fPIC -c "$objects/unsupported.c" -o "$objects/unsupported.o"
 
-"$compiler" -shared -Wl,-soname,libcuda.so.1 -Wl,-z,defs -o "$objects/libcuda.so.1" "${parts[@]}" "$objects/unsupported.o" -ldl
+"$compiler" -shared -Wl,-soname,libcuda.so.1 -Wl,-z,defs -o "$objects/libcuda.so.1" \
+  "${parts[@]}" "$objects/unsupported.o" -ldl -pthread
 mv "$objects/libcuda.so.1" "$out/libcuda.so.1" # at once: a test may be loading it
 ln -sfn libcuda.so.1 "$out/libcuda.so"

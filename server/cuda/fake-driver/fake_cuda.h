@@ -1,5 +1,5 @@
-// What tests may ask the fake driver beyond the CUDA driver API. All functions may be called at any time, from any
-// thread. A Rust test finds them by name in the library that cudarc opened, or opens it once more by the same name.
+// What tests may ask the fake driver beyond the CUDA driver API. All functions may be called from any thread; the
+// setters after cuInit, which sets the same from the environment. A Rust test finds them by name in the library that cudarc opened, or opens it once more by the same name.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -18,7 +18,7 @@ struct FakeCudaKernelCount {
 // Work is counted when it is carried out, not when it is queued: synchronize before reading.
 struct FakeCudaCounters {
   uint64_t launches;             // of all kernels, those inside graphs too
-  uint64_t graph_launches;
+  uint64_t graph_launches;       // counted at the call
   uint64_t bytes_host_to_device;
   uint64_t bytes_device_to_host;
   uint64_t bytes_device_to_device;
@@ -40,8 +40,8 @@ void fake_cuda_reset_counters(void);
 
 // Draws all further orders from this seed (first: FAKE_CUDA_SEED, or 1).
 void fake_cuda_set_seed(uint64_t seed);
-// How much memory the device has; less than is allocated now leaves none free (first: FAKE_CUDA_MEMORY_BYTES, or 1 GiB).
-// At most 16 times what it was when the process called cuInit first.
+// How much memory the device has (first: FAKE_CUDA_MEMORY_BYTES, or 1 GiB); less than is allocated now leaves none
+// free. Addresses are reserved by cuInit: more than 16 times its number (or 16 GiB) cannot be had.
 void fake_cuda_set_memory_bytes(uint64_t bytes);
 // Fails the n-th launch counted from this call; 0: none. `sticky` as in FAKE_CUDA_FAIL_LAUNCH (README).
 void fake_cuda_fail_launch(uint64_t n, int sticky);

@@ -90,7 +90,8 @@ bool find_kernel(const std::string& name, Function* out) {
   return out->entry != nullptr;
 }
 
-CUresult call_kernel(const Memory& memory, const Function& kernel, void** arguments, const Call& call, std::string* why) {
+CUresult call_kernel(const Memory& memory, const Function& kernel, void** arguments, const Call& call,
+                     std::string* why) {
   handle_faults();
   trap_text[0] = 0;
   if (call_guarded(kernel.entry, arguments, call)) {

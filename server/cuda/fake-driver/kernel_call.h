@@ -17,6 +17,7 @@ struct Call {
   size_t shared_bytes;
   uint64_t seed;
 };
-CUresult call_kernel(const Memory& memory, const Function& kernel, void** arguments, const Call& call, std::string* why);
+CUresult call_kernel(const Memory& memory, const Function& kernel, void** arguments, const Call& call,
+                     std::string* why);
 
 }  // namespace fake

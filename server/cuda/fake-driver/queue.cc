@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <thread>
 
 namespace fake {
 
@@ -72,7 +73,7 @@ std::shared_ptr<Stream> Queues::any() {
 
 // Carries out the head of a stream, or a node of it if it is a graph.
 void Queues::step(Lock& lock, const std::shared_ptr<Stream>& stream) {
-  Operation& head = stream->pending.front();  // stays where it is: only this thread takes heads while busy_
+  Operation& head = stream->pending.front();  // stays where it is: nobody else takes heads while busy_
   const Work* work = &head.work;
   size_t node = 0;
   if (head.run && head.run->left) {
@@ -91,16 +92,33 @@ void Queues::step(Lock& lock, const std::shared_ptr<Stream>& stream) {
     lock.lock();
     busy_ = false;
   }
-  if (head.run && head.run->left) {
-    auto& nodes = head.run->graph->nodes;
+  finish(stream, node, result, why);
+}
+
+// The same for a host function, without waiting for it.
+void Queues::step_aside(Lock& lock, const std::shared_ptr<Stream>& stream) {
+  busy_ = true;
+  std::thread([this, stream, mutex = lock.mutex(), work = stream->pending.front().work] {
+    std::string why;
+    CUresult result = work(&why);
+    Lock held(*mutex);
+    busy_ = false;
+    finish(stream, 0, result, why);
+  }).detach();
+}
+
+void Queues::finish(const std::shared_ptr<Stream>& stream, size_t node, CUresult result, const std::string& why) {
+  auto& run = stream->pending.front().run;
+  if (run && run->left) {
+    auto& nodes = run->graph->nodes;
     for (size_t at = node + 1; at < nodes.size(); at++) {
       for (size_t before : nodes[at].after) {
-        if (before == node && --head.run->missing[at] == 0) head.run->ready.push_back(at);
+        if (before == node && --run->missing[at] == 0) run->ready.push_back(at);
       }
     }
-    head.run->left--;
+    run->left--;
   }
-  if (!head.run || head.run->left == 0) {
+  if (!run || run->left == 0) {
     stream->pending.pop_front();
     if (stream->pending.empty() && stream->destroyed) forget(stream);
   }
@@ -124,7 +142,7 @@ void Queues::force(Lock& lock, const std::vector<Point>& points) {
   unsigned stray = CHANCES[below(std::size(CHANCES))];
   std::vector<Point> open = points;
   while (failure == CUDA_SUCCESS) {
-    open.erase(std::remove_if(open.begin(), open.end(), [](const Point& point) { return point.reached(); }), open.end());
+    std::erase_if(open, [](const Point& point) { return point.reached(); });
     if (open.empty()) return;
     if (busy_) {
       changed_.wait(lock);
@@ -137,7 +155,12 @@ void Queues::force(Lock& lock, const std::vector<Point>& points) {
 
 bool Queues::look(Lock& lock, const Point& point) {
   for (size_t left = below(4); left && !point.reached() && !busy_ && failure == CUDA_SUCCESS; left--) {
-    step(lock, below(2) ? any() : needed(point));
+    auto stream = below(2) ? any() : needed(point);
+    if (stream->pending.front().host_function) {
+      step_aside(lock, stream);
+    } else {
+      step(lock, stream);
+    }
   }
   return point.reached();
 }

@@ -55,6 +55,7 @@ struct GraphRun {
 struct Operation {
   uint64_t sequence = 0;  // rises over all streams
   Work work;              // empty: nothing to do but to wait
+  bool host_function = false;
   std::optional<Point> wait;
   std::optional<GraphRun> run;
 };
@@ -84,7 +85,8 @@ class Queues {
   Point enqueue(Lock& lock, const std::shared_ptr<Stream>& stream, Operation operation);
   // Carries out operations until all points are reached, or the context fails (see `failure`).
   void force(Lock& lock, const std::vector<Point>& points);
-  // Carries out 0 to 3 operations, as a card may have when somebody looks; true if the point is then reached.
+  // Carries out 0 to 3 operations, as a card may have when somebody looks; true if the point is then reached. A host
+  // function is carried out on a thread of its own: it may wait for what the one who looks does next.
   bool look(Lock& lock, const Point& point);
   // The points at which all is done that is queued now.
   std::vector<Point> ends() const;
@@ -102,6 +104,8 @@ class Queues {
   std::shared_ptr<Stream> needed(const Point& point);
   std::shared_ptr<Stream> any();
   void step(Lock& lock, const std::shared_ptr<Stream>& stream);
+  void step_aside(Lock& lock, const std::shared_ptr<Stream>& stream);
+  void finish(const std::shared_ptr<Stream>& stream, size_t node, CUresult result, const std::string& why);
   size_t below(size_t count) { return static_cast<size_t>(random_() % count); }
 
   std::mt19937_64 random_{1};

@@ -12,7 +12,8 @@ fi
 
 flags=(-std=c++20 -O1 -g -U_FORTIFY_SOURCE -Wall -Wextra -Werror -I"$here")
 g++ "${flags[@]}" -fPIC -shared "$here/tests/kernels.cc" -o "$out/libtest_kernels.so"
-g++ "${flags[@]}" "$here"/tests/test_*.cc "$here/tests/main.cc" -L"$out" -Wl,-rpath,"$out" -lcuda -o "$out/test_fake_driver"
+g++ "${flags[@]}" "$here"/tests/test_*.cc "$here/tests/main.cc" -L"$out" -Wl,-rpath,"$out" -lcuda -pthread \
+  -o "$out/test_fake_driver"
 
 # Every name that cudarc looks up is there.
 nm -D --defined-only --format=posix "$out/libcuda.so.1" | awk '{ print $1 }' | LC_ALL=C sort -u >"$out/exported.txt"

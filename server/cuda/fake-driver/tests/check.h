@@ -54,8 +54,8 @@ DECLARE(cuModuleLoadData, CUmodule*, const void*);
 DECLARE(cuModuleUnload, CUmodule);
 DECLARE(cuModuleGetFunction, CUfunction*, CUmodule, const char*);
 DECLARE(cuFuncSetAttribute, CUfunction, int, int);
-DECLARE(cuLaunchKernel, CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void**,
-        void**);
+DECLARE(cuLaunchKernel, CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream,
+        void**, void**);
 DECLARE(cuStreamBeginCapture_v2, CUstream, int);
 DECLARE(cuStreamEndCapture, CUstream, CUgraph*);
 DECLARE(cuStreamIsCapturing, CUstream, int*);
@@ -76,14 +76,16 @@ std::string shown(Value value) {
 }
 
 // Ends the case, which runs in a process of its own.
-#define EQUAL(got, want)                                                                                       \
-  do {                                                                                                         \
-    auto got_ = (got);                                                                                         \
-    decltype(got_) want_ = (want);                                                                             \
-    if (got_ != want_) {                                                                                       \
-      fprintf(stderr, "%s:%d: %s is %s, not %s\n", __FILE__, __LINE__, #got, shown(got_).c_str(), shown(want_).c_str()); \
-      _Exit(1);                                                                                                \
-    }                                                                                                          \
+[[noreturn]] inline void fail(const char* file, int line, const char* what, const std::string& got,
+                              const std::string& want) {
+  fprintf(stderr, "%s:%d: %s is %s, not %s\n", file, line, what, got.c_str(), want.c_str());
+  _Exit(1);
+}
+#define EQUAL(got, want)                                                         \
+  do {                                                                           \
+    auto got_ = (got);                                                           \
+    decltype(got_) want_ = (want);                                               \
+    if (got_ != want_) fail(__FILE__, __LINE__, #got, shown(got_), shown(want_)); \
   } while (0)
 #define OK(call) EQUAL(call, CUDA_SUCCESS)
 

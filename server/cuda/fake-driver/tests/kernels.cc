@@ -36,7 +36,8 @@ ENTRY(multiply, 3, 8, 4, 4) {
 
 // y[i] = x[i]
 ENTRY(copy, 3, 8, 8, 4) {
-  memmove(argument<float*>(arguments, 0), argument<float*>(arguments, 1), argument<unsigned>(arguments, 2) * sizeof(float));
+  size_t bytes = argument<unsigned>(arguments, 2) * sizeof(float);
+  memmove(argument<float*>(arguments, 0), argument<float*>(arguments, 1), bytes);
 }
 
 // Writes what it was launched with: grid, block, shared bytes.

@@ -1,11 +1,14 @@
 // The order of streams: what events forbid never happens, what they do not forbid happens in some seed.
+#include <atomic>
+#include <thread>
+
 #include "check.h"
 
 namespace {
 
 constexpr uint64_t SEEDS = 60;
 
-// Two streams: `first` adds 1 to x (starting at 1), `second` doubles it. Gives x: 4 (in this order), 3, or 2 (only one).
+// Two streams that may change x, which starts at 1. Add 1, then double: 4; the other way round: 3.
 struct TwoStreams {
   Fixture fixture;
   CUstream first, second;
@@ -219,6 +222,21 @@ CASE(host_functions_run_in_order_and_may_not_call) {
   OK(cuStreamSynchronize(stream));
   EQUAL(answer, CUDA_ERROR_NOT_PERMITTED);
   OK(cuCtxSynchronize());
+}
+
+// Looking at a stream does not wait for a host function, which may wait for what follows the look.
+CASE(a_query_does_not_wait_for_host_functions) {
+  Fixture fixture;
+  CUstream stream = new_stream();
+  static std::atomic<bool> released, done;
+  OK(cuLaunchHostFunc(stream, [](void*) {
+    while (!released) std::this_thread::yield();
+    done = true;
+  }, nullptr));
+  for (int look = 0; look < 20; look++) EQUAL(cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
+  released = true;
+  OK(cuStreamSynchronize(stream));
+  EQUAL(done.load(), true);
 }
 
 CASE(a_destroyed_stream_still_does_its_work) {
