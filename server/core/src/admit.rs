@@ -243,8 +243,13 @@ impl Scheduler {
         ids.sort_unstable();
         for (_, id) in ids {
             let Some(needed) = self.sequences.get(&id).map(|s| s.host.len()) else { continue };
+            // Else it would be pushed out again for them, and come back, and so on.
+            let needed = needed + self.better_without_room(id);
             let available = self.memory.available(&self.models, model);
             let all = self.models.get(&model).map_or(0, |known| self.memory.blocks_max(known));
+            if needed > all {
+                return;
+            }
             if available <= needed && available < all {
                 // Best rank first: who is behind waits too.
                 let wanted = all.min(needed + 1);
@@ -254,6 +259,18 @@ impl Scheduler {
             }
             self.swap_in(id, plan);
         }
+    }
+
+    /// Sequences of the model on the device, ranked above this one, that need a block for their next position.
+    fn better_without_room(&self, id: SequenceId) -> usize {
+        let Some(sequence) = self.sequences.get(&id) else { return 0 };
+        let block_tokens = self.models.get(&sequence.model()).map_or(1, |model| model.pool.block_tokens());
+        let is_without = |s: &&Sequence| {
+            s.is_runnable()
+                && s.rank() < sequence.rank()
+                && s.computed as usize >= s.blocks.len() * block_tokens
+        };
+        self.live_of(sequence.model()).filter(is_without).count()
     }
 
     /// Takes the blocks and orders the moves; there is room for all of them.
