@@ -12,6 +12,7 @@ from drafts import drafts
 from exactness import exactness
 from kv_pressure import kv_pressure
 from overload import overload
+from router import router
 from switching import switching, switching_large
 from verdict import Row
 
@@ -121,6 +122,7 @@ ROWS = {
     "prefill": prefill, "decode": decode, "decode-depth": decode_depth, "streams": streams,
     "extraction": extraction, "busy": busy, "demo": demo, "exactness": exactness,
     "overload": overload, "switching": switching, "switching-large": switching_large, "kv-pressure": kv_pressure,
+    "switching-router": router,
     "drafts": lambda: drafts(repeats(2)),
 }
 

@@ -18,9 +18,29 @@ impl Scheduler {
     /// all its tokens, beside the `reserved` ones, are not to be had: a newcomer never pushes out who runs, but where
     /// nobody of its model does, other models' sequences may have to make room.
     pub(crate) fn admit(&mut self, id: SequenceId, reserved: usize, plan: &mut StepPlan) -> bool {
-        let Some(sequence) = self.sequences.get(&id) else { return false };
-        let model_id = sequence.model();
-        let Some(model) = self.models.get(&model_id) else { return false };
+        let Some(model) = self.sequences.get(&id).map(Sequence::model) else { return false };
+        let is_enough =
+            |scheduler: &Self, needed: usize| needed <= scheduler.memory.available(&scheduler.models, model);
+        let (mut hits, mut needed) = self.known_prefix(id, reserved);
+        if !is_enough(self, needed) {
+            if self.is_on_device(model) || !self.displace(model, needed, plan) {
+                return false;
+            }
+            // Who was displaced may have taken the place of cached host blocks.
+            (hits, needed) = self.known_prefix(id, reserved);
+            if !is_enough(self, needed) {
+                return false;
+            }
+        }
+        self.place(id, &hits, plan);
+        true
+    }
+
+    /// What the prefix cache holds of a waiting sequence, and the blocks that it needs beside the `reserved` ones.
+    fn known_prefix(&self, id: SequenceId, reserved: usize) -> (Vec<Hit>, usize) {
+        let nothing = (Vec::new(), reserved);
+        let Some(sequence) = self.sequences.get(&id) else { return nothing };
+        let Some(model) = self.models.get(&sequence.model()) else { return nothing };
         // The last token is always run: its logits are what the sequence waits for.
         let findable = &sequence.tokens[..sequence.tokens.len() - 1];
         let mut hits = model.pool.lookup_all(sequence.parts.cache_salt, findable);
@@ -31,14 +51,7 @@ impl Scheduler {
         let shared = hits.iter().filter_map(|hit| hit.device);
         let idle_hits = shared.clone().filter(|block| model.pool.refs(*block) == 0).count();
         let needed = sequence.tokens.len().div_ceil(model.pool.block_tokens()) - shared.count();
-        let needed = needed + idle_hits + reserved;
-        if needed > self.memory.available(&self.models, model_id)
-            && (self.is_on_device(model_id) || !self.displace(model_id, needed, plan))
-        {
-            return false;
-        }
-        self.place(id, &hits, plan);
-        true
+        (hits, needed + idle_hits + reserved)
     }
 
     /// Gives an admitted sequence the blocks of its known prefix: those on the device are shared, those in the host pool
@@ -230,8 +243,13 @@ impl Scheduler {
         ids.sort_unstable();
         for (_, id) in ids {
             let Some(needed) = self.sequences.get(&id).map(|s| s.host.len()) else { continue };
+            // Else it would be pushed out again for them, and come back, and so on.
+            let needed = needed + self.better_without_room(id);
             let available = self.memory.available(&self.models, model);
             let all = self.models.get(&model).map_or(0, |known| self.memory.blocks_max(known));
+            if needed > all {
+                return;
+            }
             if available <= needed && available < all {
                 // Best rank first: who is behind waits too.
                 let wanted = all.min(needed + 1);
@@ -241,6 +259,18 @@ impl Scheduler {
             }
             self.swap_in(id, plan);
         }
+    }
+
+    /// Sequences of the model on the device, ranked above this one, that need a block for their next position.
+    fn better_without_room(&self, id: SequenceId) -> usize {
+        let Some(sequence) = self.sequences.get(&id) else { return 0 };
+        let block_tokens = self.models.get(&sequence.model()).map_or(1, |model| model.pool.block_tokens());
+        let is_without = |s: &&Sequence| {
+            s.is_runnable()
+                && s.rank() < sequence.rank()
+                && s.computed as usize >= s.blocks.len() * block_tokens
+        };
+        self.live_of(sequence.model()).filter(is_without).count()
     }
 
     /// Takes the blocks and orders the moves; there is room for all of them.
