@@ -12,12 +12,13 @@ use quarry_cpu::{CpuBackend, CpuOptions};
 use quarry_http::{AppState, Limits, Metrics, ServeError};
 use quarry_model::backend::ModelFiles;
 use quarry_models::Registry;
+use quarry_runtime::devices::{self, DeviceOptions};
 use quarry_runtime::{Engine, EngineOptions, ModelSource, Yarn};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cli::BackendArgs;
-use crate::config::{Config, Environment, IsaChoice, ModelChoice, RopeScalingChoice};
+use crate::config::{Config, DeviceChoice, Environment, IsaChoice, ModelChoice, RopeScalingChoice};
 use crate::descriptors;
 use crate::fetching::{self, Wanted};
 use crate::progress::PullProgress;
@@ -73,11 +74,19 @@ impl Host {
         options.scheduler.step_us_max = server.step_ms_max.saturating_mul(1000);
         options.forced_tokens = server.forced_tokens;
         options.drafts = server.drafts;
-        let backend = CpuBackend::new(CpuOptions { threads: server.threads, isa: isa(server.isa) })?;
+        let backend = devices::open(DeviceOptions {
+            choice: match server.device {
+                DeviceChoice::Auto => devices::DeviceChoice::Auto,
+                DeviceChoice::Cuda => devices::DeviceChoice::Cuda,
+                DeviceChoice::Cpu => devices::DeviceChoice::Cpu,
+            },
+            cpu: CpuOptions { threads: server.threads, isa: isa(server.isa) },
+            gpu_memory_utilization: server.gpu_memory_utilization,
+        })?;
         let metrics = self.metrics.clone();
         let loading = tokio::task::spawn_blocking(move || {
             let mut tenth = 0;
-            Engine::start(Box::new(backend), options, metrics, &mut |model, share| {
+            Engine::start(backend, options, metrics, &mut |model, share| {
                 let now = (share * 10.0) as u32;
                 if now > tenth {
                     tenth = now;

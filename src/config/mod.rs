@@ -71,6 +71,18 @@ pub enum IsaChoice {
     Portable,
 }
 
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// A CUDA device where there is one.
+    Auto,
+    /// A CUDA device.
+    Cuda,
+    /// The processor.
+    Cpu,
+}
+
 /// The inference server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -79,6 +91,11 @@ pub struct ServerConfig {
     pub host: IpAddr,
     /// Port.
     pub port: u16,
+    /// What computes: `auto` takes a CUDA device where the program has that back end and the machine such a device, else
+    /// the CPU; `cuda` and `cpu` insist.
+    pub device: DeviceChoice,
+    /// Share of a CUDA device's memory that may be taken for weights, KV cache and scratch.
+    pub gpu_memory_utilization: f64,
     /// Threads of the CPU back end; 0 takes one per physical core that the process may use, within its
     /// container's quota, rounded to the nearest whole thread.
     pub threads: usize,
@@ -131,6 +148,8 @@ impl Default for ServerConfig {
         Self {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8000,
+            device: DeviceChoice::Auto,
+            gpu_memory_utilization: 0.85,
             threads: 0,
             isa: IsaChoice::Auto,
             memory: None,

@@ -59,7 +59,8 @@ impl CudaBackend {
     pub fn new(options: CudaOptions) -> Result<Self, Unavailable> {
         let device = Device::open(options.image)?;
         let (total, _) = device.memory().map_err(|error| Unavailable::Driver(crate::device::text(error)))?;
-        let copier = Copier::start().map_err(|error| Unavailable::Driver(format!("copier thread: {error}")))?;
+        let copier =
+            Copier::start().map_err(|error| Unavailable::Driver(format!("copier thread: {error}")))?;
         let memory_bytes = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
         Ok(Self { device: Arc::new(device), copier: Arc::new(copier), memory_bytes })
     }

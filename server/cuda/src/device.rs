@@ -52,7 +52,9 @@ impl From<KernelsError> for Unavailable {
 
 /// The driver's name of an error, and what it says.
 pub fn text(error: DriverError) -> String {
-    let name = error.error_name().map_or_else(|_| format!("error {}", error.0 as u32), |n| n.to_string_lossy().into());
+    let name = error
+        .error_name()
+        .map_or_else(|_| format!("error {}", error.0 as u32), |n| n.to_string_lossy().into());
     match error.error_string() {
         Ok(words) if words.to_string_lossy() != name => format!("{name}: {}", words.to_string_lossy()),
         _ => name,
@@ -139,10 +141,6 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     pub fn address(&self) -> CUdeviceptr {
         self.address
     }
@@ -176,16 +174,16 @@ impl Memory {
     }
 
     /// Copies within this memory; the ranges do not overlap.
-    pub fn copy_within(&self, from: usize, to: usize, bytes: usize, stream: &CudaStream) -> Result<(), DriverError> {
+    pub fn copy_within(
+        &self,
+        from: usize,
+        to: usize,
+        bytes: usize,
+        stream: &CudaStream,
+    ) -> Result<(), DriverError> {
         let (from, to) = (self.at(from, bytes), self.at(to, bytes));
         // SAFETY: both ranges are this memory's.
         unsafe { result::memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }
-    }
-
-    /// Zeros all of it.
-    pub fn clear(&self, stream: &CudaStream) -> Result<(), DriverError> {
-        // SAFETY: the range is this memory's.
-        unsafe { result::memset_d8_async(self.address, 0, self.bytes.max(1), stream.cu_stream()) }
     }
 }
 

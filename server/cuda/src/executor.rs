@@ -79,7 +79,9 @@ impl CudaExecutor {
         let tokens: usize = batch.rows.iter().map(|row| row.tokens.len()).sum();
         if batch.rows.len() > caps.batch_rows_max || tokens > caps.batch_tokens_max {
             let (rows, most_rows, most) = (batch.rows.len(), caps.batch_rows_max, caps.batch_tokens_max);
-            return Err(ExecError::BadBatch(format!("{rows} rows of {tokens} tokens, at most {most_rows} of {most}")));
+            return Err(ExecError::BadBatch(format!(
+                "{rows} rows of {tokens} tokens, at most {most_rows} of {most}"
+            )));
         }
         for (index, row) in batch.rows.iter().enumerate() {
             let end = row.first_position.checked_add(row.tokens.len());

@@ -87,7 +87,14 @@ impl Pass<'_> {
         Argument::Address(self.memory.at(self.scratch.orders.start + offset, 0))
     }
 
-    fn launch(&self, name: &'static str, grid: (usize, usize, usize), block: usize, shared: usize, arguments: &mut [Argument]) -> Result<()> {
+    fn launch(
+        &self,
+        name: &'static str,
+        grid: (usize, usize, usize),
+        block: usize,
+        shared: usize,
+        arguments: &mut [Argument],
+    ) -> Result<()> {
         let shape = Shape {
             grid: (grid.0 as u32, grid.1 as u32, grid.2 as u32),
             block: block as u32,
@@ -121,7 +128,13 @@ impl Pass<'_> {
         let DecoderSpec { heads, kv_heads, head_dim, hidden, norm_epsilon, .. } = *self.spec;
         let (scratch, count) = (self.scratch, self.orders.count);
         let [query, key, value] = &layer.qkv;
-        self.norm(self.at(&scratch.x), layer.attention_norm, hidden, count, Wanted::by(&[query, key, value]))?;
+        self.norm(
+            self.at(&scratch.x),
+            layer.attention_norm,
+            hidden,
+            count,
+            Wanted::by(&[query, key, value]),
+        )?;
         let width = (heads + 2 * kv_heads) * head_dim;
         let mut column = 0;
         for matrix in [query, key, value] {
@@ -133,28 +146,35 @@ impl Pass<'_> {
         let null = Argument::Address(0);
         let or_null = |address: Option<CUdeviceptr>| address.map_or(null, Argument::Address);
         let all = &self.weights.all;
-        let (q, arena) = (Argument::Address(self.at(&scratch.q)), Argument::Address(self.cache.memory.address()));
+        let (q, arena) =
+            (Argument::Address(self.at(&scratch.q)), Argument::Address(self.cache.memory.address()));
         let block_tokens = Argument::Int(self.cache.shape.block_tokens as i32);
         let int = |value: usize| Argument::Int(value as i32);
-        self.launch("rope_store", (count, heads + 2 * kv_heads, 1), 32 * head_dim.div_ceil(64), 0, &mut [
-            q,
-            arena,
-            Argument::Address(self.at(&scratch.qkv)),
-            or_null(layer.query_norm),
-            or_null(layer.key_norm),
-            Argument::Float(norm_epsilon),
-            Argument::Address(all.frequencies),
-            Argument::Float(all.rope_factor),
-            Argument::Int(i32::from(self.spec.rope.pairing == RopePairing::Neighbours)),
-            self.order(self.orders.positions),
-            self.order(self.orders.block_offsets),
-            self.order(self.orders.slots),
-            int(index),
-            int(heads),
-            int(kv_heads),
-            int(head_dim),
-            block_tokens,
-        ])?;
+        self.launch(
+            "rope_store",
+            (count, heads + 2 * kv_heads, 1),
+            32 * head_dim.div_ceil(64),
+            0,
+            &mut [
+                q,
+                arena,
+                Argument::Address(self.at(&scratch.qkv)),
+                or_null(layer.query_norm),
+                or_null(layer.key_norm),
+                Argument::Float(norm_epsilon),
+                Argument::Address(all.frequencies),
+                Argument::Float(all.rope_factor),
+                Argument::Int(i32::from(self.spec.rope.pairing == RopePairing::Neighbours)),
+                self.order(self.orders.positions),
+                self.order(self.orders.block_offsets),
+                self.order(self.orders.slots),
+                int(index),
+                int(heads),
+                int(kv_heads),
+                int(head_dim),
+                block_tokens,
+            ],
+        )?;
         let splits = (self.orders.last_position + 1).div_ceil(SPLIT);
         let most = scratch.attend_tokens(self.spec, splits);
         let partial = Argument::Address(self.at(&scratch.partial));
@@ -163,25 +183,36 @@ impl Pass<'_> {
             let tokens = most.min(count - first);
             let skip = |range: &Range<usize>| Argument::Address(self.at(range) + (first * width * 4) as u64);
             let skip_order = |offset: usize| self.order(offset + first * 4);
-            self.launch("attend", (splits, kv_heads, tokens), 128, 0, &mut [
-                partial,
-                skip(&scratch.q),
-                arena,
-                self.order(self.orders.tables),
-                skip_order(self.orders.table_begins),
-                skip_order(self.orders.positions),
-                int(index),
-                int(heads),
-                int(kv_heads),
-                int(head_dim),
-                block_tokens,
-                int(splits),
-            ])?;
+            self.launch(
+                "attend",
+                (splits, kv_heads, tokens),
+                128,
+                0,
+                &mut [
+                    partial,
+                    skip(&scratch.q),
+                    arena,
+                    self.order(self.orders.tables),
+                    skip_order(self.orders.table_begins),
+                    skip_order(self.orders.positions),
+                    int(index),
+                    int(heads),
+                    int(kv_heads),
+                    int(head_dim),
+                    block_tokens,
+                    int(splits),
+                ],
+            )?;
             let merged = &mut [skip(&scratch.attended), partial, int(heads), int(head_dim), int(splits)];
             self.launch("attend_merge", (heads, tokens, 1), 32 * head_dim.div_ceil(32).min(8), 0, merged)?;
         }
         let attended = self.at(&scratch.attended);
-        self.prepare("round", &[Argument::Address(attended), int(width)], count, Wanted::by(&[&layer.output]))?;
+        self.prepare(
+            "round",
+            &[Argument::Address(attended), int(width)],
+            count,
+            Wanted::by(&[&layer.output]),
+        )?;
         let x = self.at(&scratch.x);
         self.product(&layer.output, x, None, Some(x), hidden, count)
     }
@@ -203,7 +234,8 @@ impl Pass<'_> {
     fn gather(&self) -> Result<()> {
         let (last, x) = (self.at(&self.scratch.last), self.at(&self.scratch.x));
         let width = Argument::Int(self.spec.hidden as i32);
-        let arguments = &mut [Argument::Address(last), Argument::Address(x), self.order(self.orders.wanted), width];
+        let arguments =
+            &mut [Argument::Address(last), Argument::Address(x), self.order(self.orders.wanted), width];
         self.launch("gather_rows", (self.orders.wanted_count, 1, 1), 256, 0, arguments)
     }
 
@@ -220,16 +252,29 @@ impl Pass<'_> {
     pub fn hidden(&self, first: usize, count: usize) -> Result<()> {
         let DecoderSpec { hidden, norm_epsilon, .. } = *self.spec;
         let from = self.at(&self.scratch.last) + (first * hidden * 4) as u64;
-        self.launch("norm_f32", (count, 1, 1), 256, 0, &mut [
-            Argument::Address(self.at(&self.scratch.logits)),
-            Argument::Address(from),
-            Argument::Address(self.weights.all.output_norm),
-            Argument::Float(norm_epsilon),
-            Argument::Int(hidden as i32),
-        ])
+        self.launch(
+            "norm_f32",
+            (count, 1, 1),
+            256,
+            0,
+            &mut [
+                Argument::Address(self.at(&self.scratch.logits)),
+                Argument::Address(from),
+                Argument::Address(self.weights.all.output_norm),
+                Argument::Float(norm_epsilon),
+                Argument::Int(hidden as i32),
+            ],
+        )
     }
 
-    fn norm(&self, x: CUdeviceptr, weight: CUdeviceptr, hidden: usize, count: usize, wanted: Wanted) -> Result<()> {
+    fn norm(
+        &self,
+        x: CUdeviceptr,
+        weight: CUdeviceptr,
+        hidden: usize,
+        count: usize,
+        wanted: Wanted,
+    ) -> Result<()> {
         let epsilon = Argument::Float(self.spec.norm_epsilon);
         let input = [Argument::Address(x), Argument::Address(weight), epsilon, Argument::Int(hidden as i32)];
         self.prepare("norm", &input, count, wanted)
@@ -246,11 +291,8 @@ impl Pass<'_> {
         let [integers, scales, sums, bf16, f16] =
             [&scratch.integers, &scratch.scales, &scratch.sums, &scratch.bf16, &scratch.f16]
                 .map(|range| Argument::Address(self.at(range)));
-        let outputs: [(bool, &[Argument]); 3] = [
-            (wanted.integers, &[integers, scales, sums]),
-            (wanted.bf16, &[bf16]),
-            (wanted.f16, &[f16]),
-        ];
+        let outputs: [(bool, &[Argument]); 3] =
+            [(wanted.integers, &[integers, scales, sums]), (wanted.bf16, &[bf16]), (wanted.f16, &[f16])];
         for (name, (is_wanted, output)) in names.into_iter().zip(outputs) {
             if is_wanted {
                 self.launch(name, (count, 1, 1), 256, 0, &mut [output, input].concat())?;

@@ -22,10 +22,32 @@ include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
 /// Every kernel by name.
 const NAMES: [&str; 26] = [
-    "embed_bf16", "embed_f16", "embed_q4", "embed_q8", "norm_q8", "norm_bf16", "norm_f16", "norm_f32",
-    "round_q8", "round_bf16", "round_f16", "silu_q8", "silu_bf16", "silu_f16", "gemv_q4", "gemv_q8",
-    "gemv_bf16", "gemv_f16", "gemm_q4", "gemm_q8", "gemm_bf16", "gemm_f16", "rope_store", "attend",
-    "attend_merge", "gather_rows",
+    "embed_bf16",
+    "embed_f16",
+    "embed_q4",
+    "embed_q8",
+    "norm_q8",
+    "norm_bf16",
+    "norm_f16",
+    "norm_f32",
+    "round_q8",
+    "round_bf16",
+    "round_f16",
+    "silu_q8",
+    "silu_bf16",
+    "silu_f16",
+    "gemv_q4",
+    "gemv_q8",
+    "gemv_bf16",
+    "gemv_f16",
+    "gemm_q4",
+    "gemm_q8",
+    "gemm_bf16",
+    "gemm_f16",
+    "rope_store",
+    "attend",
+    "attend_merge",
+    "gather_rows",
 ];
 
 /// Why kernels are not there.
@@ -104,7 +126,12 @@ impl Kernels {
         // SAFETY: the caller's promise; arguments outlive the call, in which the driver copies them.
         unsafe {
             result::launch_kernel(
-                function, grid, (block, 1, 1), shared_bytes, stream.cu_stream(), &mut pointers,
+                function,
+                grid,
+                (block, 1, 1),
+                shared_bytes,
+                stream.cu_stream(),
+                &mut pointers,
             )
         }
     }

@@ -33,7 +33,8 @@ impl Orders {
         bytes.clear();
         let mut orders = Self::default();
         let (mut tables, mut begins): (Vec<u64>, Vec<u32>) = (Vec::new(), Vec::new());
-        let (mut offsets, mut slots, mut positions) = (Vec::<u64>::new(), Vec::<u32>::new(), Vec::<u32>::new());
+        let (mut offsets, mut slots, mut positions) =
+            (Vec::<u64>::new(), Vec::<u32>::new(), Vec::<u32>::new());
         let (mut tokens, mut wanted) = (Vec::<u32>::new(), Vec::<u32>::new());
         for row in batch.rows {
             let begin = tables.len() as u32;

@@ -11,8 +11,8 @@
 
 use half::{bf16, f16};
 use quarry_formats::quant::{
-    BlockAWQ4, BlockIQ4NL, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ8_0, TensorType, blocks,
-    decode, unpack_scales,
+    BlockAWQ4, BlockIQ4NL, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ8_0,
+    TensorType, blocks, decode, unpack_scales,
 };
 
 /// Rows of a tile.

@@ -33,7 +33,10 @@ pub struct Layer<M, V> {
 
 /// Where a token's first hidden state comes from; `R` is a matrix of 16-bit rows as they are in the file.
 pub enum Embedding<M, R> {
-    Rows { form: Form, rows: R },
+    Rows {
+        form: Form,
+        rows: R,
+    },
     Packed(M),
     /// The head's rows, which are integers.
     Tied,

@@ -9,6 +9,7 @@
 mod arrivals;
 mod bind;
 mod budget;
+pub mod devices;
 mod drafts;
 mod engine;
 mod engine_loop;

@@ -38,6 +38,9 @@ fn build(script: &Path, out: &Path) {
 /// The back end over the fake driver.
 pub fn backend() -> CudaBackend {
     fake_driver();
-    let options = CudaOptions { image: Some(b"kernels of the host\0"), ..CudaOptions::default() };
+    let options = CudaOptions {
+        image: Some(b".version 7.0\n.target sm_80\n.address_size 64\n\0"),
+        ..CudaOptions::default()
+    };
     CudaBackend::new(options).expect("the fake driver has a device")
 }

@@ -1,0 +1,105 @@
+//! Which device computes: the CPU, or a CUDA device where the program has that back end (feature `cuda`) and the machine
+//! has one.
+
+use quarry_cpu::{CpuBackend, CpuOptions};
+use quarry_model::backend::{Backend, BackendError};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A CUDA device where there is one, else the CPU.
+    #[default]
+    Auto,
+    /// A CUDA device, or an error.
+    Cuda,
+    /// The CPU.
+    Cpu,
+}
+
+/// Which device, and how it is used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DeviceOptions {
+    /// Which.
+    pub choice: DeviceChoice,
+    /// How the CPU is used.
+    pub cpu: CpuOptions,
+    /// Share of a CUDA device's memory that may be taken, above 0 and at most 1.
+    pub gpu_memory_utilization: f64,
+}
+
+/// The device that was asked for cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// Asked for by name, and not there; or the program has no such back end.
+    #[error("no CUDA device can be used: {0}; `server.device: cpu` computes on the CPU")]
+    NoCuda(String),
+    /// A share that is none.
+    #[error("server.gpu_memory_utilization is {0}; it must be above 0 and at most 1")]
+    Utilization(f64),
+    /// The CPU back end.
+    #[error(transparent)]
+    Cpu(#[from] BackendError),
+}
+
+/// Opens the device and says in the log which it is, and why not another.
+///
+/// # Errors
+/// [`DeviceError`]; never for want of a CUDA device where the choice is [`DeviceChoice::Auto`].
+pub fn open(options: DeviceOptions) -> Result<Box<dyn Backend>, DeviceError> {
+    let share = options.gpu_memory_utilization;
+    if !(share > 0.0 && share <= 1.0) {
+        return Err(DeviceError::Utilization(share));
+    }
+    if options.choice != DeviceChoice::Cpu {
+        match cuda(share) {
+            Ok(backend) => return Ok(backend),
+            Err(why) if options.choice == DeviceChoice::Cuda => return Err(DeviceError::NoCuda(why)),
+            Err(why) => tracing::info!(%why, "computing on the CPU"),
+        }
+    }
+    Ok(Box::new(CpuBackend::new(options.cpu)?))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(memory_utilization: f64) -> Result<Box<dyn Backend>, String> {
+    use quarry_cuda::{CudaBackend, CudaOptions};
+    let options = CudaOptions { memory_utilization, ..CudaOptions::default() };
+    let backend = CudaBackend::new(options).map_err(|why| why.to_string())?;
+    tracing::info!(device = backend.device_name(), "computing on a CUDA device");
+    Ok(Box::new(backend))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: f64) -> Result<Box<dyn Backend>, String> {
+    Err("this program was built without it (feature `cuda`)".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(choice: DeviceChoice, gpu_memory_utilization: f64) -> DeviceOptions {
+        DeviceOptions { choice, cpu: CpuOptions { threads: 1, isa: None }, gpu_memory_utilization }
+    }
+
+    #[test]
+    fn the_processor_computes_where_it_is_asked_for() {
+        assert_eq!(open(options(DeviceChoice::Cpu, 0.5)).unwrap().name(), "cpu");
+    }
+
+    #[test]
+    fn a_share_that_is_none_is_refused() {
+        for share in [0.0, -1.0, 1.5, f64::NAN] {
+            let error = open(options(DeviceChoice::Cpu, share)).err().map(|error| error.to_string());
+            assert!(error.is_some_and(|words| words.contains("gpu_memory_utilization")));
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn what_was_not_built_in_cannot_be_asked_for() {
+        let error = open(options(DeviceChoice::Cuda, 0.5)).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|words| words.contains("feature `cuda`")));
+        assert_eq!(open(options(DeviceChoice::Auto, 0.5)).unwrap().name(), "cpu");
+    }
+}

@@ -1,0 +1,93 @@
+//! The program with the CUDA back end in it: without a driver, with a driver that finds no device, and on the fake driver,
+//! whose kernels run on the processor.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use quarry_tiny::{TensorType, TinyModel};
+use serde_json::json;
+use support::Server;
+
+/// The folder with the fake driver and its kernels, built once.
+fn fake_driver() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fake-cuda");
+        for script in ["server/cuda/fake-driver/build.sh", "server/cuda/shim/build.sh"] {
+            let status = Command::new("bash").arg(script).arg(&out).status().expect("bash is there");
+            assert!(status.success(), "{script}");
+        }
+        out
+    })
+}
+
+fn config(folder: &Path, device: &str) -> PathBuf {
+    let model = folder.join("tiny.gguf");
+    TinyModel::qwen3().write(&model, TensorType::Q4K).unwrap();
+    let config = folder.join("quarry.yaml");
+    let server = format!("{{device: {device}, kv_cache: 64MiB, step_tokens_max: 64, step_rows_max: 8}}");
+    let text = format!("models:\n  primary: {{name: {}}}\nserver: {server}\n", model.display());
+    std::fs::write(&config, text).unwrap();
+    config
+}
+
+fn line(server: &Server, message: &str) -> serde_json::Value {
+    let found = server.log_lines().into_iter().find(|line| line["message"] == message);
+    found.unwrap_or_else(|| panic!("no {message:?} in {:?}", server.log_lines()))
+}
+
+#[test]
+fn without_a_driver_or_a_device_the_processor_computes() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), "auto");
+    let path = fake_driver().to_str().unwrap();
+    for (variables, why) in [
+        (&[][..], "no CUDA driver is installed"),
+        (&[("LD_LIBRARY_PATH", path), ("FAKE_CUDA_DEVICES", "0")][..], "finds no device"),
+    ] {
+        let mut server = Server::configured(&config, &[], variables);
+        server.wait("is ready", |server| server.get("/ready").status == 200);
+        let said = line(&server, "computing on the CPU");
+        assert!(said["why"].as_str().unwrap().contains(why), "{said}");
+        assert_eq!(server.chat(json!({"model": "tiny"})).status, 200);
+    }
+}
+
+#[test]
+fn a_device_that_is_asked_for_and_not_there_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), "cuda");
+    let ended = Command::new(env!("CARGO_BIN_EXE_quarry"))
+        .args(["serve", "--port", "0", "--config"])
+        .arg(&config)
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("no CUDA device can be used"), "{said}");
+}
+
+#[test]
+fn a_tiny_model_answers_on_the_fake_driver() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = fake_driver();
+    let kernels = path.join("libkernels.so");
+    let variables = [
+        ("LD_LIBRARY_PATH", path.to_str().unwrap()),
+        ("FAKE_CUDA_KERNELS", kernels.to_str().unwrap()),
+    ];
+    let config = config(folder.path(), "cuda");
+    let mut server = Server::configured(&config, &[], &variables);
+    server.wait("is ready", |server| server.get("/ready").status == 200);
+    line(&server, "computing on a CUDA device");
+    let asked = json!({"model": "tiny", "max_completion_tokens": 12});
+    let first = server.chat(asked.clone());
+    assert_eq!(first.status, 200, "{}", first.body);
+    // The second comes from the prefix cache, and says the same.
+    let again = server.chat(asked).json();
+    assert_eq!(again["choices"][0]["message"]["content"], first.json()["choices"][0]["message"]["content"]);
+    let state = server.get("/admin/state").json();
+    assert!(state["memory"]["device_bytes_max"].as_u64().unwrap() > 0, "{state}");
+}
