@@ -17,6 +17,19 @@ failed=0
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:report_signal_unsafe=0
 
+# traps NAME [FLAG...]: the shim's own test against the library of a build
+traps() {
+  name=$1
+  shift
+  "$cxx" -std=c++20 -O2 -g -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas -DQUARRY_SHIM \
+    -isystem "$CUDA_HOME/include" "$@" "$here/traps.cc" "$work/$name.d/libkernels.so" -rdynamic -o "$work/$name.traps" &&
+    "$work/$name.traps" 2>"$work/errors" || {
+      failed=1
+      tail -n 40 "$work/errors"
+      echo "== shim: FAILED"
+    }
+}
+
 # The tests themselves are not instrumented: their buffers are guarded all the same, and they are compiled once.
 for source in main rows products attention; do
   echo "-std=c++20 -O2 -g -ffp-contract=off -Wall -Wextra -Werror -isystem $CUDA_HOME/include -c $here/$source.cc -o $work/$source.o"
@@ -42,6 +55,7 @@ check() {
     tail -n 60 "$work/errors"
     echo "== $1: FAILED"
   }
+  true
 }
 
 # finds NAME CASES KERNEL...: the tests of each kernel must fail, it has a mistake
@@ -61,8 +75,11 @@ finds() {
 
 for part in ${*:-plain address thread mistakes}; do
   case $part in
-    plain) build plain && check plain 100 ;;
-    address) build address -fsanitize=address,undefined -fno-sanitize-recover=undefined && check address 25 ;;
+    plain) build plain && check plain 100 && traps plain ;;
+    address)
+      build address -fsanitize=address,undefined -fno-sanitize-recover=undefined && check address 25 &&
+        traps address -fsanitize=address,undefined -fno-sanitize-recover=undefined
+      ;;
     thread) build thread -fsanitize=thread && check thread 8 ;;
     mistakes)
       echo "== mistakes"
