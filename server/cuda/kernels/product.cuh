@@ -47,8 +47,8 @@ struct Bits16 {
   }
 };
 
-/// The weights of one unit (64 columns) of a lane's two rows; `tile` is the lane's first piece of the tile. READ_ONCE: no
-/// other block reads them, the cache need not keep them.
+/// The weights of one unit (64 columns) of a lane's two rows; `tile` is the lane's first piece of the tile.
+/// READ_ONCE: no other block reads them, the cache need not keep them.
 template <class Format, bool READ_ONCE>
 __device__ __forceinline__ void load_weights(uint4 (&w)[Format::LOADS], const uint4* tile, int unit) {
 #pragma unroll

@@ -130,8 +130,8 @@ const Trap TRAPS[] = {
 
 bool says(const std::string& wanted) {
   const size_t bar = wanted.find('|');
-  if (bar == std::string::npos) return message.find(wanted) != std::string::npos;
-  return message.find(wanted.substr(0, bar)) != std::string::npos || message.find(wanted.substr(bar + 1)) != std::string::npos;
+  const auto has = [](const std::string& part) { return message.find(part) != std::string::npos; };
+  return bar == std::string::npos ? has(wanted) : has(wanted.substr(0, bar)) || has(wanted.substr(bar + 1));
 }
 
 }  // namespace
