@@ -11,8 +11,8 @@
 // Splits lie at absolute positions and keys are added in their order, so neither the batch nor the number of splits
 // changes a bit. Splits behind the last key hold maximum -inf and are skipped.
 //
-// Grid (splits, kv_heads, T), block 128. Moves each key and value once for all queries of the head (512 bytes a position
-// and head at dimension 128). Bound by the bandwidth of memory at decode: up to 17 KB a block under way.
+// Grid (splits, kv_heads, T), block 128. Moves each key and value once for all queries of the head (512 bytes a
+// position and head at dimension 128). Bound by the bandwidth of memory at decode: up to 17 KB a block under way.
 // Addresses of a block of the cache must be multiples of 16 bytes. More than 8 queries a head read the keys again.
 #include "device.cuh"
 
@@ -171,8 +171,8 @@ __device__ __forceinline__ void attend_heads(const Keys& keys, u8* stages, float
 
 }  // namespace
 
-/// q [T][heads][head_dim], scaled; tables: offsets of blocks in the arena; token t sees the keys 0..=positions[t] of the
-/// row whose table starts at table_begin[t] -> partial [T][heads][splits][2 + head_dim].
+/// q [T][heads][head_dim], scaled; tables: offsets of blocks in the arena; token t sees the keys 0..=positions[t] of
+/// the row whose table starts at table_begin[t] -> partial [T][heads][splits][2 + head_dim].
 extern "C" __global__ void __launch_bounds__(THREADS)
     attend(float* __restrict__ partial, const float* __restrict__ q, const u8* __restrict__ arena,
            const u64* __restrict__ tables, const u32* __restrict__ table_begin, const u32* __restrict__ positions,
@@ -227,7 +227,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
 }
 
-/// partial [T][heads][splits][2 + head_dim] -> out [T][heads * head_dim]. Grid (heads, T), block 32 ceil(head_dim / 32).
+/// partial [T][heads][splits][2 + head_dim] -> out [T][heads * head_dim].
+/// Grid (heads, T), block 32 ceil(head_dim / 32).
 extern "C" __global__ void __launch_bounds__(DIM_MAX)
     attend_merge(float* __restrict__ out, const float* __restrict__ partial, int heads, int head_dim, int splits) {
   const size_t head = static_cast<size_t>(blockIdx.y) * heads + blockIdx.x, step = 2 + head_dim;

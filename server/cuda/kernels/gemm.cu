@@ -57,7 +57,7 @@ struct Quantized {
     WeightScales pairs;
   };
   __device__ __forceinline__ void load(Unit& next, const Place& place, const uint4* tile, int unit) const {
-    load_weights<Format>(next.w, tile, unit);
+    load_weights<Format, false>(next.w, tile, unit);
     next.pairs.load(scales + static_cast<size_t>(place.tile) * (k64 / GROUP) * TILE_ROWS, unit, place.g);
   }
   __device__ __forceinline__ void stage(u8* to, const Place& place, int unit) const {
@@ -108,7 +108,7 @@ struct Plain {
     uint4 w[4];
   };
   __device__ __forceinline__ void load(Unit& next, const Place&, const uint4* tile, int unit) const {
-    load_weights<Bits16<T>>(next.w, tile, unit);
+    load_weights<Bits16<T>, false>(next.w, tile, unit);
   }
   __device__ __forceinline__ void stage(u8* to, const Place& place, int unit) const {
     for (int i = threadIdx.x; i < TOKENS * UNIT * 2 / 16; i += THREADS) {

@@ -45,7 +45,7 @@ __device__ __forceinline__ void add_units(float (&part)[4], const uint4* tile, c
   uint4 w[COUNT][Format::LOADS];
   WeightScales pairs[COUNT];
 #pragma unroll
-  for (int u = 0; u < COUNT; u++) load_weights<Format>(w[u], tile, unit + u);
+  for (int u = 0; u < COUNT; u++) load_weights<Format, true>(w[u], tile, unit + u);
 #pragma unroll
   for (int u = 0; u < COUNT; u++) pairs[u].load(scales, unit + u, g);
 #pragma unroll
@@ -75,7 +75,7 @@ template <class T, int COUNT>
 __device__ __forceinline__ void add_units(float (&part)[4], const uint4* tile, const T* column, int unit) {
   uint4 w[COUNT][4];
 #pragma unroll
-  for (int u = 0; u < COUNT; u++) load_weights<Bits16<T>>(w[u], tile, unit + u);
+  for (int u = 0; u < COUNT; u++) load_weights<Bits16<T>, true>(w[u], tile, unit + u);
 #pragma unroll
   for (int u = 0; u < COUNT; u++) {
 #pragma unroll

@@ -48,10 +48,14 @@ struct Bits16 {
 };
 
 /// The weights of one unit (64 columns) of a lane's two rows; `tile` is the lane's first piece of the tile.
-template <class Format>
+/// READ_ONCE: no other block reads them, the cache need not keep them.
+template <class Format, bool READ_ONCE>
 __device__ __forceinline__ void load_weights(uint4 (&w)[Format::LOADS], const uint4* tile, int unit) {
 #pragma unroll
-  for (int i = 0; i < Format::LOADS; i++) w[i] = __ldcs(tile + (static_cast<size_t>(unit) * Format::LOADS + i) * 32);
+  for (int i = 0; i < Format::LOADS; i++) {
+    const uint4* from = tile + (static_cast<size_t>(unit) * Format::LOADS + i) * 32;
+    w[i] = READ_ONCE ? __ldcs(from) : __ldg(from);
+  }
 }
 
 /// (s, m) of a lane's two rows in the groups of one unit.
@@ -69,16 +73,23 @@ struct WeightScales {
   }
 };
 
+/// An integer sum starts at 2^23 + 2^22, as a float's bits: then the sum, below 2^22 in magnitude, is that float's
+/// mantissa, and a subtraction makes it a float exactly. Cheaper than a conversion, and the same value.
+constexpr int SUM_START = 0x4B400000;
+constexpr float SUM_START_VALUE = 12582912.0f;
+static_assert(GROUP * 128 * 128 < 1 << 22, "a group's sum fits");
+
 /// part += the group's values. `scale` and `sum` are the activations' of tokens 2t and 2t + 1.
 __device__ __forceinline__ void add_group(float (&part)[4], const u32 (&a)[4], const u32 (&b)[2],
                                           const half2_t (&weights)[2], const float (&scale)[2],
                                           const float (&sum)[2]) {
-  int acc[4] = {0, 0, 0, 0};
+  int acc[4] = {SUM_START, SUM_START, SUM_START, SUM_START};
   mma_s8(acc, a, b);
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     const float s = __low2float(weights[i / 2]), m = __high2float(weights[i / 2]);
-    const float p = __fmul_rn(scale[i % 2], static_cast<float>(acc[i]));
+    const float integer = __fadd_rn(__uint_as_float(static_cast<u32>(acc[i])), -SUM_START_VALUE);
+    const float p = __fmul_rn(scale[i % 2], integer);
     part[i] = __fadd_rn(part[i], fmaf(s, p, -__fmul_rn(m, sum[i % 2])));
   }
 }

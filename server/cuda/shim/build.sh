@@ -26,10 +26,12 @@ trap 'rm -rf "$objects"' EXIT
 shim_flags=$*
 case " $* " in *-fsanitize=thread*) shim_flags=-DSHIM_TSAN ;; esac
 
+# xargs reads a line a file.
 common="-std=c++20 -O2 -g -fPIC -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas -isystem $include"
 {
   for source in "$here"/*.cc; do
-    echo "$common -fno-tree-loop-distribute-patterns $shim_flags -c $source -o $objects/shim_$(basename "$source" .cc).o"
+    object=$objects/shim_$(basename "$source" .cc).o
+    echo "$common -fno-tree-loop-distribute-patterns $shim_flags -c $source -o $object"
   done
   for source in "$here"/../kernels/*.cu; do
     [ "$(basename "$source")" = all.cu ] ||

@@ -9,8 +9,7 @@
 //
 // Fibers live as long as the host thread that launches: their stacks are made once, and a thread's start is a switch.
 // Seeds take turns among first-come, last-come and random order, because the extremes find other mistakes than luck.
-#include "runtime.h"
-#include "switch.h"
+#include "machine.h"
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -27,54 +26,6 @@ namespace shim {
 __thread Thread* self = nullptr;
 
 namespace {
-
-constexpr size_t STACK_BYTES = 64 << 10, GUARD_BYTES = 4 << 10;
-
-struct Barrier {
-  unsigned arrived = 0, generation = 0;
-  int line = 0;
-  uint16_t waiting[THREADS_MAX];
-  char order[2];  // addresses for the thread sanitizer, by parity of the generation
-};
-
-struct Warp {
-  Barrier barrier;
-  Lane lanes[32];
-  unsigned size, ended;
-};
-
-struct Fiber : Thread {
-  Context context;
-  Warp* warp;
-  unsigned id, arrays;
-  const char* waits_at;  // null while it runs, is ready, or has ended
-  int waits_line;
-  Copies copies;
-};
-
-struct Machine {
-  Fiber fibers[THREADS_MAX];
-  Warp warps[THREADS_MAX / 32];
-  Barrier barrier;
-  SharedMemory memory;
-  Context main;
-  Launch now;
-  unsigned threads = 0, live = 0, made = 0;
-  bool in_block = false;  // still true at the next launch: somebody jumped out of this one
-  uint16_t ready[THREADS_MAX];  // a ring
-  unsigned ready_first = 0, ready_count = 0;
-  uint64_t random = 1;
-  unsigned policy = 0;
-  char edge;  // between blocks, for the thread sanitizer
-  void (*body)(void*) = nullptr;
-  void* argument = nullptr;
-
-  Machine();
-  ~Machine();
-  void make_fibers(unsigned count);
-  void run_block();
-  void start_afresh();
-};
 
 thread_local std::unique_ptr<Machine> machine_owner;
 __thread Machine* machine __attribute__((tls_model("initial-exec"))) = nullptr;
@@ -97,7 +48,7 @@ Fiber& take_ready() {
   auto slot = [&m](unsigned i) -> uint16_t& { return m.ready[(m.ready_first + i) % THREADS_MAX]; };
   unsigned last = --m.ready_count;
   if (m.policy == 1) return m.fibers[slot(last)];
-  if (m.policy >= 2) std::swap(slot(0), slot(unsigned(draw() % (last + 1))));
+  if (m.policy >= 2) std::swap(slot(0), slot(unsigned((draw() >> 32) * (last + 1) >> 32)));
   uint16_t id = slot(0);
   m.ready_first = (m.ready_first + 1) % THREADS_MAX;
   return m.fibers[id];
@@ -237,11 +188,13 @@ void Machine::make_fibers(unsigned count) {
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED || mprotect(pages, GUARD_BYTES, PROT_NONE)) die("no memory for a stack");
     f.context.bottom = static_cast<char*>(pages) + GUARD_BYTES;
-    f.context.bytes = STACK_BYTES;
+    // Stacks that end at the same offset of a page would all want the same lines of the cache.
+    f.context.bytes = STACK_BYTES - made % 32 * 320;
     f.id = made;
     f.lane = made % 32;
     f.warp = &warps[made / 32];
     f.launch = &now;
+    f.waits_at = nullptr;
     prepare(f.context, fiber_main);
 #if defined(SHIM_TSAN)
     f.context.tsan = __tsan_create_fiber(0);

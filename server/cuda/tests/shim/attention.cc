@@ -42,7 +42,9 @@ struct Cache {
   }
 };
 
-int random_dim(Random& random) { return random.of({16, 32, 64, 128, 64, 128, 2 * random.in(1, 128), 8 * random.in(1, 32)}); }
+int random_dim(Random& random) {
+  return random.of({16, 32, 64, 128, 64, 128, 2 * random.in(1, 128), 8 * random.in(1, 32)});
+}
 
 /// Tokens of several sequences: which row, which position.
 struct Tokens {
@@ -165,7 +167,8 @@ void test_merge(Case& c) {
 
 void test_rope(Case& c) {
   Random& random = c.random;
-  const int rows = random.in(1, 3), length = random.in(1, 100), kv_heads = random.in(1, 3), heads = kv_heads * random.in(1, 4);
+  const int rows = random.in(1, 3), length = random.in(1, 100);
+  const int kv_heads = random.in(1, 3), heads = kv_heads * random.in(1, 4);
   const int dim = random_dim(random), neighbours = random.in(0, 1), base = random.of({0, 0, 100000});
   Cache cache(random, rows, length, kv_heads, dim);
   const int layer = random.in(0, cache.layers - 1), all_heads = heads + 2 * kv_heads;

@@ -100,5 +100,6 @@ std::vector<Test> attention_tests();
 inline int padded(int k) { return (k + 63) / 64 * 64; }
 /// A K that is a multiple of nothing in particular, now and then of everything.
 inline int awkward_k(Random& random) {
-  return random.of({random.in(1, 70), random.in(1, 700), 64 * random.in(1, 12), 256 * random.in(1, 4), 32 * random.in(1, 30)});
+  return random.of(
+      {random.in(1, 70), random.in(1, 700), 64 * random.in(1, 12), 256 * random.in(1, 4), 32 * random.in(1, 30)});
 }

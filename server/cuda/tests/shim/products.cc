@@ -25,7 +25,8 @@ struct Quantized8 {
       int64_t acc = 0;
       for (int k = group * 32; k < group * 32 + 32; k++) acc += w.integer(row, k) * a.q[size_t(token) * a.k64 + k];
       const size_t at = size_t(token) * (a.k64 / 32) + group;
-      const double product = w.s(row, group * 32) * a.scale[at] * double(acc), offset = w.m(row, group * 32) * a.sum[at];
+      const double product = w.s(row, group * 32) * a.scale[at] * double(acc);
+      const double offset = w.m(row, group * 32) * a.sum[at];
       value += product - offset;
       magnitude += std::fabs(product) + std::fabs(offset);
     }
@@ -159,7 +160,8 @@ void test_gemm(Case& c) {
   for (int tries = 0; tries < 2; tries++) {
     const int count = random.in(1, tokens < 8 ? tokens : 8), first = random.in(0, tokens - count);
     const std::vector<float> few = by_gemv(c, format, to, first, count);
-    c.report.same(few.data() + size_t(first) * to.ld, all.data() + size_t(first) * to.ld, size_t(count) * to.ld, "gemv");
+    const size_t begin = size_t(first) * to.ld;
+    c.report.same(few.data() + begin, all.data() + begin, size_t(count) * to.ld, "gemv");
   }
 }
 

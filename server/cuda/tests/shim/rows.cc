@@ -105,8 +105,8 @@ void check_16(Case& c, const Rows& rows, const std::vector<uint16_t>& a) {
   for (size_t i = 0; i < a.size(); i++) {
     const int t = int(i / k64), k = int(i % k64);
     const double want = k < rows.k ? rows.exact(t, k) : 0.0;
-    // 3e-8: half of the smallest half-precision number.
-    c.report.near(value16<T>(a[i]), want, std::fabs(want) * (half_step * 1.001 + rows.relative) + (want == 0 ? 0 : 3e-8), "a", i);
+    const double smallest = want == 0 ? 0 : 3e-8;  // half of the smallest half-precision number
+    c.report.near(value16<T>(a[i]), want, std::fabs(want) * (half_step * 1.001 + rows.relative) + smallest, "a", i);
   }
 }
 

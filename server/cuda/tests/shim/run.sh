@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs every kernel on the host shim over random shapes against references in double precision: plain, with the address
-# and undefined-behaviour sanitizers, with the thread sanitizer; then shows that the tests find mistakes by putting some in.
+# and undefined-behaviour sanitizers, with the thread sanitizer; then puts mistakes in and shows that they are found.
 #
 #   CUDA_HOME=... server/cuda/tests/shim/run.sh [plain|address|thread|mistakes]...     all four by default
 #
@@ -11,15 +11,28 @@ here=$(cd "$(dirname "$0")" && pwd)
 : "${CUDA_HOME:?CUDA_HOME: the folder of the CUDA toolkit, for its headers}"
 cxx=${CXX:-g++}
 percent=${CASES:-100}
+flags="-std=c++20 -O2 -g -ffp-contract=off -Wall -Wextra -Werror -isystem $CUDA_HOME/include"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:report_signal_unsafe=0
 
+# traps NAME [FLAG...]: the shim's own test against the library of a build
+traps() {
+  name=$1
+  shift
+  "$cxx" $flags -Wno-unknown-pragmas -DQUARRY_SHIM "$@" "$here/traps.cc" "$work/$name.d/libkernels.so" -rdynamic -o "$work/$name.traps" &&
+    "$work/$name.traps" 2>"$work/errors" || {
+      failed=1
+      tail -n 40 "$work/errors"
+      echo "== shim: FAILED"
+    }
+}
+
 # The tests themselves are not instrumented: their buffers are guarded all the same, and they are compiled once.
 for source in main rows products attention; do
-  echo "-std=c++20 -O2 -g -ffp-contract=off -Wall -Wextra -Werror -isystem $CUDA_HOME/include -c $here/$source.cc -o $work/$source.o"
+  echo "$flags -c $here/$source.cc -o $work/$source.o"
 done | xargs -P "${JOBS:-2}" -L 1 "$cxx" || exit 1
 
 # build NAME [FLAG...]: the tests with kernels made with these flags, as $work/NAME
@@ -42,6 +55,7 @@ check() {
     tail -n 60 "$work/errors"
     echo "== $1: FAILED"
   }
+  true
 }
 
 # finds NAME CASES KERNEL...: the tests of each kernel must fail, it has a mistake
@@ -54,15 +68,19 @@ finds() {
       echo "$kernel: $name is NOT found"
       failed=1
     else
-      echo "$kernel: $name is found: $(grep -m 1 -E 'SUMMARY|shim: |bits differ|not .*allowed' "$work/output" | sed 's/^ *//; s#/[^ ]*/##' | cut -c -100)"
+      how=$(grep -m 1 -E 'SUMMARY|shim: |bits differ|not .*allowed' "$work/output")
+      echo "$kernel: $name is found: $(echo "$how" | sed 's/^ *//; s#/[^ ]*/##' | cut -c -100)"
     fi
   done
 }
 
 for part in ${*:-plain address thread mistakes}; do
   case $part in
-    plain) build plain && check plain 100 ;;
-    address) build address -fsanitize=address,undefined -fno-sanitize-recover=undefined && check address 25 ;;
+    plain) build plain && check plain 100 && traps plain ;;
+    address)
+      build address -fsanitize=address,undefined -fno-sanitize-recover=undefined && check address 25 &&
+        traps address -fsanitize=address,undefined -fno-sanitize-recover=undefined
+      ;;
     thread) build thread -fsanitize=thread && check thread 8 ;;
     mistakes)
       echo "== mistakes"
