@@ -1,7 +1,8 @@
 // The state of the fake driver: one device, its primary context, and everything that lives in it.
 //
 // Every entry point goes through `enter`, which takes the lock and answers what the real driver would before looking
-// at the arguments: not initialized, no context on this thread, a context that failed earlier, a call from a host function.
+// at the arguments: not initialized, no context on this thread, a context that failed earlier, a call from a host
+// function.
 #pragma once
 #include <memory>
 #include <string>

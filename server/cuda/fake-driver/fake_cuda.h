@@ -1,5 +1,6 @@
 // What tests may ask the fake driver beyond the CUDA driver API. All functions may be called from any thread; the
-// setters after cuInit, which sets the same from the environment. A Rust test finds them by name in the library that cudarc opened, or opens it once more by the same name.
+// setters after cuInit, which sets the same from the environment. A Rust test finds them by name in the library that
+// cudarc opened, or opens it once more by the same name.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -2,10 +2,10 @@
 //
 // An operation waits at the head of its stream until an event it waits for is reached, and, on the legacy default
 // stream and the blocking streams, until what was queued earlier on the other of these is done. Nothing runs before
-// somebody needs a point of a stream to be reached (`force`); then operations are carried out one at a time, in an order
-// drawn from the seed: for a whole `force` a chance is drawn with which a step takes any operation that may run;
-// otherwise it takes one that the wanted point needs. So what is not ordered by events runs late in some seeds, early in
-// others. Every member needs the driver's lock, which is given back while an operation is carried out.
+// somebody needs a point of a stream to be reached (`force`); then operations are carried out one at a time, in an
+// order drawn from the seed: for a whole `force` a chance is drawn with which a step takes any operation that may
+// run; otherwise it takes one that the wanted point needs. So what is not ordered by events runs late in some seeds,
+// early in others. Every member needs the driver's lock, which is given back while an operation is carried out.
 #pragma once
 #include <condition_variable>
 #include <deque>

@@ -1,6 +1,8 @@
 // A kernels' library as the fake driver wants it, written by hand: entries without a shim, a loop for the threads.
 #include <ucontext.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 
@@ -58,6 +60,15 @@ static void trap(const char* message) {
   if (shim_trap) shim_trap(message);
   abort();
 }
+
+// Traps if another thread carries out a kernel at the same time.
+static std::atomic<int> inside;
+ENTRY(alone, 0) {
+  if (inside++) trap("two kernels at once");
+  usleep(200);
+  inside--;
+}
+
 ENTRY(trap, 0) { trap("the test's trap"); }
 
 // Traps on a stack of its own, as a shim with fibers does.

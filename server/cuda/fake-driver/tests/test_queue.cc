@@ -118,17 +118,23 @@ CASE(the_default_stream_waits_for_blocking_streams_and_they_for_it) {
   }
 }
 
-CASE(the_default_stream_does_not_wait_for_non_blocking_streams) {
+CASE(the_default_stream_and_non_blocking_streams_do_not_wait_for_each_other) {
   TwoStreams with;
-  int reversed = 0;
+  int reversed = 0, early = 0;
   for (uint64_t seed = 1; seed <= SEEDS; seed++) {
     with.start(seed);
     OK(apply(with.add, with.x, 1, with.first));
     OK(apply(with.multiply, with.x, 2, nullptr));
     OK(cuCtxSynchronize());
     reversed += read_float(with.x) == 3;
+    with.start(seed);
+    OK(apply(with.add, with.x, 1, nullptr));
+    OK(apply(with.multiply, with.x, 2, with.first));
+    OK(cuCtxSynchronize());
+    early += read_float(with.x) == 3;
   }
   EQUAL(reversed > 5 && reversed < static_cast<int>(SEEDS), true);
+  EQUAL(early > 5 && early < static_cast<int>(SEEDS), true);
 }
 
 CASE(a_pinned_source_is_read_late) {
@@ -256,4 +262,31 @@ CASE(a_full_queue_is_emptied_by_who_queues_more) {
   CUfunction nothing = fixture.function("nothing");
   for (int at = 0; at < 20000; at++) OK(launch_nothing(nothing, stream));
   EQUAL(counted().launches, 20000 - 16384);
+}
+
+CASE(frees_wait_for_what_is_queued) {
+  Fixture fixture;
+  CUstream stream = new_stream();
+  CUfunction add = fixture.function("add");
+  CUdeviceptr x = new_floats(1, 1), y = new_floats(1, 1);
+  float* pinned = new_pinned(1);
+  OK(apply(add, x, 1, stream));
+  OK(cuMemcpyDtoDAsync_v2(y, x, 4, stream));
+  OK(cuMemFree_v2(x));
+  EQUAL(read_float(y), 2);
+  OK(cuMemcpyDtoHAsync_v2(pinned, y, 4, stream));
+  OK(cuMemFreeHost(pinned));
+  OK(cuCtxSynchronize());
+}
+
+CASE(the_last_release_finishes_what_is_queued) {
+  Fixture fixture;
+  static bool done;
+  OK(cuLaunchHostFunc(new_stream(), [](void*) { done = true; }, nullptr));
+  CUcontext again = nullptr;
+  OK(cuDevicePrimaryCtxRetain(&again, 0));
+  OK(cuDevicePrimaryCtxRelease_v2(0));
+  EQUAL(done, false);
+  OK(cuDevicePrimaryCtxRelease_v2(0));
+  EQUAL(done, true);
 }
