@@ -74,10 +74,8 @@ fn a_tiny_model_answers_on_the_fake_driver() {
     let folder = tempfile::tempdir().unwrap();
     let path = fake_driver();
     let kernels = path.join("libkernels.so");
-    let variables = [
-        ("LD_LIBRARY_PATH", path.to_str().unwrap()),
-        ("FAKE_CUDA_KERNELS", kernels.to_str().unwrap()),
-    ];
+    let variables =
+        [("LD_LIBRARY_PATH", path.to_str().unwrap()), ("FAKE_CUDA_KERNELS", kernels.to_str().unwrap())];
     let config = config(folder.path(), "cuda");
     let mut server = Server::configured(&config, &[], &variables);
     server.wait("is ready", |server| server.get("/ready").status == 200);
