@@ -16,10 +16,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("quarry-model", &["quarry-core", "quarry-formats"]),
     ("quarry-text", &["quarry-core", "quarry-formats"]),
     ("quarry-cpu", &["quarry-model", "quarry-formats"]),
+    ("quarry-cuda", &["quarry-model", "quarry-formats"]),
     ("quarry-reference", &["quarry-model", "quarry-formats"]),
     ("quarry-conformance", &["quarry-model", "quarry-tiny"]),
     ("quarry-simulation", &["quarry-core"]),
-    ("quarry-runtime", &["quarry-core", "quarry-model", "quarry-text", "quarry-formats", "quarry-cpu"]),
+    (
+        "quarry-runtime",
+        &["quarry-core", "quarry-model", "quarry-text", "quarry-formats", "quarry-cpu", "quarry-cuda"],
+    ),
     ("quarry-http", &["quarry-core", "quarry-runtime", "quarry-text", "quarry-openapi"]),
     ("quarry-openapi", &[]),
     ("quarry-client", &["quarry-openapi"]),
@@ -43,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["quarry-http", "quarry-agent"]),
     ("candle-core", &["quarry-reference"]),
+    ("cudarc", &["quarry-cuda"]),
     (
         "tokio",
         &["quarry-runtime", "quarry-http", "quarry-client", "quarry-models", "quarry-agent", "quarry-bench"],
@@ -58,7 +63,14 @@ const ONLY_AT: &[(&str, &[&str])] = &[
     // Nothing writes to a user's stdout but what a command was asked for.
     (
         "println!",
-        &["src/", "tests/", "server/simulation/tests/", "server/cpu/tests/", "scraper-agent/tests/"],
+        &[
+            "src/",
+            "tests/",
+            "server/cuda/build.rs",
+            "server/simulation/tests/",
+            "server/cpu/tests/",
+            "scraper-agent/tests/",
+        ],
     ),
     ("#[ignore", &[]),
 ];

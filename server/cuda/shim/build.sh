@@ -27,7 +27,7 @@ shim_flags=$*
 case " $* " in *-fsanitize=thread*) shim_flags=-DSHIM_TSAN ;; esac
 
 # xargs reads a line a file.
-common="-std=c++20 -O2 -g -fPIC -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas -isystem $include"
+common="-std=c++20 -O3 -g -fPIC -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas -isystem $include"
 {
   for source in "$here"/*.cc; do
     object=$objects/shim_$(basename "$source" .cc).o

@@ -45,7 +45,8 @@ float f16_value(const uint16_t bits) {
 template <class Element, class Number, class Sum, class Value, class Convert>
 void multiply(const Lane* all, Convert convert) {
   constexpr int E = 4 / sizeof(Element), K = 8 * E;
-  Number a[16][K], b[8][K];
+  Number a[16][K];
+  Sum b[K][8];  // a row of it is multiplied by an element of A at once
   for (int l = 0; l < 32; l++) {
     auto* lane = static_cast<const Registers*>(all[l].in);
     Element part[E];
@@ -55,18 +56,19 @@ void multiply(const Lane* all, Convert convert) {
     }
     for (int r = 0; r < 2; r++) {
       std::memcpy(part, &lane->b[r], 4);
-      for (int e = 0; e < E; e++) b[l / 4][E * (l % 4) + 4 * E * r + e] = convert(part[e]);
+      for (int e = 0; e < E; e++) b[E * (l % 4) + 4 * E * r + e][l / 4] = Sum(convert(part[e]));
+    }
+  }
+  Sum sums[16][8] = {};
+  for (int row = 0; row < 16; row++) {
+    for (int k = 0; k < K; k++) {
+      const Sum factor = a[row][k];
+      for (int column = 0; column < 8; column++) sums[row][column] += factor * b[k][column];
     }
   }
   for (int l = 0; l < 32; l++) {
     auto* d = static_cast<Value*>(all[l].out);
-    for (int r = 0; r < 4; r++) {
-      const Number* row = a[l / 4 + 8 * (r / 2)];
-      const Number* column = b[2 * (l % 4) + r % 2];
-      Sum sum = 0;
-      for (int k = 0; k < K; k++) sum += Sum(row[k]) * Sum(column[k]);
-      d[r] = Value(Sum(d[r]) + sum);
-    }
+    for (int r = 0; r < 4; r++) d[r] = Value(Sum(d[r]) + sums[l / 4 + 8 * (r / 2)][2 * (l % 4) + r % 2]);
   }
 }
 

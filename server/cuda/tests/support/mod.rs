@@ -9,14 +9,16 @@ use quarry_cuda::{CudaBackend, CudaOptions};
 /// Builds both libraries and loads the driver, once a process.
 ///
 /// # Panics
-/// Where there is no C++ compiler or no CUDA headers ($CUDA_HOME): these tests cannot run without.
+/// Where there is no C++ compiler, or no CUDA headers can be had (`toolkit.sh`): these tests cannot run without.
 pub fn fake_driver() {
     static LOADED: OnceLock<libloading::Library> = OnceLock::new();
     LOADED.get_or_init(|| {
         let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fake-cuda");
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        build(&root.join("fake-driver/build.sh"), &out);
-        build(&root.join("shim/build.sh"), &out);
+        let toolkit = output(Command::new("bash").arg(root.join("toolkit.sh")));
+        for script in ["fake-driver/build.sh", "shim/build.sh"] {
+            output(Command::new("bash").arg(root.join(script)).arg(&out).env("CUDA_HOME", toolkit.trim()));
+        }
         // SAFETY: no other thread reads the environment yet: tests call this first, and it runs once.
         unsafe { std::env::set_var("FAKE_CUDA_KERNELS", out.join("libkernels.so")) };
         // SAFETY: our own library; a later search for libcuda.so.1 finds the one that is loaded.
@@ -24,15 +26,13 @@ pub fn fake_driver() {
     });
 }
 
-fn build(script: &Path, out: &Path) {
-    let built = Command::new("bash").arg(script).arg(out).output().expect("bash is there");
-    assert!(
-        built.status.success(),
-        "{}:\n{}{}",
-        script.display(),
-        String::from_utf8_lossy(&built.stdout),
-        String::from_utf8_lossy(&built.stderr)
-    );
+/// What a command says.
+fn output(command: &mut Command) -> String {
+    let ended = command.output().expect("bash is there");
+    let [said, errors] =
+        [&ended.stdout, &ended.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(ended.status.success(), "{command:?}:\n{said}{errors}");
+    said
 }
 
 /// The back end over the fake driver.
