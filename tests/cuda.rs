@@ -92,3 +92,23 @@ fn a_tiny_model_answers_on_the_fake_driver() {
     let state = server.get("/admin/state").json();
     assert!(state["memory"]["device_bytes_max"].as_u64().unwrap() > 0, "{state}");
 }
+
+#[test]
+fn a_device_that_is_lost_ends_the_program_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = fake_driver();
+    let kernels = path.join("libkernels.so");
+    let variables = [
+        ("LD_LIBRARY_PATH", path.to_str().unwrap()),
+        ("FAKE_CUDA_KERNELS", kernels.to_str().unwrap()),
+        ("FAKE_CUDA_FAIL_LAUNCH", "90:sticky"),
+    ];
+    let config = config(folder.path(), "cuda");
+    let mut server = Server::configured(&config, &[], &variables);
+    server.wait("is ready", |server| server.get("/ready").status == 200);
+    let answer = server.chat(json!({"model": "tiny", "max_completion_tokens": 12}));
+    assert_eq!(answer.status, 500, "{}", answer.body);
+    assert!(!server.ended().success());
+    let said = line(&server, "the engine could not be reloaded and gives up");
+    assert!(said["error"].as_str().unwrap().contains("has to be started anew"), "{said}");
+}

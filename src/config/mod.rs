@@ -104,7 +104,7 @@ pub struct ServerConfig {
     pub isa: IsaChoice,
     /// Memory that weights, KV cache, swap space and the scratch of a step take at most, all models together. Models that
     /// do not fit beside each other take turns: the weights of one leave, its conversations stay. Absent: no bound, every
-    /// model is loaded at start.
+    /// model is loaded at start. With a CUDA device it bounds host memory: weights that are kept warm, and swap space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
     /// KV cache on the device, all models together; taken as it is used, in parts of 64 MiB.

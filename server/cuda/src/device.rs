@@ -6,7 +6,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use cudarc::driver::sys::{CUdeviceptr, CUevent_flags};
+use cudarc::driver::sys::{CUdeviceptr, CUevent_flags, CUresult};
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
 use quarry_model::backend::BackendError;
 use quarry_model::executor::ExecError;
@@ -50,15 +50,32 @@ impl From<KernelsError> for Unavailable {
     }
 }
 
-/// The driver's name of an error, and what it says.
+/// Errors after which, as the driver's manual says of each, a process gets the same error for whatever it asks.
+const LOST: [CUresult; 10] = [
+    CUresult::CUDA_ERROR_ECC_UNCORRECTABLE,
+    CUresult::CUDA_ERROR_ILLEGAL_ADDRESS,
+    CUresult::CUDA_ERROR_LAUNCH_TIMEOUT,
+    CUresult::CUDA_ERROR_ASSERT,
+    CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR,
+    CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION,
+    CUresult::CUDA_ERROR_MISALIGNED_ADDRESS,
+    CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE,
+    CUresult::CUDA_ERROR_INVALID_PC,
+    CUresult::CUDA_ERROR_LAUNCH_FAILED,
+];
+
+/// The driver's name of an error, what it says, and whether anything can be done after it.
 pub fn text(error: DriverError) -> String {
-    let name = error
-        .error_name()
-        .map_or_else(|_| format!("error {}", error.0 as u32), |n| n.to_string_lossy().into());
-    match error.error_string() {
+    let number = || format!("error {}", error.0 as u32);
+    let name = error.error_name().map_or_else(|_| number(), |name| name.to_string_lossy().into());
+    let mut text = match error.error_string() {
         Ok(words) if words.to_string_lossy() != name => format!("{name}: {}", words.to_string_lossy()),
         _ => name,
+    };
+    if LOST.contains(&error.0) {
+        text.push_str("; the driver serves this process no more, it has to be started anew");
     }
+    text
 }
 
 pub fn exec(error: DriverError) -> ExecError {
@@ -89,8 +106,7 @@ impl Device {
             return Err(Unavailable::NoDriver);
         }
         let context = CudaContext::new(0).map_err(|error| match error.0 {
-            cudarc::driver::sys::CUresult::CUDA_ERROR_NO_DEVICE
-            | cudarc::driver::sys::CUresult::CUDA_ERROR_INVALID_DEVICE => Unavailable::NoDevice,
+            CUresult::CUDA_ERROR_NO_DEVICE | CUresult::CUDA_ERROR_INVALID_DEVICE => Unavailable::NoDevice,
             _ => Unavailable::Driver(text(error)),
         })?;
         let driver = |error| Unavailable::Driver(text(error));

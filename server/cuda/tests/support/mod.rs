@@ -1,16 +1,24 @@
 //! A driver that is none, with kernels that were compiled for the host, put in place before cudarc looks for a driver.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use quarry_cuda::{CudaBackend, CudaOptions};
+use quarry_model::backend::{ActivateOptions, Backend as _, BackendError, ModelFiles};
+use quarry_model::executor::{Batch, ExecError, Executor, KvBlocks, Row, StepResult};
+use quarry_model::ids::BlockId;
+use quarry_model::request::SamplingParams;
+use quarry_model::sampler::SampleRow;
+use quarry_tiny::{TensorType, TinyModel};
 
 /// Builds both libraries and loads the driver, once a process.
 ///
 /// # Panics
 /// Where there is no C++ compiler, or no CUDA headers can be had (`toolkit.sh`): these tests cannot run without.
-pub fn fake_driver() {
+pub fn fake_driver() -> &'static libloading::Library {
     static LOADED: OnceLock<libloading::Library> = OnceLock::new();
     LOADED.get_or_init(|| {
         let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fake-cuda");
@@ -23,7 +31,7 @@ pub fn fake_driver() {
         unsafe { std::env::set_var("FAKE_CUDA_KERNELS", out.join("libkernels.so")) };
         // SAFETY: our own library; a later search for libcuda.so.1 finds the one that is loaded.
         unsafe { libloading::Library::new(out.join("libcuda.so")) }.expect("the fake driver loads")
-    });
+    })
 }
 
 /// What a command says.
@@ -43,4 +51,107 @@ pub fn backend() -> CudaBackend {
         ..CudaOptions::default()
     };
     CudaBackend::new(options).expect("the fake driver has a device")
+}
+
+/// A tiny model on the back end, with blocks of 16 positions.
+pub struct Rig {
+    pub executor: Box<dyn Executor>,
+    pub kv: Box<dyn KvBlocks>,
+    pub block_bytes: usize,
+    pub vocab: usize,
+    _folder: tempfile::TempDir,
+}
+
+/// KV positions of a block.
+pub const BLOCK_TOKENS: usize = 16;
+
+impl Rig {
+    /// In an arena of so many blocks.
+    pub fn new(model: TinyModel, kind: TensorType, blocks: usize) -> Result<Self, BackendError> {
+        let folder = tempfile::tempdir().expect("a folder for the model");
+        let path = folder.path().join("tiny.gguf");
+        model.write(&path, kind).expect("the model is written");
+        let files = ModelFiles::open(&path).expect("the model is read");
+        let mut backend = backend();
+        let options = ActivateOptions { block_tokens: BLOCK_TOKENS, batch_tokens_max: 64, batch_rows_max: 8 };
+        let warm = backend.loader().warm(&files, &mut |_| ())?;
+        let block_bytes = backend.cost(&files.spec, &files, &options).block_bytes;
+        let arena = backend.arena(block_bytes, blocks)?;
+        let kv = backend.kv_blocks(&files.spec, &arena, BLOCK_TOKENS)?;
+        let executor = backend.activate(&warm, &*kv, &options)?;
+        Ok(Self { executor, kv, block_bytes, vocab: files.spec.vocab, _folder: folder })
+    }
+
+    /// Logits of the last of `tokens`, which are run at the positions from `first` on.
+    pub fn step(&mut self, tokens: &[u32], first: usize, blocks: &[BlockId]) -> Result<Vec<f32>, ExecError> {
+        let wanted = [tokens.len() - 1];
+        let row = Row { tokens, first_position: first, blocks, wanted: &wanted };
+        let ticket = self.executor.submit(&Batch::new(&[row]))?;
+        let mut out = StepResult { keep_logits: true, ..StepResult::default() };
+        let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        let draw = SampleRow {
+            params: &params,
+            prompt: &[],
+            output: &[],
+            mask: None,
+            forbidden: &[],
+            logprobs: false,
+        };
+        self.executor.finish(ticket, &[draw], &mut out)?;
+        Ok(out.logits)
+    }
+}
+
+/// What `fake_cuda.h` declares, of the driver that is loaded.
+pub struct FakeDriver(&'static libloading::Library);
+
+/// The first numbers of `FakeCudaCounters`, in its order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Counters {
+    pub launches: u64,
+    pub graph_launches: u64,
+    pub bytes_host_to_device: u64,
+    pub bytes_device_to_host: u64,
+    pub bytes_device_to_device: u64,
+    rest: [u64; 8],
+    kernels: u64,
+    by_kernel: [[u64; 9]; 128],
+}
+
+impl FakeDriver {
+    pub fn get() -> Self {
+        Self(fake_driver())
+    }
+
+    fn call<F: Copy>(&self, name: &str) -> F {
+        // SAFETY: `fake_cuda.h` declares these functions as the callers below write their types.
+        *unsafe { self.0.get::<F>(name) }.expect("the fake driver has it")
+    }
+
+    pub fn counters(&self) -> Counters {
+        let counters = self.call::<unsafe extern "C" fn(*mut Counters)>("fake_cuda_counters");
+        let mut out = std::mem::MaybeUninit::uninit();
+        // SAFETY: the struct has the size and order that `fake_cuda.h` gives it, and the function fills all of it.
+        unsafe {
+            counters(out.as_mut_ptr());
+            out.assume_init()
+        }
+    }
+
+    pub fn set_seed(&self, seed: u64) {
+        // SAFETY: as `fake_cuda.h` declares it.
+        unsafe { self.call::<unsafe extern "C" fn(u64)>("fake_cuda_set_seed")(seed) }
+    }
+
+    pub fn set_memory_bytes(&self, bytes: u64) {
+        // SAFETY: as `fake_cuda.h` declares it.
+        unsafe { self.call::<unsafe extern "C" fn(u64)>("fake_cuda_set_memory_bytes")(bytes) }
+    }
+
+    /// The n-th launch from now on fails.
+    pub fn fail_launch(&self, n: u64) {
+        // SAFETY: as `fake_cuda.h` declares it.
+        unsafe { self.call::<unsafe extern "C" fn(u64, i32)>("fake_cuda_fail_launch")(n, 0) }
+    }
 }

@@ -1,0 +1,120 @@
+//! What a step asks of the driver, and what happens when the driver says no.
+
+mod support;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quarry_model::backend::BackendError;
+use quarry_model::executor::{ExecError, SwapDone};
+use quarry_model::ids::{BlockId, HostBlockId, SwapId};
+use quarry_model::kv::HostPool;
+use quarry_model::plan::{BlockMove, Direction};
+use quarry_tiny::{TensorType, TinyModel};
+use support::{BLOCK_TOKENS, FakeDriver, Rig};
+
+/// The driver's settings are the process's, so one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn table(first: u32, count: u32) -> Vec<BlockId> {
+    (first..first + count).map(BlockId).collect()
+}
+
+#[test]
+fn a_decode_step_launches_no_more_than_its_budget() {
+    let _alone = alone();
+    let model = TinyModel::qwen3();
+    let mut rig = Rig::new(model, TensorType::Q4K, 8).unwrap();
+    let driver = FakeDriver::get();
+    let blocks = table(0, 2);
+    rig.step(&[1, 2, 3, 4, 5], 0, &blocks).unwrap();
+    let before = driver.counters();
+    rig.step(&[6], 5, &blocks).unwrap();
+    let after = driver.counters();
+    // A layer: norm, three products, rope, attention and its merge, rounding, product, norm, two products, silu, product.
+    // Before and behind: embedding, the wanted row, norm, head.
+    let launches = after.launches - before.launches;
+    assert_eq!(launches, 14 * model.layers as u64 + 4);
+    let sent = after.bytes_host_to_device - before.bytes_host_to_device;
+    assert!(sent <= 128, "{sent} bytes for one token");
+    assert_eq!(after.bytes_device_to_host - before.bytes_device_to_host, 4 * rig.vocab as u64, "its logits");
+    assert_eq!(after.bytes_device_to_device, before.bytes_device_to_device);
+}
+
+#[test]
+fn memory_that_is_not_there_is_asked_for_in_numbers() {
+    let _alone = alone();
+    let driver = FakeDriver::get();
+    support::backend(); // the driver has begun
+    driver.set_memory_bytes(8 << 20);
+    let refused = Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 4096).err();
+    driver.set_memory_bytes(1 << 30);
+    let Some(BackendError::Memory { what, needed_bytes, free_bytes }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(what, "the KV cache");
+    assert!(needed_bytes > free_bytes && free_bytes <= 8 << 20, "{needed_bytes} {free_bytes}");
+    Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 8).unwrap();
+}
+
+#[test]
+fn a_launch_that_fails_is_the_devices_failure() {
+    let _alone = alone();
+    let mut rig = Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 8).unwrap();
+    let blocks = table(0, 2);
+    let expected = rig.step(&[1, 2, 3], 0, &blocks).unwrap();
+    let driver = FakeDriver::get();
+    for n in [1, 7, 20] {
+        driver.fail_launch(n);
+        let error = rig.step(&[1, 2, 3], 0, &blocks).unwrap_err();
+        assert!(matches!(&error, ExecError::Device(what) if what.contains("OUT_OF_RESOURCES")), "{error}");
+    }
+    assert_eq!(rig.step(&[1, 2, 3], 0, &blocks).unwrap(), expected, "the next step is as good as before");
+}
+
+/// Whatever order the driver carries streams out in: a block that leaves is read after the step that wrote it, and one
+/// that comes is there before the step that reads it.
+#[test]
+fn swaps_wait_for_steps_and_steps_for_swaps() {
+    let _alone = alone();
+    let tokens: Vec<u32> = (10..10 + 2 * BLOCK_TOKENS as u32).collect();
+    let mut rig = Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 8).unwrap();
+    let expected = {
+        rig.step(&tokens, 0, &table(0, 2)).unwrap();
+        rig.step(&[7], tokens.len(), &table(0, 3)).unwrap()
+    };
+    let host = HostPool::new(4 * rig.block_bytes.next_multiple_of(64)).unwrap();
+    let place = |n: usize| HostBlockId((n * rig.block_bytes.next_multiple_of(64) / 64) as u32);
+    let moves = |blocks: &[BlockId], direction| -> Vec<BlockMove> {
+        let all = blocks.iter().enumerate();
+        all.map(|(n, &device)| BlockMove { device, host: place(n), direction }).collect()
+    };
+    let (out, back) = (moves(&table(0, 2), Direction::Out), moves(&table(4, 2), Direction::In));
+    for seed in 0..30 {
+        FakeDriver::get().set_seed(seed);
+        rig.step(&tokens, 0, &table(0, 2)).unwrap();
+        swap(&mut rig, &host, &out);
+        // What was there is overwritten, and what comes back lies elsewhere.
+        let other: Vec<u32> = tokens.iter().map(|token| token + 50).collect();
+        rig.step(&other, 0, &table(0, 2)).unwrap();
+        swap(&mut rig, &host, &back);
+        let blocks = [table(4, 2), table(6, 1)].concat();
+        assert_eq!(rig.step(&[7], tokens.len(), &blocks).unwrap(), expected, "seed {seed}");
+    }
+}
+
+fn swap(rig: &mut Rig, host: &HostPool, moves: &[BlockMove]) {
+    rig.kv.swap(SwapId(1), host, moves).unwrap();
+    let mut done: Vec<SwapDone> = Vec::new();
+    for _ in 0..10_000 {
+        rig.kv.poll(&mut done);
+        if !done.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    done.pop().expect("the swap ends").result.unwrap();
+}
