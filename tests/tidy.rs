@@ -67,6 +67,7 @@ const ONLY_AT: &[(&str, &[&str])] = &[
             "src/",
             "tests/",
             "server/cuda/build.rs",
+            "server/cuda/tests/",
             "server/simulation/tests/",
             "server/cpu/tests/",
             "scraper-agent/tests/",
