@@ -176,7 +176,9 @@ __device__ __forceinline__ void chunk_sums(const Shared& shared, const Weights& 
       }
       lanes[chunk * LANES_PITCH + lane] = sum;
     }
+#if !defined(INJECT_NO_BARRIER)
     __syncthreads();
+#endif
     for (int chunk = threadIdx.x; chunk < here; chunk += THREADS) {
       double sum = 0.0;
       for (int l = 0; l < LANES; l++) sum = __dadd_rn(sum, lanes[chunk * LANES_PITCH + l]);
