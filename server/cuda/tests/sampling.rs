@@ -221,3 +221,52 @@ fn what_does_not_fit_is_drawn_by_the_host() {
     let cases = draws.map(|params| Case { logprobs: false, ..Case::of(params) });
     assert_eq!(check(&device, vocab, &vec![logits; cases.len()], &cases), 1);
 }
+
+/// min-p at a weight, and a few bits beside it: whether all tokens but the first may be drawn hangs on its last bit.
+#[test]
+fn weights_are_the_hosts_to_the_last_bit() {
+    let device = support::backend();
+    let mut random = Random(4);
+    let vocab = 600;
+    for _ in 0..40 {
+        let (mut logits, mut cases) = (Vec::new(), Vec::new());
+        for _ in 0..40 {
+            let x = 3.0 * random.unit();
+            let mut params = random.params(vocab);
+            params.temperature = random.pick(&[0.7, 1.0, 1.3]);
+            let weight = (-f64::from(x) / f64::from(params.temperature)).exp() as f32;
+            params.min_p = f32::from_bits(weight.to_bits() + 2 - random.below(5) as u32).min(1.0);
+            (params.top_p, params.top_k) = random.pick(&[(1.0, 0), (1.0, 599), (0.999, 0)]);
+            (params.repetition_penalty, params.presence_penalty, params.frequency_penalty) = (1.0, 0.0, 0.0);
+            params.logit_bias.clear();
+            logits.push((0..vocab).map(|t| if t == 0 { 0.0 } else { -x }).collect::<Vec<f32>>());
+            cases.push(Case::of(params));
+        }
+        assert_eq!(check(&device, vocab, &logits, &cases), 0);
+    }
+}
+
+/// The first and the last sliver of all that may be drawn, where rounding leaves more or less than there is.
+#[test]
+fn the_ends_of_a_draw_are_the_hosts() {
+    let device = support::backend();
+    let mut random = Random(5);
+    // With no output so far, their uniform numbers are within 1e-8 of 0 or 1.
+    let seeds = [584_198_681, 744_067_034, 1_298_955_803, 477_644_333, 642_411_535, 1_403_766_156];
+    for round in 0..100 {
+        let vocab = 1 + random.below([20, 300, 2000][round % 3]);
+        let (mut logits, mut cases) = (Vec::new(), Vec::new());
+        for seed in seeds {
+            let mut params = SamplingParams { seed, ..SamplingParams::default() };
+            (params.top_p, params.top_k) = random.pick(&[(1.0, 0), (1.0, 0), (0.9, 0), (1.0, 30)]);
+            let mut row: Vec<f32> = (0..vocab).map(|_| random.unit()).collect();
+            // Nothing of the ends may be drawn.
+            let (first, last) = (random.below(vocab), random.below(vocab));
+            row[..first.min(last)].fill(f32::NEG_INFINITY);
+            row[first.max(last) + 1..].fill(-100.0);
+            logits.push(row);
+            cases.push(Case { output: Vec::new(), ..Case::of(params) });
+        }
+        assert_eq!(check(&device, vocab, &logits, &cases), 0);
+    }
+}
