@@ -6,3 +6,4 @@
 #include "normalize.cu"
 #include "rope.cu"
 #include "rows.cu"
+#include "sample.cu"

@@ -6,11 +6,13 @@ use quarry_model::backend::{
     ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, WarmModel,
 };
 use quarry_model::copier::{Completions, Copier};
-use quarry_model::executor::{Executor, KvBlocks};
+use quarry_model::executor::{ExecError, Executor, KvBlocks};
 use quarry_model::kv::KvArena;
+use quarry_model::sampler::{SampleRow, Sampled};
 use quarry_model::spec::DecoderSpec;
 
-use crate::device::{Device, Memory, Unavailable, backend};
+use crate::device::{Device, Memory, Unavailable, backend, exec};
+use crate::draws::{DrawRoom, Draws, Place};
 use crate::executor::CudaExecutor;
 use crate::kv::{CudaKvBlocks, KvCache, KvShape};
 use crate::scratch::Scratch;
@@ -63,6 +65,28 @@ impl CudaBackend {
             Copier::start().map_err(|error| Unavailable::Driver(format!("copier thread: {error}")))?;
         let memory_bytes = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
         Ok(Self { device: Arc::new(device), copier: Arc::new(copier), memory_bytes })
+    }
+
+    /// Draws from `samples.len() × vocab` logits as an executor does; and how many of the rows the host drew. For tests.
+    ///
+    /// # Errors
+    /// The device's failure.
+    #[doc(hidden)]
+    pub fn draw(
+        &self,
+        logits: &[f32],
+        vocab: usize,
+        samples: &[SampleRow<'_>],
+    ) -> Result<(Vec<Sampled>, usize), ExecError> {
+        let room = DrawRoom::plan(samples.len(), vocab);
+        let begin = room.bytes.next_multiple_of(256);
+        let memory = self.device.allocate(begin + logits.len() * 4).map_err(exec)?;
+        let place = Place { device: &self.device, memory: &memory, logits: begin, room: 0 };
+        let (mut draws, mut out) = (Draws::new(room), Vec::new());
+        memory.write(begin, bytemuck::cast_slice(logits), &self.device.compute).map_err(exec)?;
+        draws.send(place, samples).map_err(exec)?;
+        draws.draw(place, samples, &mut out).map_err(exec)?;
+        Ok((out, draws.host_rows))
     }
 
     /// What the device is called.

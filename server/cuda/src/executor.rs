@@ -5,10 +5,11 @@ use std::sync::Arc;
 use quarry_model::backend::ActivateOptions;
 use quarry_model::executor::{Batch, BlockCopy, Caps, ExecError, Executor, StepResult, StepTicket};
 use quarry_model::ids::BlockId;
-use quarry_model::sampler::{self, SampleRow};
+use quarry_model::sampler::SampleRow;
 use quarry_model::spec::DecoderSpec;
 
 use crate::device::{Device, Memory, exec};
+use crate::draws::{Draws, Place};
 use crate::forward::Pass;
 use crate::kv::KvCache;
 use crate::orders::Orders;
@@ -29,8 +30,7 @@ pub struct CudaExecutor {
     memory: Memory,
     /// What the host sends of a step, reused.
     orders: Vec<u8>,
-    logits: Vec<f32>,
-    draws: sampler::Scratch,
+    draws: Draws,
     tickets: u64,
     in_flight: Option<(u64, Orders)>,
 }
@@ -46,6 +46,7 @@ impl CudaExecutor {
         let positions_max = spec.context_tokens_max.min(cache.blocks() * options.block_tokens);
         let scratch = Scratch::plan(&spec, options, positions_max);
         let memory = device.allocate(scratch.bytes).map_err(exec)?;
+        let draws = Draws::new(scratch.draw_room);
         let caps = Caps {
             block_tokens: options.block_tokens,
             block_bytes: cache.shape.block_bytes(),
@@ -66,8 +67,7 @@ impl CudaExecutor {
             scratch,
             memory,
             orders: Vec::new(),
-            logits: Vec::new(),
-            draws: sampler::Scratch::default(),
+            draws,
             tickets: 0,
             in_flight: None,
         })
@@ -174,25 +174,27 @@ impl Executor for CudaExecutor {
         out.hidden.clear();
         let most = HEAD_ROWS.min(self.caps.batch_tokens_max);
         let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
-        let mut logits = std::mem::take(&mut self.logits);
         for first in (0..wanted).step_by(most) {
             let count = most.min(wanted - first);
+            let samples = &samples[first..first + count];
+            let place = Place {
+                device: &self.device,
+                memory: &self.memory,
+                logits: self.scratch.logits.start,
+                room: self.scratch.draws.start,
+            };
+            self.draws.send(place, samples).map_err(exec)?;
             let pass = self.pass(orders);
             if out.keep_hidden {
                 pass.hidden(first, count).map_err(exec)?;
                 self.read(count * hidden, &mut out.hidden)?;
             }
             pass.head(first, count).map_err(exec)?;
-            logits.clear();
-            self.read(count * vocab, &mut logits)?;
             if out.keep_logits {
-                out.logits.extend_from_slice(&logits);
+                self.read(count * vocab, &mut out.logits)?;
             }
-            for (row, logits) in samples[first..first + count].iter().zip(logits.chunks_exact_mut(vocab)) {
-                out.sampled.push(sampler::sample(logits, row, &mut self.draws));
-            }
+            self.draws.draw(place, samples, &mut out.sampled).map_err(exec)?;
         }
-        self.logits = logits;
         // A step of which nothing is wanted has been queued all the same; its end is what the caller waits for.
         if wanted == 0 {
             self.device.synchronize().map_err(exec)?;

@@ -8,6 +8,7 @@
 
 mod backend;
 mod device;
+mod draws;
 mod executor;
 mod forward;
 mod kernels;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use quarry_model::backend::ActivateOptions;
 use quarry_model::spec::DecoderSpec;
 
+use crate::draws::DrawRoom;
 use crate::packing::{COLUMNS, GROUP};
 
 /// Where pieces begin, in bytes.
@@ -41,6 +42,9 @@ pub struct Scratch {
     pub last: Range<usize>,
     /// f32 [`HEAD_ROWS`]` × max(vocab, hidden)`.
     pub logits: Range<usize>,
+    /// Room for drawing [`HEAD_ROWS`] rows.
+    pub draws: Range<usize>,
+    pub draw_room: DrawRoom,
     /// Numbers of the step that the host sends.
     pub orders: Range<usize>,
     pub bytes: usize,
@@ -76,6 +80,8 @@ impl Scratch {
         out.partial = cut(token_partial.max(PARTIAL_BYTES.min(tokens * token_partial)));
         out.last = cut(tokens * spec.hidden * 4);
         out.logits = cut(HEAD_ROWS.min(tokens) * spec.vocab.max(spec.hidden) * 4);
+        out.draw_room = DrawRoom::plan(HEAD_ROWS.min(tokens), spec.vocab);
+        out.draws = cut(out.draw_room.bytes);
         out.orders = cut(orders_bytes(tokens, tables));
         out.bytes = end;
         out

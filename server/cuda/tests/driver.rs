@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quarry_model::backend::BackendError;
-use quarry_model::executor::{ExecError, SwapDone};
+use quarry_model::executor::{ExecError, StepResult, SwapDone};
 use quarry_model::ids::{BlockId, HostBlockId, SwapId};
 use quarry_model::kv::HostPool;
 use quarry_model::plan::{BlockMove, Direction};
@@ -32,15 +32,17 @@ fn a_decode_step_launches_no_more_than_its_budget() {
     let blocks = table(0, 2);
     rig.step(&[1, 2, 3, 4, 5], 0, &blocks).unwrap();
     let before = driver.counters();
-    rig.step(&[6], 5, &blocks).unwrap();
+    let mut out = StepResult::default();
+    rig.run(&[6], 5, &blocks, &mut out).unwrap();
     let after = driver.counters();
     // A layer: norm, three products, rope, attention and its merge, rounding, product, norm, two products, silu, product.
-    // Before and behind: embedding, the wanted row, norm, head.
+    // Before and behind: embedding, the wanted row, norm, head, the draw.
     let launches = after.launches - before.launches;
-    assert_eq!(launches, 14 * model.layers as u64 + 4);
+    assert_eq!(launches, 14 * model.layers as u64 + 5);
     let sent = after.bytes_host_to_device - before.bytes_host_to_device;
-    assert!(sent <= 128, "{sent} bytes for one token");
-    assert_eq!(after.bytes_device_to_host - before.bytes_device_to_host, 4 * rig.vocab as u64, "its logits");
+    assert!(sent <= 176, "{sent} bytes for one token and its draw");
+    assert_eq!(after.bytes_device_to_host - before.bytes_device_to_host, 4, "the drawn token");
+    assert_eq!((out.sampled.len(), out.logits.len()), (1, 0));
     assert_eq!(after.bytes_device_to_device, before.bytes_device_to_device);
 }
 

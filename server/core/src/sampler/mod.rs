@@ -8,9 +8,11 @@
 //!
 //! Greedy is one reading pass over the vocabulary; only what may be in the nucleus is sorted.
 
+mod changes;
 mod passes;
 
-use self::passes::{CHUNK, allowed, chunk_sum, finite, largest_allowed, log_sum_exp, weigh};
+pub use self::changes::{Change, changes};
+use self::passes::{CHUNK, allowed, chunk_sum, exponential_sum, finite, largest_allowed, weigh};
 use crate::ids::TokenId;
 use crate::request::SamplingParams;
 
@@ -58,7 +60,7 @@ pub struct Scratch {
 /// token has minus infinity or is forbidden, the answer is the lowest token of the mask: the constraint outlives
 /// the rest. An empty mask, which a caller never sends, gives token 0.
 pub fn sample(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) -> Sampled {
-    let normaliser = row.logprobs.then(|| log_sum_exp(logits));
+    let normaliser = row.logprobs.then(|| exponential_sum(logits));
     adjust(logits, row, scratch);
     let token = match largest_allowed(logits, row.mask) {
         None => {
@@ -67,14 +69,21 @@ pub fn sample(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) ->
         Some((_, token)) if row.params.temperature == 0.0 => token,
         Some((max, _)) => draw(logits, max, row, scratch),
     };
-    let logprob = normaliser.map(|normaliser| {
+    let logprob = normaliser.map(|(max, sum)| {
         // A token's logit is still the raw one unless it was touched.
         let touched = scratch.raw.iter().find(|(t, _)| *t == token).map(|(_, raw)| *raw);
-        let untouched = || logits.get(token as usize).map(|&logit| finite(logit));
-        let logprob = touched.or_else(untouched).unwrap_or(f32::NEG_INFINITY) - normaliser;
-        if logprob.is_nan() { f32::NEG_INFINITY } else { logprob }
+        let raw = touched.or_else(|| logits.get(token as usize).copied());
+        logprob(raw.unwrap_or(f32::NEG_INFINITY), max, sum)
     });
     Sampled { token, logprob }
+}
+
+/// The log-probability of a token with this raw logit. `max` is the largest of all raw logits, `sum` that of all
+/// exponentials of their distances to it.
+pub fn logprob(raw: f32, max: f32, sum: f64) -> f32 {
+    let normaliser = if max == f32::NEG_INFINITY { max } else { max + sum.ln() as f32 };
+    let logprob = finite(raw) - normaliser;
+    if logprob.is_nan() { f32::NEG_INFINITY } else { logprob }
 }
 
 /// Applies bias, penalties and forbidden tokens; where the log-probability is wanted, keeps the raw logits of the
@@ -82,42 +91,14 @@ pub fn sample(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) ->
 fn adjust(logits: &mut [f32], row: &SampleRow<'_>, scratch: &mut Scratch) {
     let Scratch { seen, raw, .. } = scratch;
     raw.clear();
-    let mut touch = |token: TokenId, change: &dyn Fn(f32) -> f32| {
+    changes(row, seen, |token, change| {
         if let Some(logit) = logits.get_mut(token as usize) {
-            let before = finite(*logit);
             if row.logprobs {
-                raw.push((token, before));
+                raw.push((token, *logit));
             }
-            *logit = change(before);
+            *logit = change.apply(*logit);
         }
-    };
-    let params = row.params;
-    for &(token, bias) in &params.logit_bias {
-        touch(token, &|x| x + bias);
-    }
-    let repetition = params.repetition_penalty;
-    if repetition != 1.0 {
-        seen.clear();
-        seen.extend_from_slice(row.prompt);
-        seen.extend_from_slice(row.output);
-        seen.sort_unstable();
-        seen.dedup();
-        for &token in seen.iter() {
-            touch(token, &|x| if x > 0.0 { x / repetition } else { x * repetition });
-        }
-    }
-    if params.presence_penalty != 0.0 || params.frequency_penalty != 0.0 {
-        seen.clear();
-        seen.extend_from_slice(row.output);
-        seen.sort_unstable();
-        for run in seen.chunk_by(|a, b| a == b) {
-            let penalty = params.presence_penalty + params.frequency_penalty * run.len() as f32;
-            touch(run[0], &|x| x - penalty);
-        }
-    }
-    for &token in row.forbidden {
-        touch(token, &|_| f32::NEG_INFINITY);
-    }
+    });
 }
 
 /// `max` is the largest allowed logit, finite: its weight is exactly 1 and all others are in 0..=1.
@@ -218,8 +199,9 @@ fn walk(weights: &[f32], uniform: f64) -> TokenId {
     (last * CHUNK + within) as TokenId
 }
 
-/// A number in [0, 1) from (seed, position): two rounds of the splitmix64 finaliser (Steele et al. 2014).
-fn uniform(seed: u64, position: u64) -> f64 {
+/// What a draw depends on beside logits and parameters: a number in [0, 1) from (seed, position in the output), by
+/// two rounds of the splitmix64 finaliser (Steele et al. 2014).
+pub fn uniform(seed: u64, position: u64) -> f64 {
     let mix = |mut z: u64| {
         z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -125,13 +125,13 @@ fn largest(logits: &[f32]) -> f32 {
     lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// The logarithm of the sum of exponentials, minus infinity where all logits are.
-pub(super) fn log_sum_exp(logits: &[f32]) -> f32 {
+/// The largest logit, and the sum of all exponentials of distances to it; minus infinity and 0 where all logits are.
+pub(super) fn exponential_sum(logits: &[f32]) -> (f32, f64) {
     let max = finite(largest(logits));
-    if max == f32::NEG_INFINITY {
-        return max;
-    }
     let mut sum = 0.0;
+    if max == f32::NEG_INFINITY {
+        return (max, sum);
+    }
     let mut weights = [0.0; CHUNK];
     for part in logits.chunks(CHUNK) {
         for (weight, &logit) in weights.iter_mut().zip(part) {
@@ -139,7 +139,7 @@ pub(super) fn log_sum_exp(logits: &[f32]) -> f32 {
         }
         sum += chunk_sum(&weights[..part.len()]);
     }
-    max + sum.ln() as f32
+    (max, sum)
 }
 
 /// The sum of at most [`CHUNK`] weights.

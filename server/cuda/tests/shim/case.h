@@ -4,6 +4,7 @@
 // number comes from the case's seed, which a failure prints.
 #pragma once
 #include <vector_types.h>
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -96,6 +97,7 @@ struct Test {
 std::vector<Test> row_tests();
 std::vector<Test> product_tests();
 std::vector<Test> attention_tests();
+std::vector<Test> draw_tests();
 
 inline int padded(int k) { return (k + 63) / 64 * 64; }
 /// A K that is a multiple of nothing in particular, now and then of everything.

@@ -31,7 +31,7 @@ traps() {
 }
 
 # The tests themselves are not instrumented: their buffers are guarded all the same, and they are compiled once.
-for source in main rows products attention; do
+for source in main rows products attention draws; do
   echo "$flags -c $here/$source.cc -o $work/$source.o"
 done | xargs -P "${JOBS:-2}" -L 1 "$cxx" || exit 1
 
@@ -42,7 +42,7 @@ build() {
   link=
   for flag in "$@"; do case $flag in -fsanitize=*) link=$flag ;; esac; done
   "$here/../../shim/build.sh" "$work/$name.d" "$@" &&
-    "$cxx" $link -o "$work/$name" "$work"/main.o "$work"/rows.o "$work"/products.o "$work"/attention.o \
+    "$cxx" $link -o "$work/$name" "$work"/main.o "$work"/rows.o "$work"/products.o "$work"/attention.o "$work"/draws.o \
       "$work/$name.d/libkernels.so" ||
     { echo "$name: does not build"; failed=1; return 1; }
 }
@@ -87,7 +87,7 @@ for part in ${*:-plain address thread mistakes}; do
       build no_wait -DINJECT_NO_WAIT && finds no_wait 20 gemm_q4 gemm_q8 gemm_bf16 gemm_f16 attend
       build wrong_block -DINJECT_BLOCK_OFF && finds wrong_block 20 attend
       build no_barrier -fsanitize=thread -DINJECT_NO_BARRIER &&
-        finds no_barrier 20 norm_q8 norm_f32 gemv_q4 gemv_bf16 gemm_q4 gemm_bf16 attend
+        finds no_barrier 20 norm_q8 norm_f32 gemv_q4 gemv_bf16 gemm_q4 gemm_bf16 attend sample
       ;;
     *) echo "$part: plain, address, thread or mistakes"; failed=1 ;;
   esac

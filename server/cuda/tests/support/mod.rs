@@ -58,7 +58,6 @@ pub struct Rig {
     pub executor: Box<dyn Executor>,
     pub kv: Box<dyn KvBlocks>,
     pub block_bytes: usize,
-    pub vocab: usize,
     _folder: tempfile::TempDir,
 }
 
@@ -79,15 +78,27 @@ impl Rig {
         let arena = backend.arena(block_bytes, blocks)?;
         let kv = backend.kv_blocks(&files.spec, &arena, BLOCK_TOKENS)?;
         let executor = backend.activate(&warm, &*kv, &options)?;
-        Ok(Self { executor, kv, block_bytes, vocab: files.spec.vocab, _folder: folder })
+        Ok(Self { executor, kv, block_bytes, _folder: folder })
     }
 
     /// Logits of the last of `tokens`, which are run at the positions from `first` on.
     pub fn step(&mut self, tokens: &[u32], first: usize, blocks: &[BlockId]) -> Result<Vec<f32>, ExecError> {
+        let mut out = StepResult { keep_logits: true, ..StepResult::default() };
+        self.run(tokens, first, blocks, &mut out)?;
+        Ok(out.logits)
+    }
+
+    /// The same; draws greedily.
+    pub fn run(
+        &mut self,
+        tokens: &[u32],
+        first: usize,
+        blocks: &[BlockId],
+        out: &mut StepResult,
+    ) -> Result<(), ExecError> {
         let wanted = [tokens.len() - 1];
         let row = Row { tokens, first_position: first, blocks, wanted: &wanted };
         let ticket = self.executor.submit(&Batch::new(&[row]))?;
-        let mut out = StepResult { keep_logits: true, ..StepResult::default() };
         let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
         let draw = SampleRow {
             params: &params,
@@ -97,8 +108,7 @@ impl Rig {
             forbidden: &[],
             logprobs: false,
         };
-        self.executor.finish(ticket, &[draw], &mut out)?;
-        Ok(out.logits)
+        self.executor.finish(ticket, &[draw], out)
     }
 }
 
