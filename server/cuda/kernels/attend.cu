@@ -1,193 +1,177 @@
-// Attention over the paged cache, in splits of 256 keys, so that one long sequence keeps the whole device busy.
+// Attention of few tokens over the paged cache (decode), in splits of 256 keys, so that one long sequence keeps the
+// whole device busy. The arithmetic stands in attention.cuh.
 //
-//   block = (split, key-value head, token), for up to 8 of the head's queries at a time:
-//     keys, then values of the split stream through shared memory in tiles, copied STAGES - 1 tiles ahead
-//     key tile:    scores[head][key] = q[head] . k[key]                 a thread for each (head, key)
-//     between:     max = max(scores); weights = 2^((score - max) log2 e); sum = their sum    a warp for each head
-//     value tile:  values[head] += weights[head][key] v[key]            a thread for each pair of dimensions
+//   block = (split, key-value head, token), for up to 16 of the head's queries at a time, the rows of a fragment:
+//     keys, then values of the split stream through shared memory in pieces, copied SLOTS - 1 pieces ahead
+//     key piece:    scores -> shared memory          a warp for 8 keys
+//     between:      maxima of tiles; weights         a warp for each 4th tile
+//     value piece:  values += weights v              a warp for each 4th 16 dimensions
 //     partial = (max, sum, values)
-//   attend_merge: out = sum of 2^((max_i - max) log2 e) values_i / the same of sum_i, over splits in order
+//   attend_merge: out = values / sum over all splits
 //
-// Splits lie at absolute positions and keys are added in their order, so neither the batch nor the number of splits
-// changes a bit. Splits behind the last key hold maximum -inf and are skipped.
+// Splits behind the last key hold maximum -inf and are skipped.
 //
 // Grid (splits, kv_heads, T), block 128. Moves each key and value once for all queries of the head (512 bytes a
-// position and head at dimension 128). Bound by the bandwidth of memory at decode: up to 17 KB a block under way.
-// Addresses of a block of the cache must be multiples of 16 bytes. More than 8 queries a head read the keys again.
-#include "device.cuh"
+// position and head at dimension 128). Bound by the bandwidth of memory: up to 17 KB a block under way.
+// Addresses of a block of the cache must be multiples of 16 bytes. More than 16 queries a head read the keys again.
+#include "attention.cuh"
 
 namespace attend {
 namespace {
 
-constexpr int THREADS = 128;
-constexpr int SPLIT = 256;           // keys
-constexpr int HEADS = 8;             // queries at a time
-constexpr int DIM_MAX = 256;
-constexpr int STAGES = 3;
-constexpr int ROW_PAD = 16;          // bytes: neighbouring rows start in other banks
-constexpr int TILE_KEYS = 32;        // of dimension 128 at most; half as many above
-constexpr int STAGE = TILE_KEYS * (128 * 2 + ROW_PAD);
-static_assert(STAGE >= TILE_KEYS / 2 * (DIM_MAX * 2 + ROW_PAD), "a stage holds half a tile of the largest dimension");
-constexpr float LOG2_E = 1.44269504f;
+using namespace attention;
 
-/// Which keys this block sees, and where they are.
-struct Keys {
-  const u8* arena;
-  const u64* rows;      // shared: where the keys of the split begin
-  u64 values_after;     // from a key to its value
-  int count, dim, tile_keys, pitch;
+constexpr int WARPS = 4;
+constexpr int THREADS = WARPS * 32;
+constexpr int ROWS = 16;
+constexpr int SLOTS = 3;
+constexpr int PITCH = SPLIT + 4;  // floats of a row of scores: rows lie in different banks
 
-  __device__ __forceinline__ int tiles() const { return (count + tile_keys - 1) / tile_keys; }
-  __device__ __forceinline__ int in_tile(int tile) const { return min(tile_keys, count - tile * tile_keys); }
-
-  /// Starts copying a tile: keys, or values.
-  template <int BYTES>
-  __device__ __forceinline__ void copy_tile(u8* to, int tile, bool values) const {
-    const int pieces = dim * 2 / BYTES, rows_step = THREADS / pieces, piece_step = THREADS % pieces;
-    int row = threadIdx.x / pieces, piece = threadIdx.x % pieces;
-    while (row < in_tile(tile)) {
-      const u8* from = arena + rows[tile * tile_keys + row] + (values ? values_after : 0);
-      copy_async<BYTES>(to + row * pitch + piece * BYTES, from + piece * BYTES);
-      row += rows_step;
-      piece += piece_step;
-      if (piece >= pieces) {
-        piece -= pieces;
-        row++;
-      }
-    }
-  }
-  /// Step i: the i-th key tile, then the value tiles.
-  __device__ __forceinline__ void stage(u8* stages, int step, int slot) const {
-    const bool values = step >= tiles();
-    const int tile = values ? step - tiles() : step;
-    if (dim % 8 == 0) {
-      copy_tile<16>(stages + slot * STAGE, tile, values);
-    } else {
-      copy_tile<4>(stages + slot * STAGE, tile, values);
-    }
+/// The keys' pieces, then the values'.
+struct KeysFirst {
+  int first, count;
+  __device__ __forceinline__ void place(int i, int& piece, bool& values) const {
+    values = i >= count;
+    piece = first + (values ? i - count : i);
   }
 };
 
-/// q . k: even and odd elements apart, each in order.
-__device__ __forceinline__ float dot(const float* q, const u8* key, int dim) {
-  float even = 0.0f, odd = 0.0f;
-  if (dim % 8 == 0) {
-    for (int i = 0; i < dim / 8; i++) {
-      const uint4 k = reinterpret_cast<const uint4*>(key)[i];
-      const float4 a = reinterpret_cast<const float4*>(q)[2 * i], b = reinterpret_cast<const float4*>(q)[2 * i + 1];
-      even = fmaf(a.x, low_bf16(k.x), even);
-      odd = fmaf(a.y, high_bf16(k.x), odd);
-      even = fmaf(a.z, low_bf16(k.y), even);
-      odd = fmaf(a.w, high_bf16(k.y), odd);
-      even = fmaf(b.x, low_bf16(k.z), even);
-      odd = fmaf(b.y, high_bf16(k.z), odd);
-      even = fmaf(b.z, low_bf16(k.w), even);
-      odd = fmaf(b.w, high_bf16(k.w), odd);
-    }
-  } else {
-    for (int i = 0; i < dim / 2; i++) {
-      const u32 k = reinterpret_cast<const u32*>(key)[i];
-      even = fmaf(q[2 * i], low_bf16(k), even);
-      odd = fmaf(q[2 * i + 1], high_bf16(k), odd);
-    }
-  }
-  return __fadd_rn(even, odd);
-}
+/// Shared memory of a block beside the slots. Weights take the first half of their tile's scores.
+struct Shared {
+  float* scores;  // [ROWS][PITCH]
+  float* most;    // [TILES][ROWS], of the tiles apart
+};
 
-/// Turns a head's scores into weights; lane 0 stores their maximum and sum.
-__device__ __forceinline__ void weigh(float* scores, int count, float* partial) {
-  const int lane = threadIdx.x % 32;
-  float most = NEGATIVE_INFINITY;
-  for (int i = lane; i < count; i += 32) most = fmaxf(most, scores[i]);
-  most = warp_max(most);
-  float sum = 0.0f;
-  for (int i = lane; i < count; i += 32) {
-    const float weight = exp2f(__fmul_rn(scores[i] - most, LOG2_E));
-    scores[i] = weight;
-    sum = __fadd_rn(sum, weight);
+/// All queries of a pass; `queries` are rows of head_dim floats, `heads` of them.
+template <class D>
+__device__ __forceinline__ void attend_rows(float* partial, size_t partial_step, const float* queries, int heads,
+                                            const D& dim, const Source& source, const u8* const* places,
+                                            int split, u8* slots, const Shared& shared) {
+  constexpr int UNITS = (D::STEPS + WARPS - 1) / WARPS;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+  const int first = split * SPLIT, count = min(SPLIT, source.keys - first), tiles = (count + TILE - 1) / TILE;
+  const int pieces = tiles * D::PIECES, pitch = dim.pitch();
+  // A row that does not exist repeats the last one and is not stored.
+  u32 q[D::STEPS][4];
+  load_queries(q, dim, queries + min(g, heads - 1) * dim.dim(), queries + min(g + 8, heads - 1) * dim.dim());
+  Stream<D, SLOTS, THREADS, KeysFirst> stream(dim, source, places, slots, KeysFirst{first / D::PIECE, pieces},
+                                              2 * pieces);
+  for (int piece = 0; piece < pieces; piece++) {
+    const u8* keys = stream.next(piece);
+    if (warp >= D::PIECE / 8) continue;
+    const u32* words = reinterpret_cast<const u32*>(keys + (warp * 8 + g) * pitch) + t;
+    float score[4] = {};
+#pragma unroll
+    for (int step = 0; step < D::STEPS; step++) {
+      if (!dim.has(step)) continue;
+      const u32 b[2] = {words[step * 8], words[step * 8 + 4]};
+      mma_16(score, q[step], b, bf16());
+    }
+    const int key = piece * D::PIECE + warp * 8 + 2 * t;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      shared.scores[(g + i / 2 * 8) * PITCH + key + i % 2] = key + i % 2 < count ? score[i] : NEGATIVE_INFINITY;
+    }
   }
-  sum = warp_sum(sum);
-  if (lane == 0) {
-    partial[0] = most;
-    partial[1] = sum;
+  __syncthreads();
+  float scores[TILES / WARPS][TILE / 8][4];
+#pragma unroll
+  for (int j = 0; j < TILES / WARPS; j++) {
+    const int tile = j * WARPS + warp;
+    if (tile >= tiles) continue;
+#pragma unroll
+    for (int i = 0; i < TILE / 8 * 4; i++) {
+      scores[j][i / 4][i % 4] =
+          shared.scores[(g + i % 4 / 2 * 8) * PITCH + tile * TILE + i / 4 * 8 + 2 * t + i % 2];
+    }
+    float most[2];
+    tile_most(most, scores[j]);
+    if (t == 0) {
+      shared.most[tile * ROWS + g] = most[0];
+      shared.most[tile * ROWS + g + 8] = most[1];
+    }
   }
-}
+  __syncthreads();
+  u32* words = reinterpret_cast<u32*>(shared.scores);
+#pragma unroll
+  for (int j = 0; j < TILES / WARPS; j++) {
+    const int tile = j * WARPS + warp;
+    if (tile >= tiles) continue;
+    float most[2] = {NEGATIVE_INFINITY, NEGATIVE_INFINITY};
+    for (int i = 0; i <= tile; i++) {
+      most[0] = fmaxf(most[0], shared.most[i * ROWS + g]);
+      most[1] = fmaxf(most[1], shared.most[i * ROWS + g + 8]);
+    }
+    u32 weights[TILE / STEP][4];
+    weigh(weights, scores[j], most);
+#pragma unroll
+    for (int i = 0; i < TILE / STEP * 4; i++) {
+      words[(g + i % 2 * 8) * PITCH + tile * TILE + i / 4 * 8 + i % 4 / 2 * 4 + t] = weights[i / 4][i % 4];
+    }
+  }
+  __syncthreads();
 
-/// Everything of up to 8 queries that share the head: N of them for each thread of the value part.
-template <int N>
-__device__ __forceinline__ void attend_heads(const Keys& keys, u8* stages, float* scores, const float* queries,
-                                             int heads, float* partial, size_t partial_step) {
-  const int warp = threadIdx.x / 32, dim = keys.dim, tiles = keys.tiles(), tile_keys = keys.tile_keys;
-  const int pairs = dim / 2, sets = THREADS / pairs, set = threadIdx.x / pairs, pair = threadIdx.x % pairs;
-  float sum[N][2] = {};
+  Sums<UNITS> sums;
+  sums.clear();
+  for (int piece = 0; piece < pieces; piece++) {
+    const u8* values = stream.next(pieces + piece);
+    const int tile = piece / D::PIECES;
+    const float* most = shared.most + tile * ROWS + g;
+    sums.raise({fmaxf(sums.most[0], most[0]), fmaxf(sums.most[1], most[8])});
 #pragma unroll
-  for (int s = 0; s < STAGES - 1; s++) {
-    if (s < 2 * tiles) keys.stage(stages, s, s);
-    copy_commit();
-  }
-  for (int step = 0, slot = 0; step < 2 * tiles; step++) {
-    copy_wait<STAGES - 2>();
-#if !defined(INJECT_NO_BARRIER)
-    __syncthreads();  // the slot is full, nobody reads the one that is filled now; at first: the queries are there
-#endif
-    const int ahead = step + STAGES - 1;
-    if (ahead < 2 * tiles) keys.stage(stages, ahead, slot == 0 ? STAGES - 1 : slot - 1);
-    copy_commit();
-    const u8* stage = stages + slot * STAGE;
-    if (step < tiles) {
-      for (int i = threadIdx.x; i < tile_keys * heads; i += THREADS) {
-        const int key = i % tile_keys, head = i / tile_keys;
-        if (key >= keys.in_tile(step)) continue;
-        scores[head * SPLIT + step * tile_keys + key] = dot(queries + head * dim, stage + key * keys.pitch, dim);
-      }
-    } else {
-      if (step == tiles) {
-        for (int head = warp; head < heads; head += THREADS / 32) {
-          weigh(scores + head * SPLIT, keys.count, partial + head * partial_step);
-        }
-        __syncthreads();
-      }
-      const int tile = step - tiles;
-      for (int key = 0; key < keys.in_tile(tile); key++) {
-        const u32 value = reinterpret_cast<const u32*>(stage + key * keys.pitch)[pair];
+    for (int step = 0; step < D::PIECE / STEP; step++) {
+      const int word = tile * TILE + (piece % D::PIECES * D::PIECE / STEP + step) * 8;
+      u32 weights[4];
 #pragma unroll
-        for (int j = 0; j < N; j++) {
-          // A query that does not exist repeats the last one and is not stored.
-          const float weight = scores[min(set + j * sets, heads - 1) * SPLIT + tile * tile_keys + key];
-          sum[j][0] = fmaf(weight, low_bf16(value), sum[j][0]);
-          sum[j][1] = fmaf(weight, high_bf16(value), sum[j][1]);
-        }
+      for (int i = 0; i < 4; i++) weights[i] = words[(g + i % 2 * 8) * PITCH + word + i / 2 * 4 + t];
+      sums.add_weights(weights);
+#pragma unroll
+      for (int u = 0; u < UNITS; u++) {
+        const int unit = u * WARPS + warp;
+        if (unit >= dim.steps()) continue;
+        sums.add_values(u, weights, values + step * STEP * pitch + unit * STEP * 2, pitch);
       }
     }
-    slot = slot == STAGES - 1 ? 0 : slot + 1;
   }
+  sums.finish();
 #pragma unroll
-  for (int j = 0; j < N; j++) {
-    const int head = set + j * sets;
-    if (set >= sets || head >= heads) continue;
-    reinterpret_cast<float2*>(partial + head * partial_step + 2)[pair] = make_float2(sum[j][0], sum[j][1]);
+  for (int r = 0; r < 2; r++) {
+    const int head = g + r * 8;
+    if (head >= heads) continue;
+    float* to = partial + head * partial_step;
+    if (warp == 0 && t == 0) {
+      to[0] = sums.most[r];
+      to[1] = sums.weight[2 * r];
+    }
+#pragma unroll
+    for (int i = 0; i < UNITS * 2; i++) {
+      const int column = ((i / 2 * WARPS + warp) * 2 + i % 2) * 8 + 2 * t;
+      if (column >= dim.dim()) continue;
+      const float* pair = sums.value[i / 2][i % 2] + 2 * r;
+      *reinterpret_cast<float2*>(to + 2 + column) = make_float2(pair[0], pair[1]);
+    }
   }
 }
 
 }  // namespace
 
 /// q [T][heads][head_dim], scaled; tables: offsets of blocks in the arena; token t sees the keys 0..=positions[t] of
-/// the row whose table starts at table_begin[t] -> partial [T][heads][splits][2 + head_dim].
+/// the row whose table starts at table_begin[t] -> partial [T][heads][splits][2 + head_dim]: maximum (of scores times
+/// log2 e), sum of weights, values. head_dim even, at most 256; block_tokens a multiple of 16.
 extern "C" __global__ void __launch_bounds__(THREADS)
     attend(float* __restrict__ partial, const float* __restrict__ q, const u8* __restrict__ arena,
            const u64* __restrict__ tables, const u32* __restrict__ table_begin, const u32* __restrict__ positions,
            int layer, int heads, int kv_heads, int head_dim, int block_tokens, int splits) {
-  SHARED(u8, stages, STAGES * STAGE);
-  SHARED(float, scores, HEADS * SPLIT);
-  SHARED(float, queries, HEADS * DIM_MAX);
-  SHARED(u64, rows, SPLIT);
+  SHARED(u8, slots, SLOTS * SLOT);
+  SHARED(float, scores, ROWS * PITCH);
+  SHARED(float, most, TILES * ROWS);
+  SHARED(const u8*, places, 2 * SPLIT_STEPS);
   const int split = blockIdx.x, kv_head = blockIdx.y, token = blockIdx.z, group = heads / kv_heads;
-  const int first = split * SPLIT;
-  const int count = min(SPLIT, static_cast<int>(positions[token]) + 1 - first);
+  const int keys = static_cast<int>(positions[token]) + 1;
   const size_t first_head = static_cast<size_t>(token) * heads + kv_head * group;
   const size_t partial_step = static_cast<size_t>(splits) * (2 + head_dim);
   float* out = partial + first_head * partial_step + static_cast<size_t>(split) * (2 + head_dim);
-  if (count <= 0) {
+  if (split * SPLIT >= keys) {
     for (int head = 0; head < group; head++) {
       for (int i = threadIdx.x; i < 2 + head_dim; i += THREADS) {
         out[head * partial_step + i] = i == 0 ? NEGATIVE_INFINITY : 0.0f;
@@ -195,34 +179,23 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
     return;
   }
-  const u64* table = tables + table_begin[token];
-  const u64 row_bytes = head_dim * 2, head_bytes = block_tokens * row_bytes;
-  for (int i = threadIdx.x; i < count; i += THREADS) {
-    const int position = first + i;
-#if defined(INJECT_BLOCK_OFF)
-    const u64 block = table[position / block_tokens + 1];
-#else
-    const u64 block = table[position / block_tokens];
-#endif
-    rows[i] = block + (static_cast<u64>(layer) * 2 * kv_heads + kv_head) * head_bytes +
-              position % block_tokens * row_bytes;
-  }
-  const Keys keys{arena, rows, kv_heads * head_bytes, count, head_dim, head_dim <= 128 ? TILE_KEYS : TILE_KEYS / 2,
-                  head_dim * 2 + ROW_PAD};
-  const int sets = THREADS / (head_dim / 2);
-  for (int done = 0; done < group; done += HEADS) {
-    __syncthreads();  // the rows are known; the pass before has read its queries and stages
-    const int now = min(HEADS, group - done);
-    for (int i = threadIdx.x; i < now * head_dim; i += THREADS) queries[i] = q[(first_head + done) * head_dim + i];
+  const Source source(arena, tables + table_begin[token], keys, layer, kv_head, kv_heads, head_dim, block_tokens);
+  const Shared shared{scores, most};
+  source.locate(places, split);
+  if (head_dim % STEP != 0) clear<THREADS>(slots, SLOTS * SLOT);
+  for (int done = 0; done < group; done += ROWS) {
+    __syncthreads();  // the places are known; the pass before has read its slots and weights
+    const float* queries = q + (first_head + done) * head_dim;
+    const int now = min(ROWS, group - done);
     float* to = out + done * partial_step;
-    if (now <= sets) {
-      attend_heads<1>(keys, stages, scores, queries, now, to, partial_step);
-    } else if (now <= 2 * sets) {
-      attend_heads<2>(keys, stages, scores, queries, now, to, partial_step);
-    } else if (now <= 4 * sets) {
-      attend_heads<4>(keys, stages, scores, queries, now, to, partial_step);
+    if (head_dim == 128) {
+      attend_rows(to, partial_step, queries, now, Dim<128, true>{}, source, places, split, slots, shared);
+    } else if (head_dim == 64) {
+      attend_rows(to, partial_step, queries, now, Dim<64, true>{}, source, places, split, slots, shared);
+    } else if (head_dim < 128) {
+      attend_rows(to, partial_step, queries, now, Dim<128, false>{head_dim}, source, places, split, slots, shared);
     } else {
-      attend_heads<8>(keys, stages, scores, queries, now, to, partial_step);
+      attend_rows(to, partial_step, queries, now, Dim<256, false>{head_dim}, source, places, split, slots, shared);
     }
   }
 }
@@ -233,16 +206,14 @@ extern "C" __global__ void __launch_bounds__(DIM_MAX)
     attend_merge(float* __restrict__ out, const float* __restrict__ partial, int heads, int head_dim, int splits) {
   const size_t head = static_cast<size_t>(blockIdx.y) * heads + blockIdx.x, step = 2 + head_dim;
   const float* rows = partial + head * splits * step;
-  float most = NEGATIVE_INFINITY;
-  for (int s = 0; s < splits; s++) most = fmaxf(most, rows[s * step]);
   for (int i = threadIdx.x; i < head_dim; i += blockDim.x) {
-    float sum = 0.0f, value = 0.0f;
+    float most = NEGATIVE_INFINITY, sum = 0.0f, value = 0.0f;
     for (int s = 0; s < splits; s++) {
       const float* row = rows + s * step;
       if (row[0] == NEGATIVE_INFINITY) continue;
-      const float factor = exp2f(__fmul_rn(row[0] - most, LOG2_E));
-      sum = fmaf(factor, row[1], sum);
-      value = fmaf(factor, row[2 + i], value);
+      const Factors factors = merge_factors(most, row[0]);
+      sum = merged(factors, sum, row[1]);
+      value = merged(factors, value, row[2 + i]);
     }
     out[head * head_dim + i] = __fdiv_rn(value, sum);
   }

@@ -40,7 +40,8 @@ EXPECTED = [
     ("gemm_q", {WEIGHTS: 1, r"IMMA\.16832": 16, COPY: 1}),
     ("gemm_", {WEIGHTS: 4, r"HMMA\.16816": 32, COPY: 1}),
     ("attend_merge", {}),
-    ("attend", {COPY: 1}),
+    ("attend_prefill", {COPY: 4, r"HMMA\.16816": 64, r"LDSM\.16\.M": 16, r"LDSM\.16\.MT": 16}),
+    ("attend", {COPY: 4, r"HMMA\.16816": 32, r"LDSM\.16\.MT": 4}),
 ]
 
 
@@ -101,10 +102,10 @@ def measured():
 
 def written(kernels):
     names = sorted({name for name, _ in kernels})
-    lines = [f"{'kernel':<14}{'shared':>8}" + "".join(f"{a:>8}" for a in ARCHITECTURES)]
+    lines = [f"{'kernel':<16}{'shared':>8}" + "".join(f"{a:>8}" for a in ARCHITECTURES)]
     for name in names:
         shared = max(kernels[name, a][1] for a in ARCHITECTURES)
-        lines.append(f"{name:<14}{shared:>8}" + "".join(f"{kernels[name, a][0]:>8}" for a in ARCHITECTURES))
+        lines.append(f"{name:<16}{shared:>8}" + "".join(f"{kernels[name, a][0]:>8}" for a in ARCHITECTURES))
     return HEAD + "\n".join(lines) + "\n"
 
 

@@ -45,6 +45,14 @@ __device__ __forceinline__ void mma_16(float (&d)[4], const u32 (&a)[4], const u
                                        int line = __builtin_LINE()) {
   shim::mma_f16(d, a, b, line);
 }
+template <bool TRANSPOSED>
+__device__ __forceinline__ void load_matrices(u32 (&to)[4], const void* shared, int line = __builtin_LINE()) {
+  shim::load_matrices(to, shared, TRANSPOSED, line);
+}
+__device__ __forceinline__ u32 pack_bf16(float low, float high) {
+  return __bfloat16_as_ushort(__float2bfloat16_rn(low)) |
+         static_cast<u32>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
+}
 template <int BYTES>
 __device__ __forceinline__ void copy_async(void* shared, const void* global, int line = __builtin_LINE()) {
   shim::copy_async(shared, global, BYTES, line);
@@ -78,6 +86,29 @@ __device__ __forceinline__ void mma_16(float (&d)[4], const u32 (&a)[4], const u
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+/// Four matrices of 8 rows of 16 bytes from shared memory: lane l says where row l % 8 of matrix l / 8 is; register i
+/// gets of matrix i: row l / 4, the 16-bit elements 2 (l % 4) and the next. TRANSPOSED: of the transposed matrix.
+template <bool TRANSPOSED>
+__device__ __forceinline__ void load_matrices(u32 (&to)[4], const void* shared) {
+  const u32 from = static_cast<u32>(__cvta_generic_to_shared(shared));
+  if constexpr (TRANSPOSED) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(from)
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(from)
+                 : "memory");
+  }
+}
+/// Two floats rounded to bfloat16, in one register.
+__device__ __forceinline__ u32 pack_bf16(float low, float high) {
+  u32 pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
 }
 /// Starts a copy of 4, 8 or 16 bytes, both addresses multiples of that, from global to shared memory.
 template <int BYTES>

@@ -67,6 +67,9 @@ void copy_async(void* to, const void* from, unsigned bytes, int line);
 void copy_commit();
 void copy_wait(unsigned left);
 
+/// ldmatrix: four matrices of 8 x 8 16-bit elements from shared memory; each lane gives the address of a row.
+void load_matrices(uint32_t* to, const void* row, bool transposed, int line);
+
 /// The warp-wide products of the tensor cores; registers as PTX lays them out (see warp_ops.cc).
 void mma_s8(int32_t* d, const uint32_t* a, const uint32_t* b, int line);
 void mma_bf16(float* d, const uint32_t* a, const uint32_t* b, int line);

@@ -1,5 +1,5 @@
-// Warp operations of the shim: shuffles and the tensor cores' products, done once for the whole warp by the lane that
-// arrives last.
+// Warp operations of the shim: shuffles, loads of matrices and the tensor cores' products, done once for the whole warp
+// by the lane that arrives last.
 //
 // Fragments as in the PTX ISA, "Matrix fragments for mma.m16n8k16" and "... mma.m16n8k32" (g = lane / 4, t = lane % 4,
 // E = elements in a 32-bit register: 4 of int8, 2 of 16 bits):
@@ -24,6 +24,29 @@ void combine_shuffle(const Lane* all, unsigned lanes) {
     auto* theirs = static_cast<const Shuffle*>(all[mine->source].in);
     if (mine->bytes != theirs->bytes) die("lanes shuffle values of different sizes");
     raw_copy(all[l].out, &theirs->value, mine->bytes);
+  }
+}
+
+struct MatrixRow {
+  const void* at;
+  bool transposed;
+};
+
+/// Lane l names row l % 8 of matrix l / 8. Register i of a lane: of matrix i, row l / 4, elements 2 (l % 4) and the next;
+/// transposed: of column l / 4.
+void combine_load(const Lane* all, unsigned lanes) {
+  if (lanes != 32) die("ldmatrix in a warp of fewer than 32 threads");
+  uint16_t rows[32][8];
+  for (int l = 0; l < 32; l++) raw_copy(rows[l], static_cast<const MatrixRow*>(all[l].in)->at, 16);
+  for (int l = 0; l < 32; l++) {
+    const bool transposed = static_cast<const MatrixRow*>(all[l].in)->transposed;
+    auto* out = static_cast<uint32_t*>(all[l].out);
+    for (int i = 0; i < 4; i++) {
+      const int line = l / 4, first = l % 4 * 2;
+      const uint16_t low = transposed ? rows[8 * i + first][line] : rows[8 * i + line][first];
+      const uint16_t high = transposed ? rows[8 * i + first + 1][line] : rows[8 * i + line][first + 1];
+      out[i] = low | uint32_t(high) << 16;
+    }
   }
 }
 
@@ -95,6 +118,18 @@ void shuffle(const void* value, void* out, unsigned bytes, unsigned source, int 
   Shuffle in{0, source, bytes};
   raw_copy(&in.value, value, bytes);
   meet(&in, out, combine_shuffle, line);
+}
+
+void load_matrices(uint32_t* to, const void* row, bool transposed, int line) {
+  if (reinterpret_cast<uintptr_t>(row) % 16) die("ldmatrix: an address is not a multiple of 16", line);
+#if defined(__SANITIZE_ADDRESS__)
+  if (__asan_region_is_poisoned(const_cast<void*>(row), 16)) die("ldmatrix reads out of bounds", line);
+#endif
+#if defined(SHIM_TSAN)
+  __tsan_read_range(const_cast<void*>(row), 16);
+#endif
+  MatrixRow in{row, transposed};
+  meet(&in, to, combine_load, line);
 }
 
 void mma_s8(int32_t* d, const uint32_t* a, const uint32_t* b, int line) {

@@ -142,7 +142,8 @@ impl Executor for CudaExecutor {
         self.check(batch)?;
         self.in_flight = None;
         self.device.bind().map_err(exec)?;
-        let orders = Orders::write(batch, &self.cache, &mut self.orders);
+        let tile_tokens = Scratch::tile_tokens(&self.spec);
+        let orders = Orders::write(batch, &self.cache, tile_tokens, &mut self.orders);
         self.memory.write(self.scratch.orders.start, &self.orders, &self.device.compute).map_err(exec)?;
         if !self.pass(orders).run(batch.is_wanted).map_err(exec)? {
             return Err(ExecError::Abandoned);

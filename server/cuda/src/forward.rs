@@ -1,7 +1,7 @@
 //! The forward pass as launches on the compute stream.
 //!
 //! ```text
-//! embed → per layer: norm → query, key, value → rope_store → attend, attend_merge → round → output + residual
+//! embed → per layer: norm → query, key, value → rope_store → attention → round → output + residual
 //!                    → norm → gate, up → silu → down + residual
 //!       → gather_rows (wanted positions) … norm → head
 //! ```
@@ -175,46 +175,48 @@ impl Pass<'_> {
                 block_tokens,
             ],
         )?;
-        let splits = (self.orders.last_position + 1).div_ceil(SPLIT);
-        let most = scratch.attend_tokens(self.spec, splits);
-        let partial = Argument::Address(self.at(&scratch.partial));
-        let width = heads * head_dim;
-        for first in (0..count).step_by(most) {
-            let tokens = most.min(count - first);
-            let skip = |range: &Range<usize>| Argument::Address(self.at(range) + (first * width * 4) as u64);
-            let skip_order = |offset: usize| self.order(offset + first * 4);
-            self.launch(
-                "attend",
-                (splits, kv_heads, tokens),
-                128,
-                0,
-                &mut [
-                    partial,
-                    skip(&scratch.q),
-                    arena,
-                    self.order(self.orders.tables),
-                    skip_order(self.orders.table_begins),
-                    skip_order(self.orders.positions),
-                    int(index),
-                    int(heads),
-                    int(kv_heads),
-                    int(head_dim),
-                    block_tokens,
-                    int(splits),
-                ],
-            )?;
-            let merged = &mut [skip(&scratch.attended), partial, int(heads), int(head_dim), int(splits)];
-            self.launch("attend_merge", (heads, tokens, 1), 32 * head_dim.div_ceil(32).min(8), 0, merged)?;
-        }
+        self.attend(index)?;
         let attended = self.at(&scratch.attended);
         self.prepare(
             "round",
-            &[Argument::Address(attended), int(width)],
+            &[Argument::Address(attended), int(heads * head_dim)],
             count,
             Wanted::by(&[&layer.output]),
         )?;
         let x = self.at(&scratch.x);
         self.product(&layer.output, x, None, Some(x), hidden, count)
+    }
+
+    /// Rotated queries → what attention gives: rows of few tokens by `attend`, others by `attend_prefill`, to the same bits.
+    fn attend(&self, layer: usize) -> Result<()> {
+        let DecoderSpec { heads, kv_heads, head_dim, .. } = *self.spec;
+        let (scratch, orders, width) = (self.scratch, &self.orders, heads * head_dim);
+        let int = |value: usize| Argument::Int(value as i32);
+        let arena = Argument::Address(self.cache.memory.address());
+        let shape = [layer, heads, kv_heads, head_dim, self.cache.shape.block_tokens].map(|value| int(value));
+        let splits = (orders.apart_last + 1).div_ceil(SPLIT);
+        let most = scratch.attend_tokens(self.spec, splits);
+        let partial = Argument::Address(self.at(&scratch.partial));
+        for first in (0..orders.apart).step_by(most) {
+            let tokens = most.min(orders.apart - first);
+            let skip = |range: &Range<usize>| Argument::Address(self.at(range) + (first * width * 4) as u64);
+            let skip_order = |offset: usize| self.order(offset + first * 4);
+            let mut arguments = vec![partial, skip(&scratch.q), arena, self.order(orders.tables)];
+            arguments.extend([skip_order(orders.table_begins), skip_order(orders.positions)]);
+            arguments.extend(shape);
+            arguments.push(int(splits));
+            self.launch("attend", (splits, kv_heads, tokens), 128, 0, &mut arguments)?;
+            let merged = &mut [skip(&scratch.attended), partial, int(heads), int(head_dim), int(splits)];
+            self.launch("attend_merge", (heads, tokens, 1), 32 * head_dim.div_ceil(32).min(8), 0, merged)?;
+        }
+        let to = Argument::Address(self.at(&scratch.attended));
+        let mut arguments = vec![to, Argument::Address(self.at(&scratch.q)), arena];
+        let arrays = [orders.tables, orders.table_begins, orders.positions];
+        arguments.extend(arrays.map(|offset| self.order(offset)));
+        arguments.extend([self.order(orders.tile_firsts), self.order(orders.tile_counts)]);
+        arguments.extend(shape);
+        let block = if head_dim > 128 { 256 } else { 128 };
+        self.launch("attend_prefill", (orders.tiles, kv_heads, 1), block, 0, &mut arguments)
     }
 
     fn mlp(&self, layer: &Layer<DeviceMatrix, CUdeviceptr>) -> Result<()> {

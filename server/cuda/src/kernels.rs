@@ -21,7 +21,7 @@ struct Image {
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
 /// Every kernel by name.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 28] = [
     "embed_bf16",
     "embed_f16",
     "embed_q4",
@@ -47,6 +47,7 @@ const NAMES: [&str; 27] = [
     "rope_store",
     "attend",
     "attend_merge",
+    "attend_prefill",
     "gather_rows",
     "sample",
 ];

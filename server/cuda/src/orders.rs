@@ -1,6 +1,8 @@
 //! The numbers of a step that kernels read: tokens, positions, places in the cache, block tables. One copy to the device.
 
-use quarry_model::executor::Batch;
+use std::cmp::Reverse;
+
+use quarry_model::executor::{Batch, Row};
 
 use crate::kv::KvCache;
 
@@ -19,16 +21,33 @@ pub struct Orders {
     pub tables: usize,
     /// u32 a wanted position: which token of the batch.
     pub wanted: usize,
+    /// u32 a tile of `attend_prefill`: its first token, and how many they are.
+    pub tile_firsts: usize,
+    pub tile_counts: usize,
+    pub tiles: usize,
     /// Tokens of the batch, all rows together.
     pub count: usize,
+    /// Of these the first, which no tile has: they go to `attend`.
+    pub apart: usize,
+    /// The largest position of a token apart.
+    pub apart_last: usize,
     pub wanted_count: usize,
-    /// The largest position, by token.
-    pub last_position: usize,
+}
+
+/// Tokens up to which a row's attention is computed token by token.
+const APART_TOKENS: usize = 8;
+
+/// Tokens of a row that `attend_prefill` takes together.
+struct Tile {
+    first: u32,
+    count: u32,
+    position: usize,
 }
 
 impl Orders {
-    /// Fills `bytes`; rows are checked.
-    pub fn write(batch: &Batch<'_>, cache: &KvCache, bytes: &mut Vec<u8>) -> Self {
+    /// Fills `bytes`; rows are checked. Tiles have up to `tile_tokens` tokens; with 0 there are none. Rows without tiles
+    /// come first, whatever their order in the batch; wanted positions keep the batch's.
+    pub fn write(batch: &Batch<'_>, cache: &KvCache, tile_tokens: usize, bytes: &mut Vec<u8>) -> Self {
         let block_tokens = cache.shape.block_tokens;
         bytes.clear();
         let mut orders = Self::default();
@@ -36,12 +55,18 @@ impl Orders {
         let (mut offsets, mut slots, mut positions) =
             (Vec::<u64>::new(), Vec::<u32>::new(), Vec::<u32>::new());
         let (mut tokens, mut wanted) = (Vec::<u32>::new(), Vec::<u32>::new());
-        for row in batch.rows {
+        let mut tiles = Vec::<Tile>::new();
+        let in_tiles = |row: &Row<'_>| tile_tokens > 0 && row.tokens.len() > APART_TOKENS;
+        let mut firsts = vec![0; batch.rows.len()];
+        let apart = batch.rows.iter().enumerate().filter(|(_, row)| !in_tiles(row));
+        let others = batch.rows.iter().enumerate().filter(|(_, row)| in_tiles(row));
+        for (number, row) in apart.chain(others) {
             let begin = tables.len() as u32;
+            let first = tokens.len();
             let end = row.first_position + row.tokens.len();
             let used = &row.blocks[..end.div_ceil(block_tokens)];
             tables.extend(used.iter().map(|block| cache.offset(*block) as u64));
-            wanted.extend(row.wanted.iter().map(|offset| (tokens.len() + offset) as u32));
+            firsts[number] = first;
             for (index, &token) in row.tokens.iter().enumerate() {
                 let position = row.first_position + index;
                 tokens.push(token);
@@ -50,8 +75,25 @@ impl Orders {
                 slots.push((position % block_tokens) as u32);
                 begins.push(begin);
             }
-            orders.last_position = orders.last_position.max(end - 1);
+            if in_tiles(row) {
+                tiles.extend((0..row.tokens.len()).step_by(tile_tokens).map(|offset| Tile {
+                    first: (first + offset) as u32,
+                    count: tile_tokens.min(row.tokens.len() - offset) as u32,
+                    position: row.first_position + offset,
+                }));
+            } else {
+                orders.apart = tokens.len();
+                orders.apart_last = orders.apart_last.max(end - 1);
+            }
         }
+        for (row, first) in batch.rows.iter().zip(firsts) {
+            wanted.extend(row.wanted.iter().map(|offset| (first + offset) as u32));
+        }
+        // Those that take longest first: none is left alone at the end.
+        tiles.sort_by_key(|tile| Reverse(tile.position));
+        let tile_firsts: Vec<u32> = tiles.iter().map(|tile| tile.first).collect();
+        let tile_counts: Vec<u32> = tiles.iter().map(|tile| tile.count).collect();
+        orders.tiles = tiles.len();
         (orders.count, orders.wanted_count) = (tokens.len(), wanted.len());
         let mut put = |array: &[u8]| {
             bytes.resize(bytes.len().next_multiple_of(8), 0);
@@ -66,6 +108,8 @@ impl Orders {
         orders.slots = put(bytemuck::cast_slice(&slots));
         orders.table_begins = put(bytemuck::cast_slice(&begins));
         orders.wanted = put(bytemuck::cast_slice(&wanted));
+        orders.tile_firsts = put(bytemuck::cast_slice(&tile_firsts));
+        orders.tile_counts = put(bytemuck::cast_slice(&tile_counts));
         orders
     }
 }

@@ -16,6 +16,8 @@ pub const HEAD_ROWS: usize = 64;
 const PARTIAL_BYTES: usize = 32 << 20;
 /// Keys of a split of attention.
 pub const SPLIT: usize = 256;
+/// Queries of a tile of `attend_prefill`: tokens times the query heads that share a key-value head.
+const TILE_QUERIES: usize = 64;
 
 /// Byte ranges within the scratch memory. `T` is the most tokens of a batch.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +38,7 @@ pub struct Scratch {
     pub sums: Range<usize>,
     pub bf16: Range<usize>,
     pub f16: Range<usize>,
-    /// See `attend` in kernels/attention.cu.
+    /// See `attend` in kernels/attend.cu.
     pub partial: Range<usize>,
     /// Wanted positions' residual stream, f32 `T × hidden`.
     pub last: Range<usize>,
@@ -87,6 +89,11 @@ impl Scratch {
         out
     }
 
+    /// Tokens of a tile of `attend_prefill`; 0 where the model has too many query heads for one key-value head.
+    pub fn tile_tokens(spec: &DecoderSpec) -> usize {
+        TILE_QUERIES / (spec.heads / spec.kv_heads.max(1)).max(1)
+    }
+
     /// Tokens whose attention fits the room for its parts, at `splits` splits; at least one.
     pub fn attend_tokens(&self, spec: &DecoderSpec, splits: usize) -> usize {
         (self.partial.len() / (spec.heads * splits * (2 + spec.head_dim) * 4)).max(1)
@@ -94,6 +101,6 @@ impl Scratch {
 }
 
 fn orders_bytes(tokens: usize, tables: usize) -> usize {
-    // Seven arrays, each of which may begin a little later.
-    tokens * (5 * 4 + 8) + tables * 8 + 7 * 8
+    // Nine arrays, each of which may begin a little later; a tile has a token at least.
+    tokens * (7 * 4 + 8) + tables * 8 + 9 * 8
 }

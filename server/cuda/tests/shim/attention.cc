@@ -1,4 +1,4 @@
-// rope_store, attend and attend_merge: against double precision, over a cache whose blocks lie in a random order.
+// rope_store, attend, attend_merge and attend_prefill: against double precision, over a cache whose blocks lie in a random order.
 //
 // Places of the cache that nobody wrote hold NaN: who reads them spoils the result.
 #include "formats.h"
@@ -8,6 +8,7 @@
 KERNEL(rope_store);
 KERNEL(attend);
 KERNEL(attend_merge);
+KERNEL(attend_prefill);
 
 namespace {
 
@@ -85,6 +86,17 @@ struct Attention {
       }
     }
   }
+  /// Tokens in the place of those there are: `count` of one row at consecutive positions, up to `last`.
+  void make_run(Random& random, int count, int last) {
+    const int row = all.row[0];
+    for (int p = 0; p <= last; p++) write(random, row, p);
+    tokens = count;
+    all.row.assign(count, row);
+    begin.assign(count, uint32_t(row * cache.blocks_a_row));
+    all.position.resize(count);
+    for (int t = 0; t < count; t++) all.position[t] = uint32_t(last - (count - 1) + t);
+    q = random.floats(size_t(count) * heads * cache.dim, 2.0f);
+  }
   int splits_needed() const { return int(*std::max_element(all.position.begin(), all.position.end())) / 256 + 1; }
 
   /// Tokens first..first + count.
@@ -101,6 +113,53 @@ struct Attention {
     if (partial_out) *partial_out = partial;
     return out;
   }
+
+  /// Tokens first..first + count of a run, in tiles of `tile` tokens.
+  std::vector<float> prefill(Case& c, int first, int count, int tile) const {
+    const int dim = cache.dim;
+    std::vector<uint32_t> firsts, counts;
+    for (int t = 0; t < count; t += tile) {
+      firsts.push_back(uint32_t(t));
+      counts.push_back(uint32_t(std::min(tile, count - t)));
+    }
+    std::vector<float> out(size_t(count) * heads * dim, NAN);
+    c.launch(shim_entry_attend_prefill, dim3(unsigned(firsts.size()), cache.kv_heads), dim3(dim > 128 ? 256 : 128), 0,
+             out.data(), q.data() + size_t(first) * heads * dim, (const void*)cache.arena.data(), cache.tables.data(),
+             begin.data() + first, all.position.data() + first, (const uint32_t*)firsts.data(),
+             (const uint32_t*)counts.data(), layer, heads, cache.kv_heads, dim, cache.block_tokens);
+    return out;
+  }
+
+  /// Compares with double precision, over queries that are rounded to bf16 as the kernels do.
+  void check(Case& c, const std::vector<float>& out) const {
+    const int dim = cache.dim, group = heads / cache.kv_heads;
+    for (int t = 0; t < tokens; t++) {
+      for (int h = 0; h < heads; h++) {
+        const int row = all.row[t], keys = int(all.position[t]) + 1;
+        const size_t head = (size_t(t) * heads + h) * dim;
+        std::vector<double> query(dim), weights(keys), value(keys);
+        for (int i = 0; i < dim; i++) query[i] = value16<bf16>(round16<bf16>(q[head + i]));
+        for (int p = 0; p < keys; p++) {
+          const size_t at = cache.at(row, layer, 0, h / group, p);
+          for (int i = 0; i < dim; i++) weights[p] += query[i] * cache.value(at, i);
+        }
+        const double most = *std::max_element(weights.begin(), weights.end());
+        double total = 0;
+        for (double& w : weights) total += w = std::exp(w - most);
+        for (int i = 0; i < dim; i++) {
+          double want = 0, spread = 0;
+          for (int p = 0; p < keys; p++) {
+            value[p] = cache.value(cache.at(row, layer, 1, h / group, p), i);
+            want += weights[p] / total * value[p];
+          }
+          for (int p = 0; p < keys; p++) spread += weights[p] / total * std::fabs(value[p] - want);
+          // Each weight is rounded to bf16, in the sum and in the values alike: off by 2^-8 of itself at most. Beside
+          // that, values are below 1; a score of size s is off by a few s 2^-24, and so is its weight.
+          c.report.near(out[head + i], want, spread / 256 * 1.01 + 2e-5, "out", head + i);
+        }
+      }
+    }
+  }
 };
 
 Attention random_attention(Random& random) {
@@ -111,34 +170,31 @@ Attention random_attention(Random& random) {
 
 void test_attend(Case& c) {
   const Attention attention = random_attention(c.random);
-  const Cache& cache = attention.cache;
-  const int dim = cache.dim, heads = attention.heads, group = heads / cache.kv_heads;
   const std::vector<float> out = attention.run(c, 0, attention.tokens, attention.splits_needed());
-  for (int t = 0; t < attention.tokens; t++) {
-    for (int h = 0; h < heads; h++) {
-      const int row = attention.all.row[t], keys = int(attention.all.position[t]) + 1;
-      const size_t head = (size_t(t) * heads + h) * dim;
-      std::vector<double> weights(keys);
-      for (int p = 0; p < keys; p++) {
-        const size_t at = cache.at(row, attention.layer, 0, h / group, p);
-        for (int i = 0; i < dim; i++) weights[p] += attention.q[head + i] * cache.value(at, i);
-      }
-      const double most = *std::max_element(weights.begin(), weights.end());
-      double total = 0;
-      for (double& w : weights) total += w = std::exp(w - most);
-      for (int i = 0; i < dim; i++) {
-        double want = 0;
-        for (int p = 0; p < keys; p++) {
-          want += weights[p] / total * cache.value(cache.at(row, attention.layer, 1, h / group, p), i);
-        }
-        // Values are below 1; a score of size s is off by a few s 2^-24, and so is its weight.
-        c.report.near(out[head + i], want, 2e-5, "out", head + i);
-      }
-    }
-  }
+  attention.check(c, out);
   const int alone = c.random.in(0, attention.tokens - 1);
   const std::vector<float> one = attention.run(c, alone, 1, attention.splits_needed());
-  c.report.same(one.data(), out.data() + size_t(alone) * heads * dim, one.size(), "a token alone");
+  c.report.same(one.data(), out.data() + alone * one.size(), one.size(), "a token alone");
+}
+
+void test_prefill(Case& c) {
+  Random& random = c.random;
+  const int group = random.in(0, 15) ? random.in(1, 8) : random.in(9, 64);
+  const int length = random.of({random.in(1, 40), random.in(1, 300), random.in(257, 600)});
+  Attention attention(random, random.in(1, 2), length, group, random.in(1, 2), random_dim(random));
+  const int most = 64 / group, last = random.in(0, 2) ? random.in(0, length - 1) : length - 1;
+  const int count = std::min(last + 1, random.in(1, std::min(2 * most + 1, 40)));
+  attention.make_run(random, count, last);
+  const std::vector<float> out = attention.prefill(c, 0, count, most);
+  // The reference is slow; that one kernel is right and both give the same bits says as much.
+  if (count * attention.heads <= 24) attention.check(c, out);
+  const int some = std::min(count, 5), from = random.in(0, count - some);
+  const size_t width = size_t(attention.heads) * attention.cache.dim;
+  c.report.same(attention.run(c, from, some, attention.splits_needed()).data(), out.data() + from * width,
+                some * width, "attend and attend_merge");
+  c.report.same(attention.prefill(c, from, some, random.in(1, most)).data(), out.data() + from * width, some * width,
+                "other tiles");
+  c.report.same(attention.prefill(c, from, 1, 1).data(), out.data() + from * width, width, "alone in a tile");
 }
 
 void test_merge(Case& c) {
@@ -154,7 +210,7 @@ void test_merge(Case& c) {
       double sum = 0, value = 0;
       for (int s = 0; s < splits; s++) {
         const float* part = parts + s * (2 + dim);
-        const double factor = std::exp(part[0] - most);
+        const double factor = std::exp2(part[0] - most);
         sum += factor * part[1];
         value += factor * part[2 + i];
       }
@@ -241,5 +297,6 @@ void test_rope(Case& c) {
 }  // namespace
 
 std::vector<Test> attention_tests() {
-  return {{"rope_store", test_rope}, {"attend", test_attend}, {"attend_merge", test_merge}};
+  return {{"rope_store", test_rope}, {"attend", test_attend}, {"attend_merge", test_merge},
+          {"attend_prefill", test_prefill}};
 }

@@ -84,10 +84,10 @@ for part in ${*:-plain address thread mistakes}; do
     thread) build thread -fsanitize=thread && check thread 8 ;;
     mistakes)
       echo "== mistakes"
-      build no_wait -DINJECT_NO_WAIT && finds no_wait 20 gemm_q4 gemm_q8 gemm_bf16 gemm_f16 attend
-      build wrong_block -DINJECT_BLOCK_OFF && finds wrong_block 20 attend
+      build no_wait -DINJECT_NO_WAIT && finds no_wait 20 gemm_q4 gemm_q8 gemm_bf16 gemm_f16 attend attend_prefill
+      build wrong_block -DINJECT_BLOCK_OFF && finds wrong_block 20 attend attend_prefill
       build no_barrier -fsanitize=thread -DINJECT_NO_BARRIER &&
-        finds no_barrier 20 norm_q8 norm_f32 gemv_q4 gemv_bf16 gemm_q4 gemm_bf16 attend sample
+        finds no_barrier 20 norm_q8 norm_f32 gemv_q4 gemv_bf16 gemm_q4 gemm_bf16 attend attend_prefill sample
       ;;
     *) echo "$part: plain, address, thread or mistakes"; failed=1 ;;
   esac

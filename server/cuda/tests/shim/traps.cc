@@ -49,6 +49,14 @@ void half_warp_product(float* out) {
   mma_16(d, a, b, bf16());
   out[0] = d[0];
 }
+void misaligned_matrices(float* out) {
+  SHARED(float, buffer, 64 + 4);
+  buffer[threadIdx.x] = 0.0f;
+  __syncthreads();
+  u32 rows[4];
+  load_matrices<false>(rows, buffer + threadIdx.x % 32 + 1);
+  out[threadIdx.x] = float(rows[0]);
+}
 void much_static_memory(float* out) {
   SHARED(float, buffer, 13 << 10);
   buffer[threadIdx.x] = out[threadIdx.x];
@@ -124,6 +132,7 @@ const Trap TRAPS[] = {
     {forgotten_copy, 64, "under way"},
     {missing_lane, 16, "does not exist"},
     {half_warp_product, 16, "fewer than 32"},
+    {misaligned_matrices, 64, "multiple of 16"},
     {much_static_memory, 64, "48 KiB"},
     {different_arrays, 64, "different shared arrays"},
 };
