@@ -85,8 +85,12 @@ impl Rig {
     /// Logits of the last of `tokens`, which are run at the positions from `first` on.
     pub fn step(&mut self, tokens: &[u32], first: usize, blocks: &[BlockId]) -> Result<Vec<f32>, ExecError> {
         let wanted = [tokens.len() - 1];
-        let row = Row { tokens, first_position: first, blocks, wanted: &wanted };
-        let ticket = self.executor.submit(&Batch::new(&[row]))?;
+        self.batch(&[Row { tokens, first_position: first, blocks, wanted: &wanted }])
+    }
+
+    /// Logits of what the rows want, row after row.
+    pub fn batch(&mut self, rows: &[Row<'_>]) -> Result<Vec<f32>, ExecError> {
+        let ticket = self.executor.submit(&Batch::new(rows))?;
         let mut out = StepResult { keep_logits: true, ..StepResult::default() };
         let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
         let draw = SampleRow {
@@ -97,7 +101,8 @@ impl Rig {
             forbidden: &[],
             logprobs: false,
         };
-        self.executor.finish(ticket, &[draw], &mut out)?;
+        let wanted: usize = rows.iter().map(|row| row.wanted.len()).sum();
+        self.executor.finish(ticket, &vec![draw; wanted], &mut out)?;
         Ok(out.logits)
     }
 }
