@@ -9,10 +9,9 @@
 //     partial = (max, sum, values)
 //   attend_merge: out = values / sum over all splits
 //
-// Splits behind the last key hold maximum -inf and are skipped.
-//
-// Grid (splits, kv_heads, T), block 128. Moves each key and value once for all queries of the head (512 bytes a
-// position and head at dimension 128). Bound by the bandwidth of memory: up to 17 KB a block under way.
+// Splits behind the last key hold maximum -inf and are skipped. Grid (splits, kv_heads, T), block 128. Moves
+// each key and value once for all queries of the head (512 bytes a position and head at dimension 128). Bound by the
+// bandwidth of memory: up to 17 KB a block under way.
 // Addresses of a block of the cache must be multiples of 16 bytes. More than 16 queries a head read the keys again.
 #include "attention.cuh"
 

@@ -7,9 +7,9 @@
 //       scores, masked where a query does not see a key;  weights;  values += weights v      all in registers
 //     after each split of 256 keys: total = merge of total and split;  at the end: out = values / sum
 //
-// Keys and values are read once for 64 queries: 64 flops a byte at any dimension, so bound by the tensor cores (on
-// large devices by shared memory's bandwidth: a fragment of keys serves one product). Grid (tiles, kv_heads), block 128,
-// 256 where head_dim > 128. Tiles with more keys before them should come first: they take longer.
+// Keys and values are read once for 64 queries, 64 flops a byte: bound by the tensor cores, on large devices by shared
+// memory's bandwidth, as a fragment of keys serves one product. Grid (tiles, kv_heads), block 128, or 256 where
+// head_dim > 128. Tiles with more keys before them should come first: they take longer.
 #include "attention.cuh"
 
 namespace attend_prefill {
@@ -144,8 +144,8 @@ __device__ __forceinline__ void attend_tile(float* __restrict__ out, const float
 
 }  // namespace
 
-/// q, tables, table_begin, positions as for `attend`. Tile i is the tile_count[i] tokens from tile_first[i] on, which are
-/// of one row, at consecutive positions, and at most 64 / (heads / kv_heads) -> their rows of out [T][heads * head_dim].
+/// q, tables, table_begin, positions as for `attend`. Tile i is the tile_count[i] tokens from tile_first[i] on, of one row
+/// at consecutive positions, at most 64 / (heads / kv_heads) -> their rows of out [T][heads * head_dim].
 extern "C" __global__ void __launch_bounds__(256)
     attend_prefill(float* __restrict__ out, const float* __restrict__ q, const u8* __restrict__ arena,
                    const u64* __restrict__ tables, const u32* __restrict__ table_begin,

@@ -9,11 +9,10 @@
 //   all splits with a key, in order: see merge_factors
 //
 // A tile that a row does not see at all leaves it as it is (factor 1, weights 0), so neither the rows beside it nor the
-// number of tiles changes a bit. Values of the cache must be finite.
-//
-// Rows of shared memory are padded to 16 dimensions with zeros and are an odd number of 16 bytes long: the 8 rows of a
-// fragment lie in different banks. PTX ISA, mma.m16n8k16: lane l holds rows g = l / 4 and g + 8, columns 2 (l % 4) and
-// the next of a result; scores of 16 keys are thus the A fragment of the next product.
+// number of tiles changes a bit. Values of the cache must be finite. Rows of shared memory are padded to 16 dimensions
+// with zeros and are an odd number of 16 bytes long: the 8 rows of a fragment lie in different banks. In mma.m16n8k16
+// (PTX ISA) lane l holds rows l / 4 and 8 more, columns 2 (l % 4) and the next of a result: scores of 16 keys are the A
+// fragment of the next product.
 #pragma once
 #include "device.cuh"
 

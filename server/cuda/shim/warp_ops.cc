@@ -32,8 +32,8 @@ struct MatrixRow {
   bool transposed;
 };
 
-/// Lane l names row l % 8 of matrix l / 8. Register i of a lane: of matrix i, row l / 4, elements 2 (l % 4) and the next;
-/// transposed: of column l / 4.
+/// Lane l names row l % 8 of matrix l / 8. Its register i: of matrix i, row l / 4, elements 2 (l % 4) and the next; of
+/// column l / 4 where transposed.
 void combine_load(const Lane* all, unsigned lanes) {
   if (lanes != 32) die("ldmatrix in a warp of fewer than 32 threads");
   uint16_t rows[32][8];

@@ -187,13 +187,13 @@ impl Pass<'_> {
         self.product(&layer.output, x, None, Some(x), hidden, count)
     }
 
-    /// Rotated queries → what attention gives: rows of few tokens by `attend`, others by `attend_prefill`, to the same bits.
+    /// Rotated queries → what attention gives: rows of few tokens by `attend`, others by `attend_prefill`: the same bits.
     fn attend(&self, layer: usize) -> Result<()> {
         let DecoderSpec { heads, kv_heads, head_dim, .. } = *self.spec;
         let (scratch, orders, width) = (self.scratch, &self.orders, heads * head_dim);
         let int = |value: usize| Argument::Int(value as i32);
         let arena = Argument::Address(self.cache.memory.address());
-        let shape = [layer, heads, kv_heads, head_dim, self.cache.shape.block_tokens].map(|value| int(value));
+        let shape = [layer, heads, kv_heads, head_dim, self.cache.shape.block_tokens].map(int);
         let splits = (orders.apart_last + 1).div_ceil(SPLIT);
         let most = scratch.attend_tokens(self.spec, splits);
         let partial = Argument::Address(self.at(&scratch.partial));

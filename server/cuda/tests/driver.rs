@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quarry_model::backend::BackendError;
-use quarry_model::executor::{ExecError, StepResult, SwapDone};
+use quarry_model::executor::{ExecError, Row, StepResult, SwapDone};
 use quarry_model::ids::{BlockId, HostBlockId, SwapId};
 use quarry_model::kv::HostPool;
 use quarry_model::plan::{BlockMove, Direction};
@@ -44,6 +44,38 @@ fn a_decode_step_launches_no_more_than_its_budget() {
     assert_eq!(after.bytes_device_to_host - before.bytes_device_to_host, 4, "the drawn token");
     assert_eq!((out.sampled.len(), out.logits.len()), (1, 0));
     assert_eq!(after.bytes_device_to_device, before.bytes_device_to_device);
+}
+
+/// Rows of few tokens go through other kernels than rows of many, in an order that is not the batch's: nobody sees it.
+#[test]
+fn long_and_short_rows_in_one_batch_get_the_bits_they_get_alone() {
+    let _alone = alone();
+    let model = TinyModel::qwen3();
+    let layers = model.layers as u64;
+    let mut rig = Rig::new(model, TensorType::Q8_0, 8).unwrap();
+    let tokens: Vec<u32> = (20..53).collect();
+    let [first, second, third] = [table(0, 3), table(3, 1), table(4, 1)];
+    let all: Vec<usize> = (0..tokens.len()).collect();
+    // The first row a few tokens at a time, the others whole.
+    let mut expected = Vec::new();
+    for (n, part) in tokens.chunks(7).enumerate() {
+        let wanted = &all[..part.len()];
+        let row = Row { tokens: part, first_position: 7 * n, blocks: &first, wanted };
+        expected.extend(rig.batch(&[row]).unwrap());
+    }
+    expected.extend(rig.step(&[5, 6, 7], 0, &second).unwrap());
+    expected.extend(rig.step(&tokens[..12], 0, &third).unwrap());
+    let rows = [
+        Row { tokens: &tokens, first_position: 0, blocks: &first, wanted: &all },
+        Row { tokens: &[5, 6, 7], first_position: 0, blocks: &second, wanted: &[2] },
+        Row { tokens: &tokens[..12], first_position: 0, blocks: &third, wanted: &[11] },
+    ];
+    let before = FakeDriver::get().counters().launches;
+    assert_eq!(rig.batch(&rows).unwrap(), expected);
+    // One launch a layer more than a decode step's.
+    assert_eq!(FakeDriver::get().counters().launches - before, 15 * layers + 4);
+    assert_eq!(rig.batch(&rows[..1]).unwrap(), expected[..tokens.len() * rig.vocab]);
+    assert_eq!(FakeDriver::get().counters().launches - before, 15 * layers + 4 + 13 * layers + 4);
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub struct Rig {
     pub executor: Box<dyn Executor>,
     pub kv: Box<dyn KvBlocks>,
     pub block_bytes: usize,
+    pub vocab: usize,
     _folder: tempfile::TempDir,
 }
 
@@ -78,7 +79,7 @@ impl Rig {
         let arena = backend.arena(block_bytes, blocks)?;
         let kv = backend.kv_blocks(&files.spec, &arena, BLOCK_TOKENS)?;
         let executor = backend.activate(&warm, &*kv, &options)?;
-        Ok(Self { executor, kv, block_bytes, _folder: folder })
+        Ok(Self { executor, kv, block_bytes, vocab: files.spec.vocab, _folder: folder })
     }
 
     /// Logits of the last of `tokens`, which are run at the positions from `first` on.
@@ -97,8 +98,18 @@ impl Rig {
         out: &mut StepResult,
     ) -> Result<(), ExecError> {
         let wanted = [tokens.len() - 1];
-        let row = Row { tokens, first_position: first, blocks, wanted: &wanted };
-        let ticket = self.executor.submit(&Batch::new(&[row]))?;
+        self.rows(&[Row { tokens, first_position: first, blocks, wanted: &wanted }], out)
+    }
+
+    /// Logits of what the rows want, row after row.
+    pub fn batch(&mut self, rows: &[Row<'_>]) -> Result<Vec<f32>, ExecError> {
+        let mut out = StepResult { keep_logits: true, ..StepResult::default() };
+        self.rows(rows, &mut out)?;
+        Ok(out.logits)
+    }
+
+    fn rows(&mut self, rows: &[Row<'_>], out: &mut StepResult) -> Result<(), ExecError> {
+        let ticket = self.executor.submit(&Batch::new(rows))?;
         let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
         let draw = SampleRow {
             params: &params,
@@ -108,7 +119,8 @@ impl Rig {
             forbidden: &[],
             logprobs: false,
         };
-        self.executor.finish(ticket, &[draw], out)
+        let wanted: usize = rows.iter().map(|row| row.wanted.len()).sum();
+        self.executor.finish(ticket, &vec![draw; wanted], out)
     }
 }
 
