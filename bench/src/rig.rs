@@ -119,14 +119,7 @@ impl Rig {
             wanted: part.wanted,
         });
         let rows: Vec<Row<'_>> = rows.collect();
-        let draw = SampleRow {
-            params: &self.greedy,
-            prompt: &[],
-            output: &[],
-            mask: None,
-            forbidden: &[],
-            logprobs: false,
-        };
+        let draw = SampleRow::new(&self.greedy);
         let draws = vec![draw; parts.iter().map(|part| part.wanted.len()).sum()];
 
         let begun = Instant::now();

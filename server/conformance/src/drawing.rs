@@ -91,8 +91,7 @@ fn draws_largest(sampled: &Sampled, logits: &[f32]) -> Outcome {
 /// Greedy draws, one per position.
 pub fn greedy_is_argmax(bench: &mut Bench<'_>) -> Outcome {
     let params = greedy();
-    let row =
-        SampleRow { params: &params, prompt: &[], output: &[], mask: None, forbidden: &[], logprobs: true };
+    let row = SampleRow { logprobs: true, ..SampleRow::new(&params) };
     let mut rig = bench.rig()?;
     let (sampled, logits) = step(&mut rig, bench, &[row; 12], true)?;
     sampled.iter().zip(logits.chunks(rig.vocab)).try_for_each(|(s, l)| draws_largest(s, l))
@@ -115,8 +114,7 @@ pub fn masks(bench: &mut Bench<'_>) -> Outcome {
         mask(&(0..vocab).collect::<Vec<_>>()),
     ];
     let (cold, hot) = (greedy(), SamplingParams { seed: 5, ..SamplingParams::default() });
-    let free =
-        SampleRow { params: &cold, prompt: &[], output: &[], mask: None, forbidden: &[], logprobs: false };
+    let free = SampleRow::new(&cold);
     // With log-probabilities the head is whole, under the mask as well.
     let kinds = [(&cold, false), (&hot, false), (&cold, true), (&hot, true)];
     let masked: Vec<_> = masks

@@ -64,8 +64,7 @@ pub fn tickets(bench: &mut Bench<'_>) -> Outcome {
     let mut rig = bench.rig()?;
     let vocab = rig.vocab;
     let params = greedy();
-    let sample =
-        SampleRow { params: &params, prompt: &[], output: &[], mask: None, forbidden: &[], logprobs: false };
+    let sample = SampleRow::new(&params);
     let mut result = StepResult::default();
     let bad = |what: &str, outcome: Result<(), ExecError>| match outcome {
         Err(ExecError::BadTicket(_)) => Ok(()),

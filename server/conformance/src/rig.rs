@@ -208,14 +208,7 @@ impl Rig {
     /// Runs rows and draws greedily; `result` says what is kept.
     fn step_greedy(&mut self, rows: &[TestRow], mut result: StepResult) -> Result<StepResult, ExecError> {
         let params = greedy();
-        let sample = SampleRow {
-            params: &params,
-            prompt: &[],
-            output: &[],
-            mask: None,
-            forbidden: &[],
-            logprobs: false,
-        };
+        let sample = SampleRow::new(&params);
         let wanted = rows.iter().map(|row| row.wanted.len()).sum();
         let ticket = self.submit(rows)?;
         self.executor.finish(ticket, &vec![sample; wanted], &mut result)?;

@@ -125,13 +125,7 @@ impl Backend for CpuBackend {
             )));
         }
         let shape = KvShape::new(spec, block_tokens);
-        if arena.slab_blocks(shape.block_bytes()) == 0 {
-            return Err(BackendError::Memory {
-                what: "a KV block",
-                needed_bytes: shape.block_bytes(),
-                free_bytes: arena.slab_bytes(),
-            });
-        }
+        arena.check_block(shape.block_bytes())?;
         let cache = KvCache::new(shape, arena).ok_or(BackendError::Foreign)?;
         let (copier, completions) = (self.copier.clone(), Completions::default());
         Ok(Box::new(CpuKvBlocks { cache: Arc::new(cache), copier, completions }))
@@ -145,13 +139,7 @@ impl Backend for CpuBackend {
     ) -> Result<Box<dyn Executor>, BackendError> {
         let weights = model.state.clone().downcast::<Weights>().map_err(|_| BackendError::Foreign)?;
         let cache = kv.state().downcast::<KvCache>().map_err(|_| BackendError::Foreign)?;
-        if options.batch_tokens_max == 0 || options.batch_rows_max == 0 {
-            return Err(BackendError::Options("batch tokens and batch rows must be above 0".into()));
-        }
-        if cache.shape.head.block_tokens != options.block_tokens {
-            let (have, want) = (cache.shape.head.block_tokens, options.block_tokens);
-            return Err(BackendError::Options(format!("blocks of {want} positions over a cache of {have}")));
-        }
+        options.check(cache.shape.head.block_tokens)?;
         let (kernels, threads) = (self.kernels, self.threads.clone());
         Ok(Box::new(CpuExecutor::new(model.spec.clone(), weights, kernels, threads, cache, options)))
     }

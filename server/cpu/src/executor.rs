@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use quarry_model::backend::ActivateOptions;
 use quarry_model::executor::{Batch, BlockCopy, Caps, ExecError, Executor, StepResult, StepTicket};
-use quarry_model::ids::BlockId;
 use quarry_model::sampler::{self, SampleRow};
 use quarry_model::spec::DecoderSpec;
 
@@ -69,51 +68,6 @@ impl CpuExecutor {
             in_flight: None,
         }
     }
-
-    /// Everything the forward pass relies on, before anything is written.
-    fn check(&self, batch: &Batch<'_>) -> Result<(), ExecError> {
-        let bad = |what: String| Err(ExecError::BadBatch(what));
-        let caps = &self.caps;
-        let tokens: usize = batch.rows.iter().map(|row| row.tokens.len()).sum();
-        if batch.rows.len() > caps.batch_rows_max || tokens > caps.batch_tokens_max {
-            let (rows, most_rows, most) = (batch.rows.len(), caps.batch_rows_max, caps.batch_tokens_max);
-            return bad(format!("{rows} rows of {tokens} tokens, at most {most_rows} of {most}"));
-        }
-        for (index, row) in batch.rows.iter().enumerate() {
-            if row.tokens.is_empty() {
-                return bad(format!("row {index} is empty"));
-            }
-            if let Some(token) = row.tokens.iter().find(|&&token| token as usize >= self.spec.vocab) {
-                return bad(format!(
-                    "row {index}: token {token} is outside the vocabulary of {}",
-                    self.spec.vocab
-                ));
-            }
-            let end = row.first_position.checked_add(row.tokens.len());
-            if end.is_none_or(|end| end > row.blocks.len().saturating_mul(caps.block_tokens)) {
-                return bad(format!("row {index}: {} blocks do not cover its positions", row.blocks.len()));
-            }
-            if let Some(block) = row.blocks.iter().find(|block| block.0 as usize >= caps.blocks) {
-                return bad(format!("row {index}: block {block} of {} does not exist", caps.blocks));
-            }
-            let ascending = row.wanted.windows(2).all(|pair| pair[0] < pair[1]);
-            if !ascending || row.wanted.last().is_some_and(|&last| last >= row.tokens.len()) {
-                return bad(format!(
-                    "row {index}: wanted offsets {:?} are not ascending within the row",
-                    row.wanted
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_block(&self, block: BlockId) -> Result<(), ExecError> {
-        if (block.0 as usize) < self.kv.blocks() {
-            Ok(())
-        } else {
-            Err(ExecError::BadMove(format!("block {block} of {} does not exist", self.kv.blocks())))
-        }
-    }
 }
 
 /// `x / sqrt(mean(x²) + epsilon) · weight`: the head's own is fused with quantization, and keeps no floats.
@@ -133,7 +87,7 @@ impl Executor for CpuExecutor {
     }
 
     fn submit(&mut self, batch: &Batch<'_>) -> Result<StepTicket, ExecError> {
-        self.check(batch)?;
+        self.caps.check_batch(batch, self.spec.vocab, usize::MAX)?;
         self.in_flight = None;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.keep_caller();
@@ -163,16 +117,8 @@ impl Executor for CpuExecutor {
             return Err(ExecError::BadTicket(ticket.0));
         }
         let wanted = self.hidden.len() / self.spec.hidden;
-        if samples.len() != wanted {
-            return Err(ExecError::BadBatch(format!(
-                "{} samples for {wanted} wanted positions",
-                samples.len()
-            )));
-        }
+        out.begin(samples, wanted)?;
         self.in_flight = None;
-        out.sampled.clear();
-        out.logits.clear();
-        out.hidden.clear();
         if out.keep_hidden {
             for row in self.hidden.chunks_exact(self.spec.hidden) {
                 out.hidden.extend(output_norm(row, &self.weights.output_norm, self.spec.norm_epsilon));
@@ -216,10 +162,7 @@ impl Executor for CpuExecutor {
     }
 
     fn copy_blocks(&mut self, moves: &[BlockCopy]) -> Result<(), ExecError> {
-        for copy in moves {
-            self.check_block(copy.from)?;
-            self.check_block(copy.to)?;
-        }
+        self.caps.check_copies(moves)?;
         for copy in moves {
             // SAFETY: blocks exist as checked above; between steps nobody else uses them (`Executor::copy_blocks`).
             unsafe { self.kv.copy(copy.from, copy.to) };

@@ -1,12 +1,12 @@
 //! A model's blocks between the arena and the host pool, moved by the copier thread.
 
 use std::any::Any;
-use std::ops::Range;
 use std::sync::Arc;
 
+use quarry_model::checks::{CheckedMove, check_moves};
 use quarry_model::copier::{Completions, Copier};
 use quarry_model::executor::{ExecError, KvBlocks, SwapDone};
-use quarry_model::ids::{BlockId, SwapId};
+use quarry_model::ids::SwapId;
 use quarry_model::kv::HostPool;
 use quarry_model::plan::{BlockMove, Direction};
 
@@ -19,13 +19,6 @@ pub struct CpuKvBlocks {
     pub completions: Completions,
 }
 
-/// A checked move.
-struct Copy {
-    block: BlockId,
-    host: Range<usize>,
-    direction: Direction,
-}
-
 impl KvBlocks for CpuKvBlocks {
     fn blocks(&self) -> usize {
         self.cache.blocks()
@@ -33,19 +26,11 @@ impl KvBlocks for CpuKvBlocks {
 
     fn swap(&mut self, id: SwapId, host: &HostPool, moves: &[BlockMove]) -> Result<(), ExecError> {
         let bytes = self.cache.shape.block_bytes();
-        let check = |step: &BlockMove| {
-            if step.device.0 as usize >= self.cache.blocks() {
-                let (block, blocks) = (step.device, self.cache.blocks());
-                return Err(ExecError::BadMove(format!("block {block} of {blocks} does not exist")));
-            }
-            let host = host.range(step.host, bytes).map_err(|error| ExecError::BadMove(error.to_string()))?;
-            Ok(Copy { block: step.device, host, direction: step.direction })
-        };
-        let copies = moves.iter().map(check).collect::<Result<Vec<_>, _>>()?;
+        let copies = check_moves(moves, self.cache.blocks(), host, bytes)?;
         let (cache, host) = (self.cache.clone(), host.clone());
         self.copier.order(id, &self.completions, move || {
             let mut pool = host.lock();
-            for Copy { block, host, direction } in &copies {
+            for CheckedMove { block, host, direction } in &copies {
                 let held = &mut pool.bytes_mut()[host.clone()];
                 // SAFETY: who orders a swap promises that until its end nobody writes a block that leaves and nobody
                 // uses one that comes (`KvBlocks::swap`); the scheduler pins them, which its simulation checks.

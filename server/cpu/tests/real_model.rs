@@ -90,14 +90,7 @@ impl Rig {
         });
         let rows: Vec<Row<'_>> = rows.collect();
         let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
-        let draw = SampleRow {
-            params: &params,
-            prompt: &[],
-            output: &[],
-            mask: None,
-            forbidden: &[],
-            logprobs: false,
-        };
+        let draw = SampleRow::new(&params);
         let draws = vec![draw; rows.iter().map(|row| row.wanted.len()).sum()];
         let mut result = StepResult { keep_logits: true, ..StepResult::default() };
         let ticket = self.executor.submit(&Batch::new(&rows)).unwrap();

@@ -140,13 +140,7 @@ impl Backend for CudaBackend {
             let what = format!("blocks of {block_tokens} positions: the kernels need a multiple of 16");
             return Err(BackendError::Options(what));
         }
-        if arena.slab_blocks(shape.block_bytes()) == 0 {
-            return Err(BackendError::Memory {
-                what: "a KV block",
-                needed_bytes: shape.block_bytes(),
-                free_bytes: arena.slab_bytes(),
-            });
-        }
+        arena.check_block(shape.block_bytes())?;
         let cache = KvCache::new(shape, arena).ok_or(BackendError::Foreign)?;
         Ok(Box::new(CudaKvBlocks {
             cache: Arc::new(cache),
@@ -164,13 +158,7 @@ impl Backend for CudaBackend {
     ) -> Result<Box<dyn Executor>, BackendError> {
         let weights = model.state.clone().downcast::<HostWeights>().map_err(|_| BackendError::Foreign)?;
         let cache = kv.state().downcast::<KvCache>().map_err(|_| BackendError::Foreign)?;
-        if options.batch_tokens_max == 0 || options.batch_rows_max == 0 {
-            return Err(BackendError::Options("batch tokens and batch rows must be above 0".into()));
-        }
-        if cache.shape.block_tokens != options.block_tokens {
-            let (have, want) = (cache.shape.block_tokens, options.block_tokens);
-            return Err(BackendError::Options(format!("blocks of {want} positions over a cache of {have}")));
-        }
+        options.check(cache.shape.block_tokens)?;
         let weights = weights.upload(&self.device).map_err(backend)?;
         let (device, spec) = (self.device.clone(), model.spec.clone());
         CudaExecutor::new(device, spec, Arc::new(weights), cache, options)

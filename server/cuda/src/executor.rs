@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use quarry_model::backend::ActivateOptions;
 use quarry_model::executor::{Batch, BlockCopy, Caps, ExecError, Executor, StepResult, StepTicket};
-use quarry_model::ids::BlockId;
 use quarry_model::sampler::SampleRow;
 use quarry_model::spec::DecoderSpec;
 
@@ -73,45 +72,6 @@ impl CudaExecutor {
         })
     }
 
-    /// Everything the kernels rely on, before anything is written.
-    fn check(&self, batch: &Batch<'_>) -> Result<(), ExecError> {
-        let caps = &self.caps;
-        let tokens: usize = batch.rows.iter().map(|row| row.tokens.len()).sum();
-        if batch.rows.len() > caps.batch_rows_max || tokens > caps.batch_tokens_max {
-            let (rows, most_rows, most) = (batch.rows.len(), caps.batch_rows_max, caps.batch_tokens_max);
-            return Err(ExecError::BadBatch(format!(
-                "{rows} rows of {tokens} tokens, at most {most_rows} of {most}"
-            )));
-        }
-        for (index, row) in batch.rows.iter().enumerate() {
-            let end = row.first_position.checked_add(row.tokens.len());
-            let covered = row.blocks.len().saturating_mul(caps.block_tokens).min(self.scratch.positions_max);
-            let ascending = row.wanted.windows(2).all(|pair| pair[0] < pair[1]);
-            let problem = if row.tokens.is_empty() {
-                "is empty"
-            } else if row.tokens.iter().any(|&token| token as usize >= self.spec.vocab) {
-                "has a token outside the vocabulary"
-            } else if end.is_none_or(|end| end > covered) {
-                "has positions past its blocks or past the context"
-            } else if row.blocks.iter().any(|block| block.0 as usize >= caps.blocks) {
-                "names a block that does not exist"
-            } else if !ascending || row.wanted.last().is_some_and(|&last| last >= row.tokens.len()) {
-                "wants offsets that are not ascending within it"
-            } else {
-                continue;
-            };
-            return Err(ExecError::BadBatch(format!("row {index} {problem}")));
-        }
-        Ok(())
-    }
-
-    fn check_block(&self, block: BlockId) -> Result<(), ExecError> {
-        if (block.0 as usize) < self.caps.blocks {
-            return Ok(());
-        }
-        Err(ExecError::BadMove(format!("block {block} of {} does not exist", self.caps.blocks)))
-    }
-
     fn pass(&self, orders: Orders) -> Pass<'_> {
         Pass {
             device: &self.device,
@@ -139,7 +99,7 @@ impl Executor for CudaExecutor {
     }
 
     fn submit(&mut self, batch: &Batch<'_>) -> Result<StepTicket, ExecError> {
-        self.check(batch)?;
+        self.caps.check_batch(batch, self.spec.vocab, self.scratch.positions_max)?;
         self.in_flight = None;
         self.device.bind().map_err(exec)?;
         let tile_tokens = Scratch::tile_tokens(&self.spec);
@@ -164,15 +124,9 @@ impl Executor for CudaExecutor {
             _ => return Err(ExecError::BadTicket(ticket.0)),
         };
         let wanted = orders.wanted_count;
-        if samples.len() != wanted {
-            let what = format!("{} samples for {wanted} wanted positions", samples.len());
-            return Err(ExecError::BadBatch(what));
-        }
+        out.begin(samples, wanted)?;
         self.in_flight = None;
         self.device.bind().map_err(exec)?;
-        out.sampled.clear();
-        out.logits.clear();
-        out.hidden.clear();
         let most = HEAD_ROWS.min(self.caps.batch_tokens_max);
         let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
         for first in (0..wanted).step_by(most) {
@@ -204,10 +158,7 @@ impl Executor for CudaExecutor {
     }
 
     fn copy_blocks(&mut self, moves: &[BlockCopy]) -> Result<(), ExecError> {
-        for copy in moves {
-            self.check_block(copy.from)?;
-            self.check_block(copy.to)?;
-        }
+        self.caps.check_copies(moves)?;
         self.device.bind().map_err(exec)?;
         let bytes = self.caps.block_bytes;
         for copy in moves.iter().filter(|copy| copy.from != copy.to) {

@@ -7,9 +7,9 @@
 //! before are done; one that comes is in no step before its swap has ended.
 
 use std::any::Any;
-use std::ops::Range;
 use std::sync::Arc;
 
+use quarry_model::checks::{CheckedMove, check_moves};
 use quarry_model::copier::{Completions, Copier};
 use quarry_model::executor::{ExecError, KvBlocks, SwapDone};
 use quarry_model::ids::{BlockId, SwapId};
@@ -82,15 +82,7 @@ impl KvBlocks for CudaKvBlocks {
 
     fn swap(&mut self, id: SwapId, host: &HostPool, moves: &[BlockMove]) -> Result<(), ExecError> {
         let bytes = self.cache.shape.block_bytes();
-        let check = |step: &BlockMove| {
-            if step.device.0 as usize >= self.cache.blocks() {
-                let (block, blocks) = (step.device, self.cache.blocks());
-                return Err(ExecError::BadMove(format!("block {block} of {blocks} does not exist")));
-            }
-            let host = host.range(step.host, bytes).map_err(|error| ExecError::BadMove(error.to_string()))?;
-            Ok((self.cache.offset(step.device), host, step.direction))
-        };
-        let copies = moves.iter().map(check).collect::<Result<Vec<(usize, Range<usize>, Direction)>, _>>()?;
+        let copies = check_moves(moves, self.cache.blocks(), host, bytes)?;
         self.device.bind().map_err(exec)?;
         let before = self.device.mark().map_err(exec)?;
         let (cache, device, host) = (self.cache.clone(), self.device.clone(), host.clone());
@@ -99,11 +91,11 @@ impl KvBlocks for CudaKvBlocks {
             let stream = &device.copies;
             stream.wait(&before).map_err(exec)?;
             let mut pool = host.lock();
-            for (block, range, direction) in &copies {
-                let held = &mut pool.bytes_mut()[range.clone()];
+            for CheckedMove { block, host, direction } in &copies {
+                let (block, held) = (cache.offset(*block), &mut pool.bytes_mut()[host.clone()]);
                 match direction {
-                    Direction::Out => cache.memory.read(*block, held, stream),
-                    Direction::In => cache.memory.write(*block, held, stream),
+                    Direction::Out => cache.memory.read(block, held, stream),
+                    Direction::In => cache.memory.write(block, held, stream),
                 }
                 .map_err(exec)?;
             }

@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+pub mod checks;
 pub mod copier;
 pub mod executor;
 pub mod families;

@@ -1,6 +1,6 @@
 //! The reference as a device.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quarry_model::backend::{
     ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, WarmModel,
@@ -57,12 +57,9 @@ impl Backend for ReferenceBackend {
         }
         arena.storage::<Self>().ok_or(BackendError::Foreign)?;
         let shape = BlockShape::new(spec, block_tokens);
-        let slab_blocks = arena.slab_blocks(shape.bytes());
-        if slab_blocks == 0 {
-            let (needed_bytes, free_bytes) = (shape.bytes(), arena.slab_bytes());
-            return Err(BackendError::Memory { what: "a KV block", needed_bytes, free_bytes });
-        }
-        Ok(Box::new(ReferenceKvBlocks::new(Cache::new(shape, arena.slabs() * slab_blocks))))
+        arena.check_block(shape.bytes())?;
+        let blocks = arena.slabs() * arena.slab_blocks(shape.bytes());
+        Ok(Box::new(ReferenceKvBlocks::new(Cache::new(shape, blocks))))
     }
 
     fn activate(
@@ -73,9 +70,8 @@ impl Backend for ReferenceBackend {
     ) -> Result<Box<dyn Executor>, BackendError> {
         let weights = model.state.clone().downcast::<Weights>().map_err(|_| BackendError::Foreign)?;
         let cache = kv.state().downcast::<Mutex<Cache>>().map_err(|_| BackendError::Foreign)?;
-        if options.batch_tokens_max == 0 || options.batch_rows_max == 0 {
-            return Err(BackendError::Options("batch tokens and batch rows must be above 0".into()));
-        }
+        let block_tokens = cache.lock().unwrap_or_else(PoisonError::into_inner).shape.tokens;
+        options.check(block_tokens)?;
         Ok(Box::new(ReferenceExecutor::new(model.spec.clone(), weights, cache, options)))
     }
 }

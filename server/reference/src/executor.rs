@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use candle_core::Tensor;
 use quarry_model::backend::ActivateOptions;
 use quarry_model::executor::{Batch, BlockCopy, Caps, ExecError, Executor, StepResult, StepTicket};
-use quarry_model::ids::BlockId;
 use quarry_model::sampler::{self, SampleRow};
 use quarry_model::spec::DecoderSpec;
 
@@ -51,43 +50,6 @@ impl ReferenceExecutor {
         };
         Self { spec, weights, cache, caps, scratch: sampler::Scratch::default(), tickets: 0, in_flight: None }
     }
-
-    fn check(&self, batch: &Batch<'_>) -> Result<(), String> {
-        let caps = &self.caps;
-        let tokens: usize = batch.rows.iter().map(|row| row.tokens.len()).sum();
-        if batch.rows.len() > caps.batch_rows_max || tokens > caps.batch_tokens_max {
-            return Err(format!("{} rows of {tokens} tokens", batch.rows.len()));
-        }
-        for (index, row) in batch.rows.iter().enumerate() {
-            let covered = row.blocks.len() * caps.block_tokens;
-            let end = row.first_position.checked_add(row.tokens.len());
-            let last_wanted = row.wanted.last().copied();
-            let problem = if row.tokens.is_empty() {
-                "has no tokens"
-            } else if row.tokens.iter().any(|&token| token as usize >= self.spec.vocab) {
-                "has a token outside the vocabulary"
-            } else if end.is_none_or(|end| end > covered) {
-                "has too few blocks"
-            } else if row.blocks.iter().any(|block| block.0 as usize >= caps.blocks) {
-                "names a block that does not exist"
-            } else if !row.wanted.is_sorted_by(|a, b| a < b) {
-                "wants offsets that are not ascending"
-            } else if last_wanted.is_some_and(|last| last >= row.tokens.len()) {
-                "wants an offset beyond its tokens"
-            } else {
-                continue;
-            };
-            return Err(format!("row {index} {problem}"));
-        }
-        Ok(())
-    }
-
-    fn check_block(&self, block: BlockId) -> Result<(), ExecError> {
-        if (block.0 as usize) < self.caps.blocks {
-            return Ok(());
-        }
-        Err(ExecError::BadMove(format!("block {block} of {} does not exist", self.caps.blocks)))
-    }
 }
 
 /// A poisoned lock only means that a panic was answered elsewhere.
@@ -105,7 +67,7 @@ impl Executor for ReferenceExecutor {
     }
 
     fn submit(&mut self, batch: &Batch<'_>) -> Result<StepTicket, ExecError> {
-        self.check(batch).map_err(ExecError::BadBatch)?;
+        self.caps.check_batch(batch, self.spec.vocab, usize::MAX)?;
         self.in_flight = None;
         let mut wanted = Vec::new();
         for row in batch.rows {
@@ -133,13 +95,7 @@ impl Executor for ReferenceExecutor {
             Some((number, wanted)) if *number == ticket.0 => wanted,
             _ => return Err(ExecError::BadTicket(ticket.0)),
         };
-        if samples.len() != wanted.len() {
-            let what = format!("{} samples for {} wanted positions", samples.len(), wanted.len());
-            return Err(ExecError::BadBatch(what));
-        }
-        out.sampled.clear();
-        out.logits.clear();
-        out.hidden.clear();
+        out.begin(samples, wanted.len())?;
         for (hidden, sample) in wanted.iter().zip(samples) {
             if out.keep_hidden {
                 let normed = forward::output_norm(&self.spec, &self.weights, hidden).map_err(device)?;
@@ -158,10 +114,7 @@ impl Executor for ReferenceExecutor {
     }
 
     fn copy_blocks(&mut self, moves: &[BlockCopy]) -> Result<(), ExecError> {
-        for copy in moves {
-            self.check_block(copy.from)?;
-            self.check_block(copy.to)?;
-        }
+        self.caps.check_copies(moves)?;
         for copy in moves {
             lock(&self.cache).copy(copy.from, copy.to);
         }

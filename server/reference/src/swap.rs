@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use quarry_model::checks::{CheckedMove, check_moves};
 use quarry_model::executor::{ExecError, KvBlocks, SwapDone};
 use quarry_model::ids::SwapId;
 use quarry_model::kv::HostPool;
@@ -31,20 +32,13 @@ impl KvBlocks for ReferenceKvBlocks {
         let begun = Instant::now();
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = cache.shape.bytes();
-        let mut ranges = Vec::with_capacity(moves.len());
-        for step in moves {
-            if step.device.0 as usize >= cache.blocks() {
-                let (block, blocks) = (step.device, cache.blocks());
-                return Err(ExecError::BadMove(format!("block {block} of {blocks} does not exist")));
-            }
-            ranges.push(host.range(step.host, bytes).map_err(|error| ExecError::BadMove(error.to_string()))?);
-        }
+        let moves = check_moves(moves, cache.blocks(), host, bytes)?;
         let mut pool = host.lock();
-        for (step, range) in moves.iter().zip(ranges) {
-            let held = &mut pool.bytes_mut()[range];
-            match step.direction {
-                Direction::Out => cache.copy_to(step.device, held),
-                Direction::In => cache.set_bytes(step.device, held),
+        for CheckedMove { block, host, direction } in &moves {
+            let held = &mut pool.bytes_mut()[host.clone()];
+            match direction {
+                Direction::Out => cache.copy_to(*block, held),
+                Direction::In => cache.set_bytes(*block, held),
             }
         }
         let seconds = begun.elapsed().as_secs_f64();

@@ -34,6 +34,13 @@ pub struct SampleRow<'a> {
     pub logprobs: bool,
 }
 
+impl<'a> SampleRow<'a> {
+    /// The first draw after nothing, with every token allowed and no log-probability wanted.
+    pub fn new(params: &'a SamplingParams) -> Self {
+        Self { params, prompt: &[], output: &[], mask: None, forbidden: &[], logprobs: false }
+    }
+}
+
 /// A drawn token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampled {

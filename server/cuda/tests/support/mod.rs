@@ -111,14 +111,7 @@ impl Rig {
     fn rows(&mut self, rows: &[Row<'_>], out: &mut StepResult) -> Result<(), ExecError> {
         let ticket = self.executor.submit(&Batch::new(rows))?;
         let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
-        let draw = SampleRow {
-            params: &params,
-            prompt: &[],
-            output: &[],
-            mask: None,
-            forbidden: &[],
-            logprobs: false,
-        };
+        let draw = SampleRow::new(&params);
         let wanted: usize = rows.iter().map(|row| row.wanted.len()).sum();
         self.executor.finish(ticket, &vec![draw; wanted], out)
     }
