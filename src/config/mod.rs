@@ -149,7 +149,7 @@ impl Default for ServerConfig {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8000,
             device: DeviceChoice::Auto,
-            gpu_memory_utilization: 0.85,
+            gpu_memory_utilization: limits::GPU_MEMORY_UTILIZATION_DEFAULT,
             threads: 0,
             isa: IsaChoice::Auto,
             memory: None,

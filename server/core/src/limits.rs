@@ -47,6 +47,8 @@ pub const CLIENTS_MAX: usize = 4096;
 pub const BLOCK_TOKENS_DEFAULT: u32 = 32;
 /// Tokens of one step. Larger prefills faster, smaller lets decodes in sooner.
 pub const STEP_TOKENS_DEFAULT: u32 = 512;
+/// Share of a GPU's memory that is taken; the rest is the driver's own and the desktop's.
+pub const GPU_MEMORY_UTILIZATION_DEFAULT: f64 = 0.85;
 /// Rows of one step. Each may cost a mask and a draw.
 pub const STEP_ROWS_DEFAULT: u32 = 64;
 

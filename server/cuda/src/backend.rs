@@ -8,6 +8,7 @@ use quarry_model::backend::{
 use quarry_model::copier::{Completions, Copier};
 use quarry_model::executor::{ExecError, Executor, KvBlocks};
 use quarry_model::kv::KvArena;
+use quarry_model::limits::GPU_MEMORY_UTILIZATION_DEFAULT;
 use quarry_model::sampler::{SampleRow, Sampled};
 use quarry_model::spec::DecoderSpec;
 
@@ -29,12 +30,9 @@ pub struct CudaOptions {
 
 impl Default for CudaOptions {
     fn default() -> Self {
-        Self { memory_utilization: MEMORY_UTILIZATION_DEFAULT, image: None }
+        Self { memory_utilization: GPU_MEMORY_UTILIZATION_DEFAULT, image: None }
     }
 }
-
-/// Share of the device's memory that is taken: the rest is the driver's own and the desktop's.
-pub const MEMORY_UTILIZATION_DEFAULT: f64 = 0.85;
 
 /// One CUDA device.
 pub struct CudaBackend {

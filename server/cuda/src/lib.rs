@@ -18,5 +18,5 @@ mod packing;
 mod scratch;
 mod weights;
 
-pub use backend::{CudaBackend, CudaOptions, MEMORY_UTILIZATION_DEFAULT};
+pub use backend::{CudaBackend, CudaOptions};
 pub use device::Unavailable;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use quarry_core::ids::{RequestId, Tick, TokenId};
@@ -28,6 +29,8 @@ use crate::registry::Registry;
 
 /// How often [`Engine::drain`] looks whether all is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// How long [`Engine::drain`] waits for the thread once it was told to end.
+const JOIN_WAIT: Duration = Duration::from_secs(5);
 /// What a client refused for a full queue is told to wait, in seconds.
 const RETRY_AFTER_S: u32 = 2;
 /// Events beside text that one generation can have: its end, and text held back to its end.
@@ -37,6 +40,8 @@ const END_EVENTS: usize = 4;
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
+    /// Taken by whoever joins it.
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     next_id: Arc<AtomicU64>,
     inbox: Arc<Inbox>,
     queue: Arc<Queue>,
@@ -75,12 +80,13 @@ impl Engine {
         });
         let (forced_tokens, drafts) = (options.forced_tokens, options.drafts);
         let engine = EngineLoop::new(registry, options, shared.clone(), observer);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || engine.run())
             .map_err(HostError::Thread)?;
+        let thread = Arc::new(Mutex::new(Some(thread)));
         let next_id = Arc::new(AtomicU64::new(1));
-        Ok(Self { shared, next_id, inbox, queue, forced_tokens, drafts })
+        Ok(Self { shared, thread, next_id, inbox, queue, forced_tokens, drafts })
     }
 
     /// Every model served.
@@ -233,7 +239,8 @@ impl Engine {
         self.shared.dead.load(Ordering::Acquire)
     }
 
-    /// Stops admitting, waits until all is answered or `within` is over, then cancels the rest and ends the thread.
+    /// Stops admitting, waits until all is answered or `within` is over, then cancels the rest and joins the thread: a step
+    /// in flight ends between two layers. A device that hangs is waited for five seconds more, and left.
     pub async fn drain(&self, within: Duration) {
         self.shared.draining.store(true, Ordering::Release);
         self.inbox.drain();
@@ -243,5 +250,16 @@ impl Engine {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         self.inbox.stop();
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let deadline = Instant::now() + JOIN_WAIT;
+        while !thread.is_finished() {
+            if Instant::now() >= deadline {
+                tracing::error!("the engine's thread does not end and is left");
+                return;
+            }
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+        // It catches its panics and answers for them.
+        let _ = thread.join();
     }
 }

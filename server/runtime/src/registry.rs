@@ -12,7 +12,7 @@ use std::time::Instant;
 use quarry_core::ids::ModelId;
 use quarry_core::limits::SLAB_BYTES;
 use quarry_core::plan::ModelSetup;
-use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelCost, WarmModel};
+use quarry_model::backend::{ActivateOptions, Backend, BackendError, Loader, ModelCost, WarmModel};
 use quarry_model::executor::{Executor, KvBlocks};
 use quarry_model::kv::{HostPool, KvArena};
 use quarry_model::spec::DecoderSpec;
@@ -153,15 +153,9 @@ impl Registry {
                 _ => {}
             }
             let begun = Instant::now();
-            let warm = known
-                .source
-                .open()
-                .map_err(|error| error.to_string())
-                .and_then(|files| {
-                    let loader = self.backend.loader();
-                    loader.warm(&files, &mut |share| progress(&name, share)).map_err(|e| e.to_string())
-                })
-                .map_err(|what| HostError::Load { path: path.clone(), what })?;
+            let warm =
+                read_weights(&known.source, &*self.backend.loader(), &mut |share| progress(&name, share))
+                    .map_err(|what| HostError::Load { path: path.clone(), what })?;
             let packing_seconds = begun.elapsed().as_secs_f32();
             if stays_warm {
                 self.models[index].weights = Weights::Warm(warm);
@@ -275,11 +269,8 @@ impl Registry {
         known.weights = Weights::Loading(share.clone());
         let source = known.source.clone();
         let work = move || {
-            let read = || -> Result<WarmModel, String> {
-                let files = source.open().map_err(|error| error.to_string())?;
-                let mut progress = |done: f32| share.store((done * 1000.0) as u32, Ordering::Relaxed);
-                loader.warm(&files, &mut progress).map_err(|error| error.to_string())
-            };
+            let mut progress = |done: f32| share.store((done * 1000.0) as u32, Ordering::Relaxed);
+            let read = || read_weights(&source, &*loader, &mut progress);
             let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
             done(id, read.unwrap_or_else(|_| Err("reading the weights panicked".into())));
         };
@@ -326,4 +317,13 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+fn read_weights(
+    source: &ModelSource,
+    loader: &dyn Loader,
+    progress: &mut dyn FnMut(f32),
+) -> Result<WarmModel, String> {
+    let files = source.open().map_err(|error| error.to_string())?;
+    loader.warm(&files, progress).map_err(|error| error.to_string())
 }

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -22,25 +22,14 @@ pub fn fake_driver() -> &'static libloading::Library {
     static LOADED: OnceLock<libloading::Library> = OnceLock::new();
     LOADED.get_or_init(|| {
         let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fake-cuda");
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let toolkit = output(Command::new("bash").arg(root.join("toolkit.sh")));
-        for script in ["fake-driver/build.sh", "shim/build.sh"] {
-            output(Command::new("bash").arg(root.join(script)).arg(&out).env("CUDA_HOME", toolkit.trim()));
-        }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake-cuda.sh");
+        let ended = Command::new("bash").arg(script).arg(&out).output().expect("bash is there");
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
         // SAFETY: no other thread reads the environment yet: tests call this first, and it runs once.
         unsafe { std::env::set_var("FAKE_CUDA_KERNELS", out.join("libkernels.so")) };
         // SAFETY: our own library; a later search for libcuda.so.1 finds the one that is loaded.
         unsafe { libloading::Library::new(out.join("libcuda.so")) }.expect("the fake driver loads")
     })
-}
-
-/// What a command says.
-fn output(command: &mut Command) -> String {
-    let ended = command.output().expect("bash is there");
-    let [said, errors] =
-        [&ended.stdout, &ended.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    assert!(ended.status.success(), "{command:?}:\n{said}{errors}");
-    said
 }
 
 /// The back end over the fake driver.
