@@ -89,6 +89,51 @@ fn a_tiny_model_answers_on_the_fake_driver() {
     assert!(state["memory"]["device_bytes_max"].as_u64().unwrap() > 0, "{state}");
 }
 
+/// Steps begin before they are planned, beside requests that come and go: the answers stay what each gets alone.
+#[test]
+fn answers_are_the_same_together_with_steps_started_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = fake_driver();
+    let kernels = path.join("libkernels.so");
+    let variables =
+        [("LD_LIBRARY_PATH", path.to_str().unwrap()), ("FAKE_CUDA_KERNELS", kernels.to_str().unwrap())];
+    let config = config(folder.path(), "cuda");
+    let mut server = Server::configured(&config, &[], &variables);
+    server.wait("is ready", |server| server.get("/ready").status == 200);
+    let asked = |number: usize| {
+        let message = json!({"role": "user", "content": format!("Say {number} words.")});
+        let tokens = 8 + 5 * number;
+        json!({"model": "tiny", "max_completion_tokens": tokens, "seed": number, "temperature": 1.0,
+            "messages": [message]})
+    };
+    let text = |server: &Server, number| {
+        let answer = server.chat(asked(number));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+    };
+    let alone: Vec<String> = (0..5).map(|number| text(&server, number)).collect();
+    let ahead = |server: &Server| {
+        let metrics = server.get("/metrics").body;
+        let line = metrics.lines().find(|line| line.starts_with("quarry_rows_ahead_total{"));
+        line.and_then(|line| line.split(' ').next_back()?.parse::<u64>().ok()).expect("the counter is there")
+    };
+    let before = ahead(&server);
+    assert!(before > 20, "{before} rows ahead");
+    let together: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..5)
+            .map(|number| {
+                scope.spawn({
+                    let server = &server;
+                    move || text(server, number)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(together, alone);
+    assert!(ahead(&server) > before);
+}
+
 #[test]
 fn a_device_that_is_lost_ends_the_program_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@
 //! in chunks, before or after a swap: an `exact` executor gives the same **bits**.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod arena;
 mod compare;
 mod drawing;
@@ -53,7 +54,7 @@ pub struct Suite<'a> {
 type Case = (&'static str, fn(&mut Bench<'_>) -> Outcome);
 
 /// Every case but the comparison of weight types.
-const CASES: [Case; 23] = [
+const CASES: [Case; 25] = [
     ("golden logits", golden::golden_logits),
     ("hidden states", golden::hidden),
     ("one token alone", shapes::single_token),
@@ -73,6 +74,8 @@ const CASES: [Case; 23] = [
     ("greedy is the argmax", drawing::greedy_is_argmax),
     ("masks", drawing::masks),
     ("logits only where kept", drawing::kept),
+    ("steps ahead", ahead::as_one_by_one),
+    ("bad steps ahead", ahead::refused),
     ("bad batches", refusals::batches),
     ("bad tickets", refusals::tickets),
     ("bad moves", refusals::moves),

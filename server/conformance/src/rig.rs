@@ -129,6 +129,11 @@ impl<'a> Bench<'a> {
         Ok(Rig::new(executor, kv, self.files.spec.vocab, false))
     }
 
+    /// Whether the subject starts steps ahead.
+    pub fn runs_ahead(&self) -> bool {
+        self.backend.runs_ahead()
+    }
+
     /// A prompt of `count` tokens; `salt` chooses among them.
     pub fn prompt(&self, salt: u64, count: usize) -> Vec<TokenId> {
         random::prompt(self.model.seed + 1000 * (salt + 1), self.files.spec.vocab, count)

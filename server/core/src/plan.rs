@@ -57,6 +57,9 @@ pub struct ModelSetup {
     pub step_tokens_max: u32,
     /// Rows one step may carry.
     pub step_rows_max: u32,
+    /// Whether steps may be started before they are planned: a sequence that draws then holds the block of its next position
+    /// beforehand, where one is free.
+    pub runs_ahead: bool,
 }
 
 /// What work costs, for the choice between swap and recompute and for the size of steps.
@@ -107,7 +110,7 @@ pub struct PlanRow {
     /// The sequence's tokens from `start` to `end`, then a draft: a guess of what will be drawn, run at the positions
     /// from `end`, each of them drawn from as well; none where nothing was guessed or `samples` is false.
     pub tokens: Vec<TokenId>,
-    /// The block table for positions `0..end` and the draft's.
+    /// The block table for positions `0..end` and the draft's, and where it is held beforehand the next one's.
     pub blocks: Vec<BlockId>,
     /// Whether the last position's logits are drawn from: true when `end` reaches the sequence's tokens.
     pub samples: bool,

@@ -337,9 +337,10 @@ impl Scheduler {
         let Some(sequence) = self.sequences.get(&id) else { return };
         let samples = end == sequence.tokens.len() as u32;
         let draft = if samples { self.room_for_draft(id, budget.tokens - tokens) } else { Vec::new() };
+        let ahead = usize::from(samples && draft.is_empty() && self.has_room_ahead(id));
         let Some(sequence) = self.sequences.get(&id) else { return };
         let Some(model) = self.models.get(&sequence.model()) else { return };
-        let positions = end as usize + draft.len();
+        let positions = end as usize + draft.len() + ahead;
         let table = positions.div_ceil(model.pool.block_tokens());
         budget.tokens -= tokens + draft.len() as u32;
         budget.rows -= 1;
@@ -352,6 +353,27 @@ impl Scheduler {
             blocks: sequence.blocks[..table].to_vec(),
             samples,
         });
+    }
+
+    /// Whether the position behind the sequence's tokens has a block, which is taken where one is free: the step behind this
+    /// one may be started before it is planned.
+    fn has_room_ahead(&mut self, id: SequenceId) -> bool {
+        let Self { sequences, models, memory, .. } = self;
+        let Some(sequence) = sequences.get_mut(&id) else { return false };
+        let Some(model) = models.get(&sequence.model()).filter(|model| model.setup.runs_ahead) else {
+            return false;
+        };
+        let known = sequence.tokens.len();
+        // The token that the step ahead draws must be allowed.
+        if known + 2 > model.tokens_max_of(sequence, memory.slabs_total()) as usize {
+            return false;
+        }
+        if known < sequence.blocks.len() * model.pool.block_tokens() {
+            return true;
+        }
+        let block = memory.take_block(models, sequence.parts.model);
+        sequence.blocks.extend(block);
+        block.is_some()
     }
 
     /// The sequence's draft as far as its bounds, `tokens_max` and free blocks allow: a guess pushes nobody out.

@@ -128,6 +128,7 @@ fn setup() -> ModelSetup {
         context_tokens_max: 200,
         step_tokens_max: 16,
         step_rows_max: 8,
+        runs_ahead: false,
     }
 }
 

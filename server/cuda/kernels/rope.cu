@@ -17,6 +17,7 @@ namespace rope {
 namespace {
 
 constexpr int THREADS_MAX = 128;
+constexpr u32 NO_SLOT = 0xffffffffu;
 
 struct Turn {
   float cos, sin;
@@ -49,7 +50,7 @@ __device__ __forceinline__ float inverse_rms(const float* x, float epsilon, int 
 }  // namespace
 
 /// qkv [T][(heads + 2 kv_heads) d] -> q_out [T][heads][d] and the cache: block_offsets[t] is where token t's block
-/// begins in the arena, slots[t] its position in the block. frequencies [d / 2]; q_norm and k_norm [d] or null.
+/// begins in the arena, slots[t] its position in the block, or NO_SLOT: not kept. frequencies [d / 2]; q_norm and k_norm [d] or null.
 /// neighbours: a pair is (2i, 2i + 1) and not (i, i + d / 2).
 extern "C" __global__ void __launch_bounds__(THREADS_MAX)
     rope_store(float* __restrict__ q_out, u8* __restrict__ arena, const float* __restrict__ qkv,
@@ -59,6 +60,7 @@ extern "C" __global__ void __launch_bounds__(THREADS_MAX)
                int kv_heads, int head_dim, int block_tokens) {
   const int token = blockIdx.x, head = blockIdx.y;
   const bool is_query = head < heads, is_value = head >= heads + kv_heads;
+  if (!is_query && slots[token] == NO_SLOT) return;
   const float* x = qkv + (static_cast<size_t>(token) * (heads + 2 * kv_heads) + head) * head_dim;
   const float* norm = is_query ? q_norm : is_value ? nullptr : k_norm;
   const float r = norm ? inverse_rms(x, epsilon, head_dim) : 1.0f;
@@ -67,7 +69,7 @@ extern "C" __global__ void __launch_bounds__(THREADS_MAX)
 
   const int kv_head = is_query ? 0 : (head - heads) % kv_heads;
   const u64 cache_head = (static_cast<u64>(layer) * 2 + (is_value ? 1 : 0)) * kv_heads + kv_head;
-  const u64 row = cache_head * block_tokens + slots[token];
+  const u64 row = cache_head * block_tokens + (is_query ? 0 : slots[token]);
   bf16* cache = reinterpret_cast<bf16*>(arena + block_offsets[token] + row * head_dim * 2);
   float* query = q_out + (static_cast<size_t>(token) * heads + head) * head_dim;
 

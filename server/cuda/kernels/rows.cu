@@ -2,6 +2,7 @@
 //
 //   embed: x[t] = table[tokens[t]], as floats; a quantized table is the tiles that the products read
 //   gather: out[i] = x[rows[i]]
+//   take_drawn: tokens[i] = drawn[tokens[i]], the tokens of a step that is queued behind the draw of the step before
 //
 // Grid: a block a row. Moves a row in and one out: kilobytes, bound by latency. A row of a quantized table is scattered
 // over its tile in pieces of 4 bytes, so that memory moves 8 times its bytes.
@@ -77,10 +78,21 @@ extern "C" __global__ void __launch_bounds__(256)
   for (int i = threadIdx.x; i < width; i += 256) out[static_cast<size_t>(blockIdx.x) * width + i] = row[i];
 }
 
+/// tokens [count]: numbers of draws, which become the tokens drawn. A draw that was left to the host becomes token 0, for a
+/// step that the host will drop. One block.
+extern "C" __global__ void __launch_bounds__(64)
+    take_drawn(u32* __restrict__ tokens, const u32* __restrict__ drawn, int count, int vocabulary) {
+  for (int i = threadIdx.x; i < count; i += blockDim.x) {
+    const u32 token = drawn[tokens[i]];
+    tokens[i] = token < static_cast<u32>(vocabulary) ? token : 0;
+  }
+}
+
 SHIM_ENTRY(embed_bf16)
 SHIM_ENTRY(embed_f16)
 SHIM_ENTRY(embed_q4)
 SHIM_ENTRY(embed_q8)
 SHIM_ENTRY(gather_rows)
+SHIM_ENTRY(take_drawn)
 
 }  // namespace rows

@@ -80,10 +80,11 @@ impl CudaBackend {
         let begin = room.bytes.next_multiple_of(256);
         let memory = self.device.allocate(begin + logits.len() * 4).map_err(exec)?;
         let place = Place { device: &self.device, memory: &memory, logits: begin, room: 0 };
-        let (mut draws, mut out) = (Draws::new(room), Vec::new());
+        let (mut draws, mut out) = (Draws::new(room, &self.device).map_err(exec)?, Vec::new());
         memory.write(begin, bytemuck::cast_slice(logits), &self.device.compute).map_err(exec)?;
         draws.send(place, samples).map_err(exec)?;
-        draws.draw(place, samples, &mut out).map_err(exec)?;
+        draws.queue(place, samples).map_err(exec)?;
+        draws.collect(place, samples, &mut out).map_err(exec)?;
         Ok((out, draws.host_rows))
     }
 
@@ -100,6 +101,10 @@ impl Backend for CudaBackend {
 
     fn own_memory_bytes(&self) -> Option<u64> {
         Some(self.memory_bytes)
+    }
+
+    fn runs_ahead(&self) -> bool {
+        true
     }
 
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {

@@ -4,6 +4,7 @@
 //! taken in a few large pieces when an executor or an arena is made, and addressed by bytes.
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{CUdeviceptr, CUevent_flags, CUresult};
@@ -12,6 +13,7 @@ use quarry_model::backend::BackendError;
 use quarry_model::executor::ExecError;
 
 use crate::kernels::{Kernels, KernelsError};
+use crate::pinned::Pinned;
 
 /// Why there is no device to compute on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -187,6 +189,35 @@ impl Memory {
         // SAFETY: the range is this memory's, and the stream is waited for before the borrow of `to` ends.
         unsafe { result::memcpy_dtoh_async(to, from, stream.cu_stream()) }?;
         stream.synchronize()
+    }
+
+    /// Queues a copy to the device, which reads the source when it comes to it.
+    pub fn write_late(
+        &self,
+        offset: usize,
+        from: &Pinned,
+        range: Range<usize>,
+        stream: &CudaStream,
+    ) -> Result<(), DriverError> {
+        let source = &from.bytes()[range];
+        if source.is_empty() {
+            return Ok(());
+        }
+        let to = self.at(offset, source.len());
+        // SAFETY: both ranges exist; `Pinned` says who waits before the source is changed or freed.
+        unsafe { result::memcpy_htod_async(to, source, stream.cu_stream()) }
+    }
+
+    /// Queues a copy to the start of `to`, whose bytes are there once the stream has come so far.
+    pub fn read_late(
+        &self,
+        range: Range<usize>,
+        to: &mut Pinned,
+        stream: &CudaStream,
+    ) -> Result<(), DriverError> {
+        let target = &mut to.bytes_mut()[..range.len()];
+        // SAFETY: both ranges exist; `Pinned` says who waits before the target is read or freed.
+        unsafe { result::memcpy_dtoh_async(target, self.at(range.start, range.len()), stream.cu_stream()) }
     }
 
     /// Copies within this memory; the ranges do not overlap.

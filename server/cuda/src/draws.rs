@@ -3,12 +3,15 @@
 //! The kernel draws what [`sampler::sample`] draws, bit for bit. A row that it cannot draw (see [`Draws::is_for_device`];
 //! also one with too many candidates, which the kernel finds out) is drawn here, from its logits as they were.
 
-use cudarc::driver::DriverError;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaEvent, DriverError};
 use quarry_model::ids::TokenId;
 use quarry_model::sampler::{self, Change, SampleRow, Sampled};
 
 use crate::device::{Argument, Device, Memory};
 use crate::kernels::Shape;
+use crate::pinned::Pinned;
 
 /// Changes of logits that are sent at once, all rows together: 4 MiB.
 const CHANGES_MAX: usize = 1 << 18;
@@ -58,17 +61,21 @@ pub struct Place<'a> {
     pub room: usize,
 }
 
-/// Draws some rows at a time: [`Draws::send`], then [`Draws::draw`] once the logits are queued.
+/// Draws some rows at a time: [`Draws::send`], then [`Draws::queue`] once the logits are queued, then [`Draws::collect`].
 pub struct Draws {
     room: DrawRoom,
     /// What is sent: orders of rows, changes, masks, one after another.
     sent: Vec<u32>,
+    /// The same where the device reads it.
+    sending: Pinned,
+    /// What comes back, and when it has.
+    coming: Pinned,
+    drawn_by: Option<CudaEvent>,
     changes_begin: usize,
     masks_begin: usize,
     changes: Vec<(TokenId, Change)>,
     row_changes: Vec<(TokenId, Change)>,
     seen: Vec<TokenId>,
-    drawn: Vec<u32>,
     logits: Vec<f32>,
     scratch: sampler::Scratch,
     /// Rows that the host drew so far.
@@ -76,20 +83,22 @@ pub struct Draws {
 }
 
 impl Draws {
-    pub fn new(room: DrawRoom) -> Self {
-        Self {
+    pub fn new(room: DrawRoom, device: &Arc<Device>) -> Result<Self, DriverError> {
+        Ok(Self {
             room,
             sent: Vec::new(),
+            sending: Pinned::new(device, room.bytes - room.sent)?,
+            coming: Pinned::new(device, room.sent)?,
+            drawn_by: None,
             changes_begin: 0,
             masks_begin: 0,
             changes: Vec::new(),
             row_changes: Vec::new(),
             seen: Vec::new(),
-            drawn: Vec::new(),
             logits: Vec::new(),
             scratch: sampler::Scratch::default(),
             host_rows: 0,
-        }
+        })
     }
 
     /// Sums need a vocabulary of at most [`VOCAB_MAX`], a sorted draw at most [`CANDIDATES_MAX`] candidates.
@@ -149,8 +158,11 @@ impl Draws {
         for mask in samples.iter().filter_map(|row| row.mask) {
             self.sent.extend_from_slice(&mask[..mask.len().min(words)]);
         }
-        let bytes = bytemuck::cast_slice(&self.sent);
-        place.memory.write(place.room + self.room.sent, bytes, &place.device.compute)
+        // What was sent before has been read: its draw was waited for.
+        let bytes: &[u8] = bytemuck::cast_slice(&self.sent);
+        self.sending.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+        let to = place.room + self.room.sent;
+        place.memory.write_late(to, &self.sending, 0..bytes.len(), &place.device.compute)
     }
 
     /// Adds a row's changes, those of a token beside each other and in order. False where there is no room for them.
@@ -170,43 +182,52 @@ impl Draws {
         true
     }
 
-    /// Draws from logits that are queued, for the same samples as [`Draws::send`]; waits, and appends to `out`. The logits
-    /// are changed.
-    pub fn draw(
+    /// Queues the draw from logits that are queued, for the same samples as [`Draws::send`], and the way back of what is
+    /// drawn. The logits are changed.
+    pub fn queue(&mut self, place: Place<'_>, samples: &[SampleRow<'_>]) -> Result<(), DriverError> {
+        self.launch(place, samples.len())?;
+        let bytes = match samples.iter().any(|row| row.logprobs) {
+            true => self.room.logprobs + samples.len() * LOGPROB_WORDS * 4,
+            false => samples.len() * 4,
+        };
+        let range = place.room..place.room + bytes;
+        place.memory.read_late(range, &mut self.coming, &place.device.compute)?;
+        self.drawn_by = Some(place.device.mark()?);
+        Ok(())
+    }
+
+    /// Waits for what was queued, and for nothing behind it, and appends to `out`. Whether the host had to draw.
+    pub fn collect(
         &mut self,
         place: Place<'_>,
         samples: &[SampleRow<'_>],
         out: &mut Vec<Sampled>,
-    ) -> Result<(), DriverError> {
-        self.launch(place, samples.len())?;
+    ) -> Result<bool, DriverError> {
         let DrawRoom { vocab, logprobs, .. } = self.room;
-        let stream = &place.device.compute;
-        let rows = samples.len();
-        let bytes = match samples.iter().any(|row| row.logprobs) {
-            true => logprobs + rows * LOGPROB_WORDS * 4,
-            false => rows * 4,
-        };
-        self.drawn.resize(bytes / 4, 0);
-        place.memory.read(place.room, bytemuck::cast_slice_mut(&mut self.drawn), stream)?;
+        if let Some(drawn_by) = self.drawn_by.take() {
+            drawn_by.synchronize()?;
+        }
+        let drawn: &[u32] = bytemuck::cast_slice(self.coming.bytes());
+        let host_rows = self.host_rows;
         for (index, row) in samples.iter().enumerate() {
-            let token = self.drawn[index];
+            let token = drawn[index];
             if token == HOST_DRAWS {
                 self.host_rows += 1;
                 self.logits.resize(vocab, 0.0);
-                let from = place.logits + index * vocab * 4;
+                let (from, stream) = (place.logits + index * vocab * 4, &place.device.compute);
                 place.memory.read(from, bytemuck::cast_slice_mut(&mut self.logits), stream)?;
                 out.push(sampler::sample(&mut self.logits, row, &mut self.scratch));
                 continue;
             }
             let logprob = row.logprobs.then(|| {
                 let at = logprobs / 4 + index * LOGPROB_WORDS;
-                let [raw, max] = [self.drawn[at], self.drawn[at + 1]].map(f32::from_bits);
-                let sum = u64::from(self.drawn[at + 2]) | u64::from(self.drawn[at + 3]) << 32;
+                let [raw, max] = [drawn[at], drawn[at + 1]].map(f32::from_bits);
+                let sum = u64::from(drawn[at + 2]) | u64::from(drawn[at + 3]) << 32;
                 sampler::logprob(raw, max, f64::from_bits(sum))
             });
             out.push(Sampled { token, logprob });
         }
-        Ok(())
+        Ok(self.host_rows > host_rows)
     }
 
     fn launch(&self, place: Place<'_>, rows: usize) -> Result<(), DriverError> {

@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
+use cudarc::driver::DriverError;
 use quarry_model::backend::ActivateOptions;
-use quarry_model::executor::{Batch, BlockCopy, Caps, ExecError, Executor, StepResult, StepTicket};
+use quarry_model::executor::{
+    AheadRow, Batch, BlockCopy, Caps, ExecError, Executor, Row, StepResult, StepTicket,
+};
 use quarry_model::sampler::SampleRow;
 use quarry_model::spec::DecoderSpec;
 
 use crate::device::{Device, Memory, exec};
 use crate::draws::{Draws, Place};
 use crate::forward::Pass;
+use crate::graphs::Graphs;
 use crate::kv::KvCache;
 use crate::orders::Orders;
+use crate::pinned::Pinned;
 use crate::scratch::{HEAD_ROWS, Scratch};
 use crate::weights::DeviceWeights;
 
@@ -29,7 +34,12 @@ pub struct CudaExecutor {
     memory: Memory,
     /// What the host sends of a step, reused.
     orders: Vec<u8>,
+    /// The same where the device reads it, for a step in flight and the one behind it.
+    sending: [Pinned; 2],
+    /// Steps whose orders may not have been read yet.
+    unread: usize,
     draws: Draws,
+    graphs: Graphs,
     tickets: u64,
     in_flight: Option<(u64, Orders)>,
 }
@@ -45,7 +55,9 @@ impl CudaExecutor {
         let positions_max = spec.context_tokens_max.min(cache.blocks() * options.block_tokens);
         let scratch = Scratch::plan(&spec, options, positions_max);
         let memory = device.allocate(scratch.bytes).map_err(exec)?;
-        let draws = Draws::new(scratch.draw_room);
+        let draws = Draws::new(scratch.draw_room, &device).map_err(exec)?;
+        let sending = || Pinned::new(&device, scratch.orders.len()).map_err(exec);
+        let sending = [sending()?, sending()?];
         let caps = Caps {
             block_tokens: options.block_tokens,
             block_bytes: cache.shape.block_bytes(),
@@ -66,7 +78,10 @@ impl CudaExecutor {
             scratch,
             memory,
             orders: Vec::new(),
+            sending,
+            unread: 0,
             draws,
+            graphs: Graphs::default(),
             tickets: 0,
             in_flight: None,
         })
@@ -81,6 +96,54 @@ impl CudaExecutor {
             scratch: &self.scratch,
             memory: &self.memory,
             orders,
+        }
+    }
+
+    /// Queues a checked batch; with `drawn`, tokens that are the numbers of draws.
+    fn start(&mut self, batch: &Batch<'_>, drawn: bool) -> Result<StepTicket, ExecError> {
+        let tile_tokens = Scratch::tile_tokens(&self.spec);
+        let tokens_max = self.caps.batch_tokens_max;
+        let orders = Orders::write(batch, &self.cache, tile_tokens, tokens_max, &mut self.orders);
+        if self.unread == self.sending.len() {
+            self.device.synchronize().map_err(exec)?;
+            self.unread = 0;
+        }
+        self.unread += 1;
+        self.tickets += 1;
+        let sending = &mut self.sending[self.tickets as usize % 2];
+        sending.bytes_mut()[..self.orders.len()].copy_from_slice(&self.orders);
+        let sent = 0..self.orders.len();
+        let stream = &self.device.compute;
+        self.memory.write_late(self.scratch.orders.start, sending, sent, stream).map_err(exec)?;
+        let mut graphs = std::mem::take(&mut self.graphs);
+        let queued = self.queue(&mut graphs, orders, drawn, batch.is_wanted);
+        self.graphs = graphs;
+        if !queued.map_err(exec)? {
+            return Err(ExecError::Abandoned);
+        }
+        self.in_flight = Some((self.tickets, orders));
+        Ok(StepTicket(self.tickets))
+    }
+
+    /// False where nobody waited for it to the end.
+    fn queue(
+        &self,
+        graphs: &mut Graphs,
+        orders: Orders,
+        drawn: bool,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<bool, DriverError> {
+        let pass = self.pass(orders);
+        if drawn {
+            pass.take_drawn(self.memory.at(self.scratch.draws.start, 0))?;
+        }
+        match orders.bucket {
+            // Too short to be worth giving up.
+            Some(bucket) => {
+                graphs.run(bucket, &self.device.compute, &|| pass.run(&|| true).map(|_| ()))?;
+                Ok(true)
+            }
+            None => pass.run(is_wanted),
         }
     }
 
@@ -100,17 +163,9 @@ impl Executor for CudaExecutor {
 
     fn submit(&mut self, batch: &Batch<'_>) -> Result<StepTicket, ExecError> {
         self.caps.check_batch(batch, self.spec.vocab, self.scratch.positions_max)?;
-        self.in_flight = None;
         self.device.bind().map_err(exec)?;
-        let tile_tokens = Scratch::tile_tokens(&self.spec);
-        let orders = Orders::write(batch, &self.cache, tile_tokens, &mut self.orders);
-        self.memory.write(self.scratch.orders.start, &self.orders, &self.device.compute).map_err(exec)?;
-        if !self.pass(orders).run(batch.is_wanted).map_err(exec)? {
-            return Err(ExecError::Abandoned);
-        }
-        self.tickets += 1;
-        self.in_flight = Some((self.tickets, orders));
-        Ok(StepTicket(self.tickets))
+        self.in_flight = None;
+        self.start(batch, false)
     }
 
     fn finish(
@@ -119,26 +174,32 @@ impl Executor for CudaExecutor {
         samples: &[SampleRow<'_>],
         out: &mut StepResult,
     ) -> Result<(), ExecError> {
+        self.finish_ahead(ticket, samples, &[], out).map(|_| ())
+    }
+
+    fn finish_ahead(
+        &mut self,
+        ticket: StepTicket,
+        samples: &[SampleRow<'_>],
+        ahead: &[AheadRow<'_>],
+        out: &mut StepResult,
+    ) -> Result<Option<StepTicket>, ExecError> {
         let orders = match self.in_flight {
             Some((number, orders)) if number == ticket.0 => orders,
             _ => return Err(ExecError::BadTicket(ticket.0)),
         };
+        let numbers = self.caps.check_ahead(ahead, samples.len(), self.scratch.positions_max)?;
         let wanted = orders.wanted_count;
         out.begin(samples, wanted)?;
         self.in_flight = None;
         self.device.bind().map_err(exec)?;
         let most = HEAD_ROWS.min(self.caps.batch_tokens_max);
         let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
+        let mut next = None;
         for first in (0..wanted).step_by(most) {
             let count = most.min(wanted - first);
             let samples = &samples[first..first + count];
-            let place = Place {
-                device: &self.device,
-                memory: &self.memory,
-                logits: self.scratch.logits.start,
-                room: self.scratch.draws.start,
-            };
-            self.draws.send(place, samples).map_err(exec)?;
+            self.draws.send(place(&self.device, &self.memory, &self.scratch), samples).map_err(exec)?;
             let pass = self.pass(orders);
             if out.keep_hidden {
                 pass.hidden(first, count).map_err(exec)?;
@@ -148,13 +209,27 @@ impl Executor for CudaExecutor {
             if out.keep_logits {
                 self.read(count * vocab, &mut out.logits)?;
             }
-            self.draws.draw(place, samples, &mut out.sampled).map_err(exec)?;
+            self.draws.queue(place(&self.device, &self.memory, &self.scratch), samples).map_err(exec)?;
+            // All draws of a step must be there for the step behind it.
+            if !ahead.is_empty() && count == wanted {
+                let rows: Vec<Row<'_>> =
+                    ahead.iter().zip(&numbers).map(|(row, number)| row.row(number)).collect();
+                next = Some(self.start(&Batch::new(&rows), true)?);
+            }
+            let place = place(&self.device, &self.memory, &self.scratch);
+            let is_hosts = self.draws.collect(place, samples, &mut out.sampled).map_err(exec)?;
+            self.unread = usize::from(next.is_some());
+            if is_hosts {
+                // It began with another token.
+                next = None;
+            }
         }
         // A step of which nothing is wanted has been queued all the same; its end is what the caller waits for.
         if wanted == 0 {
             self.device.synchronize().map_err(exec)?;
+            self.unread = 0;
         }
-        Ok(())
+        Ok(next)
     }
 
     fn copy_blocks(&mut self, moves: &[BlockCopy]) -> Result<(), ExecError> {
@@ -167,6 +242,10 @@ impl Executor for CudaExecutor {
         }
         Ok(())
     }
+}
+
+fn place<'a>(device: &'a Device, memory: &'a Memory, scratch: &Scratch) -> Place<'a> {
+    Place { device, memory, logits: scratch.logits.start, room: scratch.draws.start }
 }
 
 impl Drop for CudaExecutor {

@@ -20,7 +20,7 @@ use crate::kernels::Shape;
 use crate::kv::KvCache;
 use crate::orders::Orders;
 use crate::packing::{COLUMNS, Form, GROUP, TILE};
-use crate::scratch::{SPLIT, Scratch};
+use crate::scratch::Scratch;
 use crate::weights::{DeviceMatrix, DeviceWeights, Embedding, Layer};
 
 /// Tokens up to which a product is a gemv.
@@ -65,6 +65,14 @@ impl Wanted {
 }
 
 impl Pass<'_> {
+    /// Before [`Pass::run`], for a step whose tokens are still being drawn: what the orders have in place of a token is the
+    /// number of the draw in `drawn` that it is.
+    pub fn take_drawn(&self, drawn: CUdeviceptr) -> Result<()> {
+        let [count, vocab] = [self.orders.count, self.spec.vocab].map(|value| Argument::Int(value as i32));
+        let arguments = &mut [self.order(self.orders.tokens), Argument::Address(drawn), count, vocab];
+        self.launch("take_drawn", (1, 1, 1), 64, 0, arguments)
+    }
+
     /// Everything up to the wanted positions' residual stream. False where nobody waited for it to the end.
     pub fn run(&self, is_wanted: &dyn Fn() -> bool) -> Result<bool> {
         self.embed()?;
@@ -194,7 +202,7 @@ impl Pass<'_> {
         let int = |value: usize| Argument::Int(value as i32);
         let arena = Argument::Address(self.cache.memory.address());
         let shape = [layer, heads, kv_heads, head_dim, self.cache.shape.block_tokens].map(int);
-        let splits = (orders.apart_last + 1).div_ceil(SPLIT);
+        let splits = orders.splits;
         let most = scratch.attend_tokens(self.spec, splits);
         let partial = Argument::Address(self.at(&scratch.partial));
         for first in (0..orders.apart).step_by(most) {
@@ -238,7 +246,8 @@ impl Pass<'_> {
         let width = Argument::Int(self.spec.hidden as i32);
         let arguments =
             &mut [Argument::Address(last), Argument::Address(x), self.order(self.orders.wanted), width];
-        self.launch("gather_rows", (self.orders.wanted_count, 1, 1), 256, 0, arguments)
+        let count = self.orders.bucket.map_or(self.orders.wanted_count, |bucket| bucket.tokens);
+        self.launch("gather_rows", (count, 1, 1), 256, 0, arguments)
     }
 
     /// Logits of `count` wanted positions from the `first` on, f32 `count × vocab` in the scratch memory.

@@ -21,7 +21,7 @@ struct Image {
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
 /// Every kernel by name.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
     "embed_bf16",
     "embed_f16",
     "embed_q4",
@@ -49,6 +49,7 @@ const NAMES: [&str; 28] = [
     "attend_merge",
     "attend_prefill",
     "gather_rows",
+    "take_drawn",
     "sample",
 ];
 

@@ -11,10 +11,12 @@ mod device;
 mod draws;
 mod executor;
 mod forward;
+mod graphs;
 mod kernels;
 mod kv;
 mod orders;
 mod packing;
+mod pinned;
 mod scratch;
 mod weights;
 

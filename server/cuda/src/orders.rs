@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use quarry_model::executor::{Batch, Row};
 
 use crate::kv::KvCache;
+use crate::scratch::SPLIT;
 
 /// Where each array begins in the bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,7 +14,7 @@ pub struct Orders {
     pub positions: usize,
     /// u64 a token: byte offset in the arena of the block that the token's position is in.
     pub block_offsets: usize,
-    /// u32 a token: its position's place in that block.
+    /// u32 a token: its position's place in that block, or that it has none.
     pub slots: usize,
     /// u32 a token: where its row's table begins in `tables`.
     pub table_begins: usize,
@@ -29,10 +30,34 @@ pub struct Orders {
     pub count: usize,
     /// Of these the first, which no tile has: they go to `attend`.
     pub apart: usize,
-    /// The largest position of a token apart.
-    pub apart_last: usize,
+    /// Splits of the longest of these; at least one.
+    pub splits: usize,
     pub wanted_count: usize,
+    /// Set where the batch was filled up to a shape that comes again and again.
+    pub bucket: Option<Bucket>,
 }
+
+/// A shape of batches without tiles. Everything that a launch is told follows from it, so a recorded pass fits all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Bucket {
+    /// Tokens, and so many positions are gathered.
+    pub tokens: usize,
+    pub splits: usize,
+}
+
+impl Bucket {
+    /// The smallest that holds a batch; none where it has more than [`BUCKET_TOKENS`] tokens or than `tokens_max`.
+    fn holding(tokens: usize, splits: usize, tokens_max: usize) -> Option<Self> {
+        let tokens = if tokens <= 8 { tokens } else { tokens.next_multiple_of(8) };
+        (tokens > 0 && tokens <= tokens_max.min(BUCKET_TOKENS))
+            .then(|| Self { tokens, splits: splits.next_power_of_two() })
+    }
+}
+
+/// Tokens of the largest bucket.
+const BUCKET_TOKENS: usize = 64;
+/// The slot of a token that fills a bucket: its keys and values are not kept.
+const NO_SLOT: u32 = u32::MAX;
 
 /// Tokens up to which a row's attention is computed token by token.
 const APART_TOKENS: usize = 8;
@@ -46,11 +71,18 @@ struct Tile {
 
 impl Orders {
     /// Fills `bytes`; rows are checked. Tiles have up to `tile_tokens` tokens; with 0 there are none. Rows without tiles
-    /// come first, whatever their order in the batch; wanted positions keep the batch's.
-    pub fn write(batch: &Batch<'_>, cache: &KvCache, tile_tokens: usize, bytes: &mut Vec<u8>) -> Self {
+    /// come first, whatever their order in the batch; wanted positions keep the batch's. A batch without tiles is filled up
+    /// to its [`Bucket`] where that has at most `tokens_max` tokens: with first tokens of a sequence, which nobody wants.
+    pub fn write(
+        batch: &Batch<'_>,
+        cache: &KvCache,
+        tile_tokens: usize,
+        tokens_max: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Self {
         let block_tokens = cache.shape.block_tokens;
         bytes.clear();
-        let mut orders = Self::default();
+        let mut orders = Self { splits: 1, ..Self::default() };
         let (mut tables, mut begins): (Vec<u64>, Vec<u32>) = (Vec::new(), Vec::new());
         let (mut offsets, mut slots, mut positions) =
             (Vec::<u64>::new(), Vec::<u32>::new(), Vec::<u32>::new());
@@ -83,7 +115,7 @@ impl Orders {
                 }));
             } else {
                 orders.apart = tokens.len();
-                orders.apart_last = orders.apart_last.max(end - 1);
+                orders.splits = orders.splits.max(end.div_ceil(SPLIT));
             }
         }
         for (row, first) in batch.rows.iter().zip(firsts) {
@@ -95,13 +127,23 @@ impl Orders {
         let tile_counts: Vec<u32> = tiles.iter().map(|tile| tile.count).collect();
         orders.tiles = tiles.len();
         (orders.count, orders.wanted_count) = (tokens.len(), wanted.len());
+        if tiles.is_empty() && wanted.len() <= tokens.len() {
+            orders.bucket = Bucket::holding(tokens.len(), orders.splits, tokens_max);
+        }
+        if let Some(bucket) = orders.bucket {
+            for array in [&mut tokens, &mut positions, &mut begins, &mut wanted] {
+                array.resize(bucket.tokens, 0);
+            }
+            slots.resize(bucket.tokens, NO_SLOT);
+            offsets.resize(bucket.tokens, 0);
+            (orders.count, orders.apart, orders.splits) = (bucket.tokens, bucket.tokens, bucket.splits);
+        }
         let mut put = |array: &[u8]| {
             bytes.resize(bytes.len().next_multiple_of(8), 0);
             let at = bytes.len();
             bytes.extend_from_slice(array);
             at
         };
-        orders.tables = put(bytemuck::cast_slice(&tables));
         orders.block_offsets = put(bytemuck::cast_slice(&offsets));
         orders.tokens = put(bytemuck::cast_slice(&tokens));
         orders.positions = put(bytemuck::cast_slice(&positions));
@@ -110,6 +152,8 @@ impl Orders {
         orders.wanted = put(bytemuck::cast_slice(&wanted));
         orders.tile_firsts = put(bytemuck::cast_slice(&tile_firsts));
         orders.tile_counts = put(bytemuck::cast_slice(&tile_counts));
+        // Last, for its length is no part of a bucket.
+        orders.tables = put(bytemuck::cast_slice(&tables));
         orders
     }
 }

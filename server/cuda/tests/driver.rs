@@ -6,10 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quarry_model::backend::BackendError;
-use quarry_model::executor::{ExecError, Row, StepResult, SwapDone};
+use quarry_model::executor::{AheadRow, Batch, ExecError, Row, StepResult, SwapDone};
 use quarry_model::ids::{BlockId, HostBlockId, SwapId};
 use quarry_model::kv::HostPool;
 use quarry_model::plan::{BlockMove, Direction};
+use quarry_model::request::SamplingParams;
+use quarry_model::sampler::SampleRow;
 use quarry_tiny::{TensorType, TinyModel};
 use support::{BLOCK_TOKENS, FakeDriver, Rig};
 
@@ -44,6 +46,90 @@ fn a_decode_step_launches_no_more_than_its_budget() {
     assert_eq!(after.bytes_device_to_host - before.bytes_device_to_host, 4, "the drawn token");
     assert_eq!((out.sampled.len(), out.logits.len()), (1, 0));
     assert_eq!(after.bytes_device_to_device, before.bytes_device_to_device);
+}
+
+/// A shape of decode steps runs by itself once, is recorded the second time and launched whole from then on, whatever the
+/// sequences' lengths; the numbers stay the same. A driver that does not record is asked once.
+#[test]
+fn decode_steps_of_one_shape_are_one_launch() {
+    let _alone = alone();
+    let driver = FakeDriver::get();
+    let blocks = table(0, 4);
+    let mut expected = Vec::new();
+    for refuses in [false, true] {
+        let mut rig = Rig::new(TinyModel::qwen3(), TensorType::Q4K, 8).unwrap();
+        rig.step(&[1, 2, 3, 4, 5], 0, &blocks).unwrap();
+        for (step, position) in (5..40).enumerate() {
+            if refuses && step == 1 {
+                driver.fail_launch(7);
+            }
+            let before = driver.counters();
+            let logits = rig.step(&[position as u32], position, &blocks).unwrap();
+            let after = driver.counters();
+            let recorded = u64::from(step > 0 && !refuses);
+            assert_eq!(after.graph_launches - before.graph_launches, recorded, "step {step}");
+            match refuses {
+                false => expected.push(logits),
+                true => assert_eq!(logits, expected[step], "step {step}"),
+            }
+        }
+    }
+}
+
+/// Five drafts of two rows fill a bucket of 16 tokens, of which five are nobody's: the cache stays as it is.
+#[test]
+fn a_bucket_is_filled_with_tokens_that_leave_nothing_behind() {
+    let _alone = alone();
+    let mut rig = Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 8).unwrap();
+    let tokens: Vec<u32> = (30..60).collect();
+    let expected = rig.step(&tokens, 0, &table(0, 2)).unwrap();
+    rig.step(&tokens[..29], 0, &table(0, 2)).unwrap();
+    let draft = [9, 8, 7, 6, 5];
+    let tables = [table(0, 2), table(2, 1), table(3, 1), table(4, 1)];
+    let [own, second, third, fourth] = &tables;
+    for _ in 0..3 {
+        let row = |blocks| Row { tokens: &draft, first_position: 0, blocks, wanted: &[0, 4] };
+        rig.batch(&[row(second), row(third)]).unwrap();
+        let one = Row { tokens: &draft[..1], first_position: 0, blocks: fourth, wanted: &[] };
+        let last = Row { tokens: &tokens[29..], first_position: 29, blocks: own, wanted: &[0] };
+        assert_eq!(rig.batch(&[one, row(second), last]).unwrap()[2 * rig.vocab..], expected);
+    }
+}
+
+/// Each step is queued behind the draw of the one before, whatever order the driver carries streams out in, and while
+/// blocks of another sequence are swapped.
+#[test]
+fn steps_ahead_read_what_was_drawn() {
+    let _alone = alone();
+    let params = SamplingParams { temperature: 0.8, seed: 3, ..SamplingParams::default() };
+    let prompt = [1, 2, 3, 4, 5];
+    let mut expected: Vec<u32> = Vec::new();
+    for seed in 0..20 {
+        FakeDriver::get().set_seed(seed);
+        let mut rig = Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 8).unwrap();
+        let blocks = table(0, 3);
+        let host = HostPool::new(4 * rig.block_bytes.next_multiple_of(64)).unwrap();
+        let out = [BlockMove { device: BlockId(6), host: HostBlockId(0), direction: Direction::Out }];
+        let wanted = [4];
+        let row = Row { tokens: &prompt, first_position: 0, blocks: &blocks, wanted: &wanted };
+        let mut ticket = rig.executor.submit(&Batch::new(&[row])).unwrap();
+        let mut drawn: Vec<u32> = Vec::new();
+        while drawn.len() < 30 {
+            let sample = SampleRow { prompt: &prompt, output: &drawn, ..SampleRow::new(&params) };
+            let ahead = [AheadRow { sample: 0, position: prompt.len() + drawn.len(), blocks: &blocks }];
+            let mut result = StepResult::default();
+            let next = rig.executor.finish_ahead(ticket, &[sample], &ahead, &mut result).unwrap();
+            ticket = next.expect("nothing was left to the host");
+            drawn.push(result.sampled[0].token);
+            if drawn.len().is_multiple_of(10) {
+                swap(&mut rig, &host, &out);
+            }
+        }
+        match expected.is_empty() {
+            true => expected = drawn,
+            false => assert_eq!(drawn, expected, "seed {seed}"),
+        }
+    }
 }
 
 /// Rows of few tokens go through other kernels than rows of many, in an order that is not the batch's: nobody sees it.
@@ -99,14 +185,16 @@ fn a_launch_that_fails_is_the_devices_failure() {
     let _alone = alone();
     let mut rig = Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 8).unwrap();
     let blocks = table(0, 2);
-    let expected = rig.step(&[1, 2, 3], 0, &blocks).unwrap();
+    // Too many to be recorded.
+    let tokens: Vec<u32> = (1..20).collect();
+    let expected = rig.step(&tokens, 0, &blocks).unwrap();
     let driver = FakeDriver::get();
     for n in [1, 7, 20] {
         driver.fail_launch(n);
-        let error = rig.step(&[1, 2, 3], 0, &blocks).unwrap_err();
+        let error = rig.step(&tokens, 0, &blocks).unwrap_err();
         assert!(matches!(&error, ExecError::Device(what) if what.contains("OUT_OF_RESOURCES")), "{error}");
     }
-    assert_eq!(rig.step(&[1, 2, 3], 0, &blocks).unwrap(), expected, "the next step is as good as before");
+    assert_eq!(rig.step(&tokens, 0, &blocks).unwrap(), expected, "the next step is as good as before");
 }
 
 /// Whatever order the driver carries streams out in: a block that leaves is read after the step that wrote it, and one

@@ -103,6 +103,12 @@ pub trait Backend: Send {
     /// are in use without another copy.
     fn own_memory_bytes(&self) -> Option<u64>;
 
+    /// Whether executors start a step before the host knows its tokens ([`Executor::finish_ahead`]); those of a device that
+    /// works while the host waits do.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
     /// What the model costs here.
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost;
 

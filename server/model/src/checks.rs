@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use quarry_core::ids::BlockId;
+use quarry_core::ids::{BlockId, TokenId};
 use quarry_core::plan::{BlockMove, Direction};
 use quarry_core::sampler::SampleRow;
 
 use crate::backend::{ActivateOptions, BackendError};
-use crate::executor::{Batch, BlockCopy, Caps, ExecError, StepResult};
+use crate::executor::{AheadRow, Batch, BlockCopy, Caps, ExecError, Row, StepResult};
 use crate::kv::{HostPool, KvArena};
 
 impl Caps {
@@ -57,6 +57,24 @@ impl Caps {
             }
         }
         Ok(())
+    }
+
+    /// What [`Caps::check_batch`] checks, for a step behind one of which `samples` tokens are drawn; the numbers of the draws
+    /// whose tokens it runs.
+    ///
+    /// # Errors
+    /// [`ExecError::BadBatch`].
+    pub fn check_ahead(
+        &self,
+        ahead: &[AheadRow<'_>],
+        samples: usize,
+        positions_max: usize,
+    ) -> Result<Vec<TokenId>, ExecError> {
+        let numbers: Vec<TokenId> = ahead.iter().map(|row| row.sample as TokenId).collect();
+        let rows: Vec<Row<'_>> = ahead.iter().zip(&numbers).map(|(row, number)| row.row(number)).collect();
+        // A draw's number is checked as a token is: there are as many as samples.
+        self.check_batch(&Batch::new(&rows), samples, positions_max)?;
+        Ok(numbers)
     }
 
     /// Whether every block of the copies exists.

@@ -61,6 +61,29 @@ pub struct Row<'a> {
     pub wanted: &'a [usize],
 }
 
+/// A row of a step that is started before its token is known.
+#[derive(Clone, Copy, Debug)]
+pub struct AheadRow<'a> {
+    /// It runs the token that is drawn for this one of the samples.
+    pub sample: usize,
+    /// The token's position; KV of positions before it is already in the blocks.
+    pub position: usize,
+    /// Block table from position 0; covers at least `position`.
+    pub blocks: &'a [BlockId],
+}
+
+impl<'a> AheadRow<'a> {
+    /// The row it becomes, of one token.
+    pub fn row(&self, token: &'a TokenId) -> Row<'a> {
+        Row {
+            tokens: std::slice::from_ref(token),
+            first_position: self.position,
+            blocks: self.blocks,
+            wanted: &[0],
+        }
+    }
+}
+
 /// Proof that a batch was submitted; redeemed once by `finish`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct StepTicket(pub u64);
@@ -145,6 +168,24 @@ pub trait Executor: Send {
         samples: &[SampleRow<'_>],
         out: &mut StepResult,
     ) -> Result<(), ExecError>;
+
+    /// As [`Executor::finish`]; and before it waits, starts the step behind this one: the token that is drawn for each of
+    /// `ahead`, with the logits of all of them wanted. What that step writes lies behind every token that is known, so a
+    /// step that nobody wants after all is dropped by the next `submit`. `None` where nothing was started, as ever where
+    /// [`crate::backend::Backend::runs_ahead`] is false.
+    ///
+    /// # Errors
+    /// As `finish`; [`ExecError::BadBatch`] where `ahead` breaks a bound.
+    fn finish_ahead(
+        &mut self,
+        ticket: StepTicket,
+        samples: &[SampleRow<'_>],
+        ahead: &[AheadRow<'_>],
+        out: &mut StepResult,
+    ) -> Result<Option<StepTicket>, ExecError> {
+        let _ = ahead;
+        self.finish(ticket, samples, out).map(|()| None)
+    }
 
     /// Copies blocks on the device, in order, before the next submit.
     ///

@@ -125,6 +125,11 @@ impl Inbox {
         self.is_stopping.load(Ordering::Acquire)
     }
 
+    /// Whether no mail waits.
+    pub fn is_empty(&self) -> bool {
+        self.lock().mail.is_empty()
+    }
+
     /// Takes all mail; waits up to `wait` for some when there is none.
     pub fn take(&self, wait: Option<Duration>) -> Mail {
         let mut slot = self.lock();

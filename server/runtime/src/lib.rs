@@ -6,6 +6,7 @@
 //! reloads, and after repeated failures gives up so that the process can end with a non-zero status.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod arrivals;
 mod bind;
 mod budget;

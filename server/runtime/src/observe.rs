@@ -40,6 +40,8 @@ pub struct StepStats {
     pub model: String,
     /// Rows of the batch.
     pub rows: u32,
+    /// Of these, rows that a step started ahead had right.
+    pub rows_ahead: u32,
     /// Tokens run, all rows.
     pub tokens: u32,
     /// Tokens drawn.

@@ -136,6 +136,7 @@ impl Opened {
             context_tokens_max: context,
             step_tokens_max: options.step_tokens_max,
             step_rows_max: options.step_rows_max,
+            runs_ahead: backend.runs_ahead(),
         };
         let served = ServedModel {
             id,

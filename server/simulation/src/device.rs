@@ -67,6 +67,13 @@ impl Device {
             }
             before = Some(now);
         }
+        // A step that was started ahead, and that nobody wanted after all, wrote behind the last token.
+        let setup = self.setups[&model];
+        let next = work.tokens.len();
+        let room = work.row.blocks.len() * setup.block_tokens as usize;
+        if setup.runs_ahead && work.row.samples && work.row.draft().is_empty() && next < room {
+            *self.slot(model, &work.row.blocks, next) = u64::MAX;
+        }
         drawn
     }
 

@@ -166,6 +166,7 @@ fn setup(model: ModelId, kv_slabs: u32, rng: &mut Rng) -> ModelSetup {
         context_tokens_max: rng.within(2, (u64::from(all) * 5 / 4).clamp(2, 300)) as u32,
         step_tokens_max: rng.pick(&[1, 3, 8, 32, 64]),
         step_rows_max: rng.pick(&[1, 2, 4, 16]),
+        runs_ahead: rng.percent(50),
     }
 }
 

@@ -163,6 +163,7 @@ families! {
         &["model_name", "engine", "position"]
     );
     forced_tokens: IntCounterVec("quarry_forced_tokens_total", "Tokens that constraints forced, undrawn");
+    rows_ahead: IntCounterVec("quarry_rows_ahead_total", "Rows that a step started before its plan had right");
     suspended: GaugeVec("quarry_requests_suspended", "Requests of a model that is not active");
     host_pool_bytes: GaugeVec("quarry_host_pool_bytes", "Bytes in the host pool");
     host_pool_cached_bytes:

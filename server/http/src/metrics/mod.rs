@@ -201,6 +201,7 @@ impl Observer for Metrics {
             .with_label_values(&labels)
             .inc_by(u64::from(stats.sampled) + u64::from(stats.forced));
         f.forced_tokens.with_label_values(&labels).inc_by(u64::from(stats.forced));
+        f.rows_ahead.with_label_values(&labels).inc_by(u64::from(stats.rows_ahead));
         for draft in &stats.drafts {
             f.drafts.with_label_values(&labels).inc();
             f.draft_tokens.with_label_values(&labels).inc_by(u64::from(draft.tokens));

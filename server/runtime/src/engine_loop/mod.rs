@@ -19,6 +19,7 @@ use quarry_core::plan::{Event, MeasuredRates, StepOutcome, StepPlan};
 use quarry_core::scheduler::Scheduler;
 use quarry_model::executor::{ExecError, StepResult};
 
+use crate::ahead::Started;
 use crate::arrivals::Arrivals;
 use crate::bind::Job;
 use crate::execute::Pass;
@@ -63,6 +64,8 @@ pub struct EngineLoop {
     plan: StepPlan,
     result: StepResult,
     swaps: swaps::Swaps,
+    /// The step that was started before it is planned.
+    started: Option<Started>,
     switch: Option<models::Switching>,
     /// A switch that waits until weights that are on their way have arrived.
     deferred_switch: Option<ModelId>,
@@ -100,6 +103,7 @@ impl EngineLoop {
             plan: StepPlan::default(),
             result: StepResult::default(),
             swaps: swaps::Swaps::default(),
+            started: None,
             switch: None,
             deferred_switch: None,
             draining: false,
@@ -121,13 +125,15 @@ impl EngineLoop {
         let now = Tick(self.shared.started.elapsed().as_micros() as u64);
         self.scheduler.step(now, &mut self.events, &mut self.plan);
         let plan = std::mem::take(&mut self.plan);
+        // Good for this plan or for none: later its blocks may have been others'.
+        let started = self.started.take().filter(|started| plan.model == Some(started.model));
         self.settle(&plan);
         if let Some(model) = plan.switch_to {
             self.begin_switch(model);
         }
         self.start_swaps(&plan);
         if !plan.rows.is_empty() {
-            match self.execute(&plan) {
+            match self.execute(&plan, started) {
                 Ok(outcome) => self.events.push(Event::StepDone(outcome)),
                 Err(ExecError::Device(what)) => return Next::Restart(what),
                 Err(ExecError::Abandoned) => {
@@ -160,19 +166,28 @@ impl EngineLoop {
         }
     }
 
-    /// Runs the plan's rows and tells the scheduler, the observer and the next plan's sizes what it took.
-    fn execute(&mut self, plan: &StepPlan) -> Result<StepOutcome, ExecError> {
+    /// Runs the plan's rows, of which `started` may run already, and tells the scheduler, the observer and the next plan's
+    /// sizes what it took.
+    fn execute(&mut self, plan: &StepPlan, mut started: Option<Started>) -> Result<StepOutcome, ExecError> {
         let model =
             plan.model.ok_or_else(|| ExecError::BadBatch("a plan with rows names no model".into()))?;
         let Self { registry, shared, jobs, result, observer, events, swaps, .. } = self;
         let missing = || ExecError::BadBatch(format!("model {model} is not here"));
         let known = registry.get_mut(model).ok_or_else(missing)?;
+        // Where another model has requests, the next step may be its.
+        let runs_ahead = known.setup.runs_ahead
+            && shared.inbox.is_empty()
+            && jobs.values().all(|job| job.model.id == known.served.id);
+        let ahead_block_tokens = runs_ahead.then_some(known.setup.block_tokens);
         let Weights::Active { executor, .. } = &mut known.weights else { return Err(missing()) };
         known.used = Instant::now();
         let (name, cost) = (&known.served.name, &mut known.step_cost);
         let inbox = &*shared.inbox;
-        let pass = Pass { plan, model: name, executor: &mut **executor, cost, inbox, jobs, result };
+        let (executor, started) = (&mut **executor, &mut started);
+        let pass =
+            Pass { plan, model, name, executor, ahead_block_tokens, started, cost, inbox, jobs, result };
         let (outcome, stats) = pass.run()?;
+        self.started = started.take();
         if let Some(prefill_tokens_per_s) = known.step_cost.prefill_tokens_per_s() {
             let decode_step_s = known.step_cost.decode_s();
             let swap_bytes_per_s = swaps.bytes_per_s();

@@ -73,6 +73,7 @@ impl EngineLoop {
         self.deferred_switch = None;
         self.events.clear();
         self.plan = StepPlan { id: StepId::default(), ..StepPlan::default() };
+        self.started = None;
         self.scheduler = Scheduler::new(self.options.scheduler.clone());
         if let Err(error) = self.registry.reactivate() {
             tracing::error!(%error, "the engine could not be reloaded and gives up");
