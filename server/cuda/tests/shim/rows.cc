@@ -7,6 +7,7 @@ KERNEL(embed_f16);
 KERNEL(embed_q4);
 KERNEL(embed_q8);
 KERNEL(gather_rows);
+KERNEL(take_drawn);
 KERNEL(norm_q8);
 KERNEL(norm_bf16);
 KERNEL(norm_f16);
@@ -64,6 +65,19 @@ void test_gather(Case& c) {
   c.launch(shim_entry_gather_rows, dim3(count), dim3(256), 0, out.data(), x.data(), rows.data(), width);
   for (int i = 0; i < count; i++) {
     c.report.same(&out[size_t(i) * width], &x[size_t(rows[i]) * width], width, "a row");
+  }
+}
+
+void test_take_drawn(Case& c) {
+  const int draws = c.random.in(1, 70), count = c.random.in(1, 70), vocabulary = c.random.in(2, 1000);
+  std::vector<uint32_t> drawn = indices(c.random, draws, vocabulary);
+  drawn[c.random.in(0, draws - 1)] = c.random.in(0, 1) ? 0xffffffffu : uint32_t(vocabulary);
+  const std::vector<uint32_t> numbers = indices(c.random, count, draws);
+  std::vector<uint32_t> tokens = numbers;
+  c.launch(shim_entry_take_drawn, dim3(1), dim3(64), 0, tokens.data(), (const uint32_t*)drawn.data(), count, vocabulary);
+  for (int i = 0; i < count; i++) {
+    const uint32_t token = drawn[numbers[i]];
+    if (tokens[i] != (token < uint32_t(vocabulary) ? token : 0)) return c.report.fail("not the token drawn");
   }
 }
 
@@ -214,6 +228,7 @@ std::vector<Test> row_tests() {
           {"embed_q4", test_embed_tiles<true, shim_entry_embed_q4>},
           {"embed_q8", test_embed_tiles<false, shim_entry_embed_q8>},
           {"gather_rows", test_gather},
+          {"take_drawn", test_take_drawn},
           {"norm_q8", test_norm_q8},
           {"norm_bf16", test_norm_16<bf16, shim_entry_norm_bf16>},
           {"norm_f16", test_norm_16<f16, shim_entry_norm_f16>},
