@@ -15,7 +15,6 @@ mod kernels;
 mod kv;
 mod orders;
 mod packing;
-mod scratch;
 mod weights;
 
 pub use backend::{CudaBackend, CudaOptions};
