@@ -62,7 +62,8 @@ impl Host {
     pub async fn load(&self, config: &Config, models: Models, registry: Registry) -> anyhow::Result<()> {
         let server = &config.server;
         let mut options = EngineOptions::new(models.here);
-        options.kv_bytes = usize::try_from(server.kv_cache.0).context("server.kv_cache")?;
+        let kv_bytes = server.kv_cache.map(|bytes| usize::try_from(bytes.0));
+        options.kv_bytes = kv_bytes.transpose().context("server.kv_cache")?;
         options.swap_space_bytes = usize::try_from(server.swap_space.0).context("server.swap_space")?;
         options.memory_bytes = server.memory.map(|bytes| bytes.0);
         options.scheduler.switch_wait_us = server.switch_wait_ms.saturating_mul(1000);

@@ -107,8 +107,11 @@ pub struct ServerConfig {
     /// model is loaded at start. With a CUDA device it bounds host memory: weights that are kept warm, and swap space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
-    /// KV cache on the device, all models together; taken as it is used, in parts of 64 MiB.
-    pub kv_cache: ByteSize,
+    /// KV cache on the device, all models together, in parts of 64 MiB. Absent: on a CUDA device what is left of
+    /// `gpu_memory_utilization` beside the weights (of all models where 2 GiB are left then, else of the largest) and the
+    /// scratch of a step; on the CPU 2 GiB, taken as they are used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<ByteSize>,
     /// Host memory for swapped-out KV; taken as it is used.
     pub swap_space: ByteSize,
     /// Prompt + output tokens at most; absent takes the model's own bound.
@@ -153,7 +156,7 @@ impl Default for ServerConfig {
             threads: 0,
             isa: IsaChoice::Auto,
             memory: None,
-            kv_cache: ByteSize(u64::from(limits::KV_SLABS_DEFAULT) * limits::SLAB_BYTES as u64),
+            kv_cache: None,
             swap_space: ByteSize(limits::SWAP_SPACE_BYTES_DEFAULT),
             context_tokens_max: None,
             block_tokens: limits::BLOCK_TOKENS_DEFAULT,

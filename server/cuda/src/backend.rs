@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use quarry_cuda_layout::KvShape;
 use quarry_model::backend::{
     ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, WarmModel,
 };
@@ -15,9 +16,8 @@ use quarry_model::spec::DecoderSpec;
 use crate::device::{Device, Memory, Unavailable, backend, exec};
 use crate::draws::{DrawRoom, Draws, Place};
 use crate::executor::CudaExecutor;
-use crate::kv::{CudaKvBlocks, KvCache, KvShape};
-use crate::scratch::Scratch;
-use crate::weights::{HostWeights, device_bytes};
+use crate::kv::{CudaKvBlocks, KvCache};
+use crate::weights::HostWeights;
 
 /// How the device is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,11 +108,7 @@ impl Backend for CudaBackend {
     }
 
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {
-        ModelCost {
-            weight_bytes: device_bytes(files),
-            block_bytes: KvShape::new(spec, options.block_tokens).block_bytes(),
-            scratch_bytes: Scratch::plan(spec, options, spec.context_tokens_max).bytes,
-        }
+        quarry_cuda_layout::cost(spec, files.weights.tensors(), options)
     }
 
     fn loader(&self) -> Arc<dyn Loader> {

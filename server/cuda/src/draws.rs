@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 use cudarc::driver::{CudaEvent, DriverError};
+pub use quarry_cuda_layout::DrawRoom;
+use quarry_cuda_layout::{LOGPROB_WORDS, ROW_WORDS};
 use quarry_model::ids::TokenId;
 use quarry_model::sampler::{self, Change, SampleRow, Sampled};
 
@@ -13,44 +15,16 @@ use crate::device::{Argument, Device, Memory};
 use crate::kernels::Shape;
 use crate::pinned::Pinned;
 
-/// Changes of logits that are sent at once, all rows together: 4 MiB.
-const CHANGES_MAX: usize = 1 << 18;
 /// As in `kernels/draw.cuh`: threads, the largest vocabulary whose weights are summed, candidates.
 const THREADS: u32 = 1024;
 const VOCAB_MAX: usize = 1 << 18;
 const CANDIDATES_MAX: u32 = 4096;
 /// A drawn token that is none.
 const HOST_DRAWS: u32 = u32::MAX;
-/// 32-bit words of a row's orders, of a change and of what makes a log-probability.
-const ROW_WORDS: usize = 12;
-const CHANGE_WORDS: usize = 4;
-const LOGPROB_WORDS: usize = 4;
 /// Flags of a row.
 const ON_DEVICE: u32 = 1;
 const MASKED: u32 = 2;
 const LOGPROB: u32 = 4;
-
-/// Room on the device for drawing some rows at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DrawRoom {
-    vocab: usize,
-    changes_max: usize,
-    /// Where, after the tokens, what makes log-probabilities begins, and where what the host sends, in bytes.
-    logprobs: usize,
-    sent: usize,
-    pub bytes: usize,
-}
-
-impl DrawRoom {
-    pub fn plan(rows: usize, vocab: usize) -> Self {
-        // Twice the vocabulary for each row is what penalties alone may need.
-        let changes_max = CHANGES_MAX.min(rows * 2 * vocab);
-        let logprobs = (rows * 4).next_multiple_of(16);
-        let sent = logprobs + rows * LOGPROB_WORDS * 4;
-        let words = rows * (ROW_WORDS + vocab.div_ceil(32)) + changes_max * CHANGE_WORDS;
-        Self { vocab, changes_max, logprobs, sent, bytes: sent + words * 4 }
-    }
-}
 
 /// Where a draw works: offsets in a piece of memory of the logits (f32 `rows × vocab`) and of the room.
 #[derive(Clone, Copy)]

@@ -17,8 +17,8 @@ use crate::graphs::Graphs;
 use crate::kv::KvCache;
 use crate::orders::Orders;
 use crate::pinned::Pinned;
-use crate::scratch::{HEAD_ROWS, Scratch};
 use crate::weights::DeviceWeights;
+use quarry_cuda_layout::{HEAD_ROWS, Scratch};
 
 /// Bound on the logits' error against an f32 reference, relative to the largest: int8 activations where weights are integers,
 /// bf16 weights where they are not, bf16 keys and values.

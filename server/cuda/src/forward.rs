@@ -20,8 +20,8 @@ use crate::kernels::Shape;
 use crate::kv::KvCache;
 use crate::orders::Orders;
 use crate::packing::{COLUMNS, Form, GROUP, TILE};
-use crate::scratch::Scratch;
 use crate::weights::{DeviceMatrix, DeviceWeights, Embedding, Layer};
+use quarry_cuda_layout::Scratch;
 
 /// Tokens up to which a product is a gemv.
 const GEMV_TOKENS: usize = 8;

@@ -9,35 +9,15 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use quarry_cuda_layout::KvShape;
 use quarry_model::checks::{CheckedMove, check_moves};
 use quarry_model::copier::{Completions, Copier};
 use quarry_model::executor::{ExecError, KvBlocks, SwapDone};
 use quarry_model::ids::{BlockId, SwapId};
 use quarry_model::kv::{HostPool, KvArena};
 use quarry_model::plan::{BlockMove, Direction};
-use quarry_model::spec::DecoderSpec;
 
 use crate::device::{Device, Memory, exec};
-
-/// Shape of a block.
-#[derive(Clone, Copy, Debug)]
-pub struct KvShape {
-    pub layers: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    pub block_tokens: usize,
-}
-
-impl KvShape {
-    pub fn new(spec: &DecoderSpec, block_tokens: usize) -> Self {
-        let DecoderSpec { layers, kv_heads, head_dim, .. } = *spec;
-        Self { layers, kv_heads, head_dim, block_tokens }
-    }
-
-    pub fn block_bytes(&self) -> usize {
-        self.layers * 2 * self.kv_heads * self.block_tokens * self.head_dim * 2
-    }
-}
 
 /// The arena as one model cuts it.
 pub struct KvCache {

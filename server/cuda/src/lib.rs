@@ -17,7 +17,6 @@ mod kv;
 mod orders;
 mod packing;
 mod pinned;
-mod scratch;
 mod weights;
 
 pub use backend::{CudaBackend, CudaOptions};

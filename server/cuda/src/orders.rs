@@ -2,10 +2,10 @@
 
 use std::cmp::Reverse;
 
+use quarry_cuda_layout::SPLIT;
 use quarry_model::executor::{Batch, Row};
 
 use crate::kv::KvCache;
-use crate::scratch::SPLIT;
 
 /// Where each array begins in the bytes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -10,60 +10,11 @@
 //! manual draws them, so that a warp reads 512 bytes in a row. Rows are padded to 16, columns to 64, with zeros.
 
 use half::{bf16, f16};
+pub use quarry_cuda_layout::{COLUMNS, Form, GROUP, TILE};
 use quarry_formats::quant::{
     BlockAWQ4, BlockIQ4NL, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ8_0,
     TensorType, blocks, decode, unpack_scales,
 };
-
-/// Rows of a tile.
-pub const TILE: usize = 16;
-/// Columns that share a scale.
-pub const GROUP: usize = 32;
-/// Columns are padded to a multiple of this.
-pub const COLUMNS: usize = 64;
-
-/// How a matrix is held on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Form {
-    /// 4-bit integers, 5 bits a weight with their scales.
-    Q4,
-    /// 8-bit integers, 9 bits a weight.
-    Q8,
-    /// bfloat16.
-    Bf16,
-    /// IEEE half precision.
-    F16,
-}
-
-impl Form {
-    /// The form of a file's type. Loss: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, F16 and BF16 keep their values; Q4_K's, Q5_K's
-    /// and AWQ's products of scales are rounded to f16 (2⁻¹¹ of each); Q2_K, Q3_K, Q6_K and IQ4_XS are rounded to 8 bits of
-    /// the largest of 32 (at most 1/254 of it); F32 is rounded to bf16 (2⁻⁹).
-    pub fn of(kind: TensorType) -> Self {
-        match kind {
-            TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q4K | TensorType::AWQ4 => Self::Q4,
-            TensorType::F16 => Self::F16,
-            TensorType::BF16 | TensorType::F32 => Self::Bf16,
-            _ => Self::Q8,
-        }
-    }
-
-    /// Whether it is multiplied by 8-bit activations.
-    pub fn is_integer(self) -> bool {
-        matches!(self, Self::Q4 | Self::Q8)
-    }
-
-    /// Bytes of the weights and of the scales.
-    pub fn bytes(self, rows: usize, columns: usize) -> (usize, usize) {
-        let (rows, columns) = (rows.next_multiple_of(TILE), columns.next_multiple_of(COLUMNS));
-        let elements = rows * columns;
-        match self {
-            Self::Q4 => (elements / 2, elements / GROUP * 4),
-            Self::Q8 => (elements, elements / GROUP * 4),
-            Self::Bf16 | Self::F16 => (elements * 2, 0),
-        }
-    }
-}
 
 /// A matrix in host memory.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUdeviceptr;
+use quarry_cuda_layout::Places;
 use quarry_formats::quant::{TensorType, decode};
 use quarry_model::backend::{BackendError, ModelFiles};
 use quarry_model::spec::DecoderSpec;
@@ -11,9 +12,6 @@ use quarry_model::weights::WeightFile;
 
 use crate::device::{Device, Memory};
 use crate::packing::{Form, HostMatrix};
-
-/// Where pieces begin on the device, in bytes: a line of its L2 cache, twice.
-const ALIGN: usize = 256;
 
 /// One decoder layer; `M` is a matrix, `V` a vector of f32.
 pub struct Layer<M, V> {
@@ -148,7 +146,7 @@ impl HostWeights {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> usize {
-        let mut plan = Plan::default();
+        let mut plan = Places::default();
         self.place(&mut |bytes| plan.add(bytes.len()));
         plan.end
     }
@@ -156,7 +154,7 @@ impl HostWeights {
     /// The same on the device.
     pub fn upload(&self, device: &Arc<Device>) -> Result<DeviceWeights, DriverError> {
         let memory = device.allocate(self.bytes())?;
-        let mut plan = Plan::default();
+        let mut plan = Places::default();
         let mut result = Ok(());
         let all = self.place(&mut |bytes| {
             let at = plan.add(bytes.len());
@@ -214,20 +212,6 @@ fn place_matrix(matrix: &HostMatrix, put: &mut dyn FnMut(&[u8]) -> CUdeviceptr) 
     DeviceMatrix { form, rows, columns, weights: put(weights), scales: put(scales) }
 }
 
-/// Pieces one after another.
-#[derive(Default)]
-struct Plan {
-    end: usize,
-}
-
-impl Plan {
-    fn add(&mut self, bytes: usize) -> usize {
-        let at = self.end.next_multiple_of(ALIGN);
-        self.end = at + bytes;
-        at
-    }
-}
-
 /// Rows as 16-bit numbers.
 fn rows(load: &Loader<'_>, name: &str) -> Result<Vec<u8>, BackendError> {
     let (info, bytes) = load.file.tensor(name).ok_or_else(|| Loader::missing(name))?;
@@ -240,26 +224,4 @@ fn rows(load: &Loader<'_>, name: &str) -> Result<Vec<u8>, BackendError> {
             halves.collect()
         }
     })
-}
-
-/// Bytes that a file's weights take on the device, known before they are read.
-pub fn device_bytes(files: &ModelFiles) -> usize {
-    let mut plan = Plan::default();
-    for tensor in files.weights.tensors() {
-        let &[rows, columns] = &tensor.shape[..] else {
-            plan.add(4 * tensor.shape.iter().product::<usize>());
-            continue;
-        };
-        let form = Form::of(tensor.kind);
-        let (is_embedding, is_tied) = (tensor.name == "token_embd.weight", files.spec.tied_head);
-        if is_embedding && !form.is_integer() {
-            plan.add(2 * rows * columns);
-        }
-        if !is_embedding || is_tied || form.is_integer() {
-            let (weights, scales) = form.bytes(rows, columns);
-            plan.add(weights);
-            plan.add(scales);
-        }
-    }
-    plan.end
 }

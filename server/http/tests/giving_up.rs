@@ -87,7 +87,8 @@ impl Executor for BrokenExecutor {
 fn start(metrics: Arc<Metrics>) -> Engine {
     let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
     let source = ModelSource { name: MODEL.into(), aliases: Vec::new(), path, yarn: None };
-    let options = EngineOptions { kv_bytes: 128 << 20, restarts_max: 1, ..EngineOptions::new(vec![source]) };
+    let options =
+        EngineOptions { kv_bytes: Some(128 << 20), restarts_max: 1, ..EngineOptions::new(vec![source]) };
     let backend = CpuBackend::new(CpuOptions { threads: 1, isa: None }).unwrap();
     Engine::start(Box::new(BrokenBackend(backend)), options, metrics, &mut |_, _| {}).unwrap()
 }

@@ -9,6 +9,9 @@
 //! ```
 //! KV arena and host pool are taken as they are used, but counted whole: what was promised once is never missing later.
 
+use quarry_core::limits::{KV_SLABS_DEFAULT, SLAB_BYTES};
+use quarry_model::backend::ModelCost;
+
 /// The bounds and their fixed parts, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
@@ -111,6 +114,22 @@ impl Budget {
     }
 }
 
+/// Slabs of KV memory that a device with `device_bytes_max` bytes of its own has room for: all that weights and the scratch
+/// of the largest step leave. Every model's weights keep their place where [`KV_SLABS_DEFAULT`] slabs are left beside
+/// them, so that none has to leave for another; else the largest model's do, and the models take turns.
+pub fn kv_slabs(device_bytes_max: u64, models: &[ModelCost]) -> u32 {
+    let scratch = models.iter().map(|cost| cost.scratch_bytes as u64).max().unwrap_or(0);
+    let weights = models.iter().map(|cost| cost.weight_bytes as u64);
+    let beside = |weights: u64| {
+        let left = device_bytes_max.saturating_sub(scratch).saturating_sub(weights);
+        u32::try_from(left / SLAB_BYTES as u64).unwrap_or(u32::MAX)
+    };
+    match beside(weights.clone().sum()) {
+        enough @ KV_SLABS_DEFAULT.. => enough,
+        _ => beside(weights.max().unwrap_or(0)),
+    }
+}
+
 /// `Err` with what is left where `needed` bytes are more than that. Nothing always fits.
 fn room(bytes_max: u64, taken: u64, needed: u64) -> Result<(), u64> {
     let room = bytes_max.saturating_sub(taken);
@@ -137,6 +156,29 @@ mod tests {
         assert!(error.contains("need 36 bytes, 35 are left") && error.contains("swap_space 30"), "{error}");
         assert!(Budget { bytes_max: None, ..budget }.fits(HELD, 1 << 40, false).is_ok());
         assert!(Budget { bytes_max: Some(1), ..budget }.fits(HELD, 0, false).is_ok(), "nothing always fits");
+    }
+
+    #[test]
+    fn kv_memory_is_what_weights_and_scratch_leave() {
+        let gib = |n: usize| n << 30;
+        let of = |weight_bytes| ModelCost { weight_bytes, block_bytes: 1 << 20, scratch_bytes: gib(1) };
+        let slabs = |bytes: usize| (bytes / SLAB_BYTES) as u32;
+        let bytes_max = gib(16) as u64;
+        assert_eq!(kv_slabs(bytes_max, &[of(gib(5))]), slabs(gib(10)));
+        assert_eq!(
+            kv_slabs(bytes_max, &[of(gib(5)), of(gib(8))]),
+            slabs(gib(2)),
+            "both fit, and 2 GiB are left"
+        );
+        assert_eq!(kv_slabs(bytes_max, &[of(gib(5)), of(gib(8) + 1)]), slabs(gib(7)) - 1, "they take turns");
+        assert_eq!(kv_slabs(bytes_max, &[of(gib(16))]), 0);
+        let budget = Budget {
+            device_bytes_max: Some(bytes_max),
+            kv_bytes: gib(10) as u64,
+            scratch_bytes: gib(1) as u64,
+            ..Budget::default()
+        };
+        assert!(budget.fits_device(0, gib(5) as u64).is_ok(), "what is promised fits the same books");
     }
 
     #[test]

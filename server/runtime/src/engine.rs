@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use quarry_core::ids::{RequestId, Tick, TokenId};
-use quarry_core::limits::SLAB_BYTES;
 use quarry_core::request::{Request, RequestParts};
 use quarry_core::verdict::Verdict;
 use quarry_model::backend::Backend;
@@ -61,9 +60,9 @@ impl Engine {
         progress: &mut dyn FnMut(&str, f32),
     ) -> Result<Self, HostError> {
         let mut options = options;
-        options.scheduler.kv_slabs = u32::try_from(options.kv_bytes.div_ceil(SLAB_BYTES)).unwrap_or(u32::MAX);
         options.scheduler.swap_space_bytes = options.swap_space_bytes as u64;
         let mut registry = Registry::open(backend, &options)?;
+        options.scheduler.kv_slabs = registry.kv_slabs();
         registry.load_first(progress)?;
         let models = registry.models.iter().map(|known| known.served.clone()).collect();
         let inbox = Arc::new(Inbox::default());

@@ -24,7 +24,7 @@ mod queue;
 mod registry;
 
 pub use arrivals::{Arrival, AwaitedModel};
-pub use budget::{Budget, WeightBytes};
+pub use budget::{Budget, WeightBytes, kv_slabs};
 pub use engine::Engine;
 pub use generate::{FinishReason, Generate, GenerateError, Generation, GenerationEvent, SubmitError, Usage};
 pub use observe::{

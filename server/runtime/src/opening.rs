@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use quarry_core::ids::ModelId;
 use quarry_core::limits::SLAB_BYTES;
 use quarry_core::plan::ModelSetup;
-use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelFiles};
+use quarry_model::backend::{ActivateOptions, Backend, BackendError, ModelCost, ModelFiles};
 use quarry_model::families::FamilyError;
 use quarry_model::kv::KvArena;
 use quarry_text::{TextError, TextModel};
@@ -57,7 +57,7 @@ pub enum HostError {
     )]
     BlockTooLarge { path: PathBuf, block_tokens: u32, block_bytes: usize },
     #[error(
-        "{path}: kv_bytes {kv_bytes} leaves room for {positions} positions, fewer than one step's {needed}; raise kv_bytes"
+        "{path}: a KV cache of {kv_bytes} bytes has room for {positions} positions, fewer than one step's {needed}; raise server.kv_cache (or server.gpu_memory_utilization, where it is what a device has left), or lower server.step_tokens_max"
     )]
     KvTooSmall { path: PathBuf, kv_bytes: usize, positions: usize, needed: u32 },
     #[error("{path}: {what}")]
@@ -91,6 +91,20 @@ impl Opened {
         Ok(Self { source: source.clone(), files, text })
     }
 
+    /// How its executor is sized.
+    fn activate_options(options: &EngineOptions) -> ActivateOptions {
+        ActivateOptions {
+            block_tokens: options.block_tokens as usize,
+            batch_tokens_max: options.step_tokens_max as usize,
+            batch_rows_max: options.step_rows_max as usize,
+        }
+    }
+
+    /// What it costs on a device.
+    pub fn cost(&self, backend: &dyn Backend, options: &EngineOptions) -> ModelCost {
+        backend.cost(&self.files.spec, &self.files, &Self::activate_options(options))
+    }
+
     /// With its costs on a device and its view of the device's KV memory.
     pub fn known(
         self,
@@ -101,11 +115,7 @@ impl Opened {
     ) -> Result<Known, HostError> {
         let Self { source, files, text } = self;
         let path = source.path.clone();
-        let activate = ActivateOptions {
-            block_tokens: options.block_tokens as usize,
-            batch_tokens_max: options.step_tokens_max as usize,
-            batch_rows_max: options.step_rows_max as usize,
-        };
+        let activate = Self::activate_options(options);
         let cost = backend.cost(&files.spec, &files, &activate);
         let block_bytes = cost.block_bytes;
         if block_bytes == 0 || block_bytes > arena.slab_bytes() {
@@ -117,7 +127,7 @@ impl Opened {
             .map_err(|source| HostError::Backend { path: path.clone(), source })?;
         let positions = kv.blocks() * activate.block_tokens;
         if positions < options.step_tokens_max as usize {
-            let (kv_bytes, needed) = (options.kv_bytes, options.step_tokens_max);
+            let (kv_bytes, needed) = (arena.slabs() * arena.slab_bytes(), options.step_tokens_max);
             return Err(HostError::KvTooSmall { path, kv_bytes, positions, needed });
         }
         let own_context = options

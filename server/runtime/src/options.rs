@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use quarry_core::limits::{
-    BLOCK_TOKENS_DEFAULT, KV_SLABS_DEFAULT, SLAB_BYTES, STEP_ROWS_DEFAULT, STEP_TOKENS_DEFAULT,
-    SWAP_SPACE_BYTES_DEFAULT,
+    BLOCK_TOKENS_DEFAULT, STEP_ROWS_DEFAULT, STEP_TOKENS_DEFAULT, SWAP_SPACE_BYTES_DEFAULT,
 };
 use quarry_core::scheduler::SchedulerLimits;
-use quarry_model::backend::ModelFiles;
+use quarry_model::backend::{ModelCost, ModelFiles};
 use quarry_model::families::FamilyError;
 
 /// A model to serve.
@@ -55,8 +54,11 @@ pub struct EngineOptions {
     pub models: Vec<ModelSource>,
     /// Bytes that weights, KV memory, host pool and scratch take at most, all models together; `None` is no bound.
     pub memory_bytes: Option<u64>,
-    /// Bytes of KV memory on the device, all models together.
-    pub kv_bytes: usize,
+    /// Bytes of KV memory on the device, all models together. `None` takes [`quarry_core::limits::KV_SLABS_DEFAULT`] slabs, or what weights and
+    /// scratch leave of a device with memory of its own ([`crate::kv_slabs`]).
+    pub kv_bytes: Option<usize>,
+    /// What models that are still to come will cost, as far as that is known: their place is left free.
+    pub awaited_costs: Vec<ModelCost>,
     /// Prompt + output tokens at most, per model; the file's own bound where smaller. `None` takes the file's.
     pub context_tokens_max: Option<u32>,
     /// KV positions per block.
@@ -85,7 +87,8 @@ impl EngineOptions {
         Self {
             models,
             memory_bytes: None,
-            kv_bytes: KV_SLABS_DEFAULT as usize * SLAB_BYTES,
+            kv_bytes: None,
+            awaited_costs: Vec::new(),
             context_tokens_max: None,
             block_tokens: BLOCK_TOKENS_DEFAULT,
             step_tokens_max: STEP_TOKENS_DEFAULT,

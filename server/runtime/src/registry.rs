@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use quarry_core::ids::ModelId;
-use quarry_core::limits::SLAB_BYTES;
+use quarry_core::limits::{KV_SLABS_DEFAULT, SLAB_BYTES};
 use quarry_core::plan::ModelSetup;
 use quarry_model::backend::{ActivateOptions, Backend, BackendError, Loader, ModelCost, WarmModel};
 use quarry_model::executor::{Executor, KvBlocks};
 use quarry_model::kv::{HostPool, KvArena};
 use quarry_model::spec::DecoderSpec;
 
-use crate::budget::{Budget, WeightBytes};
+use crate::budget::{Budget, WeightBytes, kv_slabs};
 use crate::drafts::StepCost;
 use crate::opening::{HostError, Opened, ServedModel};
 use crate::options::{EngineOptions, ModelSource};
@@ -96,24 +96,45 @@ impl Registry {
         if options.models.is_empty() {
             return Err(HostError::NoModel);
         }
-        let slabs = options.kv_bytes.div_ceil(SLAB_BYTES);
+        let opened = options.models.iter().map(Opened::read).collect::<Result<Vec<_>, _>>()?;
+        let costs: Vec<ModelCost> = opened.iter().map(|model| model.cost(&*backend, options)).collect();
+        let device_bytes_max = backend.own_memory_bytes();
+        let slabs = match (options.kv_bytes, device_bytes_max) {
+            (Some(bytes), _) => bytes.div_ceil(SLAB_BYTES),
+            (None, Some(bytes_max)) => {
+                let all = [&costs[..], &options.awaited_costs].concat();
+                kv_slabs(bytes_max, &all) as usize
+            }
+            (None, None) => KV_SLABS_DEFAULT as usize,
+        };
+        let budget = Budget {
+            bytes_max: options.memory_bytes,
+            device_bytes_max,
+            kv_bytes: (slabs * SLAB_BYTES) as u64,
+            host_pool_bytes: options.swap_space_bytes as u64,
+            scratch_bytes: costs[0].scratch_bytes as u64,
+        };
+        // Said in the budget's words before the device is asked for memory that it cannot give.
+        let first = costs[0].weight_bytes as u64;
+        budget.fits_device(0, first).map_err(|what| {
+            let path = options.models[0].path.clone();
+            HostError::TooLarge { path, what }
+        })?;
         let bytes = slabs * SLAB_BYTES;
         let arena = backend.arena(SLAB_BYTES, slabs).map_err(|source| HostError::Arena { bytes, source })?;
         let bytes = options.swap_space_bytes;
         let host =
             HostPool::new(bytes).map_err(|error| HostError::HostPool { bytes, what: error.to_string() })?;
-        let budget = Budget {
-            bytes_max: options.memory_bytes,
-            device_bytes_max: backend.own_memory_bytes(),
-            kv_bytes: (slabs * SLAB_BYTES) as u64,
-            host_pool_bytes: options.swap_space_bytes as u64,
-            scratch_bytes: 0,
-        };
         let mut registry = Self { backend, arena, host, budget, models: Vec::new() };
-        for source in &options.models {
-            registry.add(Opened::read(source)?, options)?;
+        for model in opened {
+            registry.add(model, options)?;
         }
         Ok(registry)
+    }
+
+    /// Slabs of the device's KV memory.
+    pub fn kv_slabs(&self) -> u32 {
+        u32::try_from(self.arena.slabs()).unwrap_or(u32::MAX)
     }
 
     /// Takes in a model whose files are opened; its weights are still on disk.

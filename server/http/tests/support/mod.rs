@@ -29,7 +29,7 @@ pub fn start_with(change: impl FnOnce(&mut EngineOptions)) -> (Engine, Arc<Metri
     let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
     let source = ModelSource { name: MODEL.into(), aliases: vec!["small".into()], path, yarn: None };
     let mut options = EngineOptions {
-        kv_bytes: 128 << 20,
+        kv_bytes: Some(128 << 20),
         context_tokens_max: Some(1024),
         ..EngineOptions::new(vec![source])
     };

@@ -133,7 +133,8 @@ async fn crowded(swap_space_bytes: usize) -> quarry_runtime::Snapshot {
     const OUTPUT: u32 = 150;
     let path = quarry_models::testing::model_path("smollm2-135m-instruct-q4_1");
     let source = ModelSource { name: "small".into(), aliases: Vec::new(), path, yarn: None };
-    let options = EngineOptions { kv_bytes: 64 << 20, swap_space_bytes, ..EngineOptions::new(vec![source]) };
+    let options =
+        EngineOptions { kv_bytes: Some(64 << 20), swap_space_bytes, ..EngineOptions::new(vec![source]) };
     let engine = start(Box::new(backend()), options);
     let prompt = |n: u32| (0..340).map(|i| 1000 + n * 7 + i * 13 % 997).collect::<Vec<u32>>();
     let mut together: Vec<Generation> =
@@ -182,8 +183,10 @@ async fn two_models_answer_at_once_what_each_answers_alone() {
         ModelSource { name: name.into(), aliases: Vec::new(), path, yarn: None }
     };
     let sources = vec![source("one", TinyModel::qwen3()), source("two", TinyModel::llama())];
-    let engine =
-        start(Box::new(backend()), EngineOptions { kv_bytes: 128 << 20, ..EngineOptions::new(sources) });
+    let engine = start(
+        Box::new(backend()),
+        EngineOptions { kv_bytes: Some(128 << 20), ..EngineOptions::new(sources) },
+    );
     let asked = |n: usize| Generate {
         model: engine.models()[n % 2].clone(),
         ..generate(&engine, (10..30 + 40 * n as u32).map(|token| token % 200).collect(), 40)

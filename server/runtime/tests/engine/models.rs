@@ -31,15 +31,17 @@ impl Files {
             path: self.folder.path().join(format!("{name}.gguf")),
             yarn: None,
         };
-        let mut options =
-            EngineOptions { kv_bytes: 64 << 20, ..EngineOptions::new(vec![source("one"), source("two")]) };
+        let mut options = EngineOptions {
+            kv_bytes: Some(64 << 20),
+            ..EngineOptions::new(vec![source("one"), source("two")])
+        };
         options.scheduler.switch_wait_us = 20_000;
         options
     }
 
     /// The same with memory for the weights of one, and for the KV of both.
     fn tight(&self) -> EngineOptions {
-        let options = EngineOptions { kv_bytes: 128 << 20, ..self.options() };
+        let options = EngineOptions { kv_bytes: Some(128 << 20), ..self.options() };
         let engine = start(Box::new(backend()), options.clone());
         let weights = engine.models().iter().map(|model| model.weight_bytes).max().unwrap();
         let budget = engine.snapshot().budget;
@@ -209,7 +211,7 @@ async fn what_cannot_fit_is_refused_before_anything_is_touched() {
 /// Options and a device with memory of its own for the weights of either model, and host memory for the weights of
 /// `warm` of them.
 fn own_memory(files: &Files, warm: usize) -> (FaultyBackend, Faults, EngineOptions) {
-    let options = EngineOptions { kv_bytes: 128 << 20, ..files.options() };
+    let options = EngineOptions { kv_bytes: Some(128 << 20), ..files.options() };
     let engine = start(Box::new(backend()), options.clone());
     let mut weights: Vec<u64> = engine.models().iter().map(|model| model.weight_bytes).collect();
     weights.sort_unstable_by_key(|bytes| std::cmp::Reverse(*bytes));

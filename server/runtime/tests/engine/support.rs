@@ -250,7 +250,7 @@ pub fn faulty_observed(observer: Arc<dyn Observer>) -> (Engine, Faults, tempfile
     TinyModel::qwen3().write(&path, TensorType::F32).unwrap();
     let (backend, faults) = faulty_backend();
     let source = ModelSource { name: "tiny".into(), aliases: vec!["small".into()], path, yarn: None };
-    let options = EngineOptions { kv_bytes: 64 << 20, ..EngineOptions::new(vec![source]) };
+    let options = EngineOptions { kv_bytes: Some(64 << 20), ..EngineOptions::new(vec![source]) };
     (start_observed(Box::new(backend), options, observer), faults, folder)
 }
 

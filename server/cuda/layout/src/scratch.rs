@@ -6,7 +6,7 @@ use quarry_model::backend::ActivateOptions;
 use quarry_model::spec::DecoderSpec;
 
 use crate::draws::DrawRoom;
-use crate::packing::{COLUMNS, GROUP};
+use crate::form::{COLUMNS, GROUP};
 
 /// Where pieces begin, in bytes.
 const ALIGN: usize = 256;
@@ -32,11 +32,15 @@ pub struct Scratch {
     pub attended: Range<usize>,
     /// f32 `T × 2 · mlp_hidden`.
     pub gate_up: Range<usize>,
-    /// Activations as integers, their scales and sums, and as 16-bit numbers.
+    /// Activations as integers.
     pub integers: Range<usize>,
+    /// Their scales.
     pub scales: Range<usize>,
+    /// Their sums.
     pub sums: Range<usize>,
+    /// Activations as bf16.
     pub bf16: Range<usize>,
+    /// Activations as f16.
     pub f16: Range<usize>,
     /// See `attend` in kernels/attend.cu.
     pub partial: Range<usize>,
@@ -46,9 +50,11 @@ pub struct Scratch {
     pub logits: Range<usize>,
     /// Room for drawing [`HEAD_ROWS`] rows.
     pub draws: Range<usize>,
+    /// How it is cut.
     pub draw_room: DrawRoom,
     /// Numbers of the step that the host sends.
     pub orders: Range<usize>,
+    /// In all.
     pub bytes: usize,
     /// Positions that a sequence may have.
     pub positions_max: usize,
