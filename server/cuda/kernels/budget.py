@@ -28,15 +28,17 @@ HEAD = """# What each kernel may use: bytes of static shared memory, and registe
 
 # Loads of weights that must come one after another with no product in between: a chunk's. The compiler may use some of
 # the 8 of int8 and the 16 of 16 bits early: what is left is still more than memory needs.
-AHEAD = {"gemv_q4": 4, "gemv_q8": 6, "gemv_bf16": 12, "gemv_f16": 12}
+AHEAD = {"gemv_q4": 4, "gemv_awq": 4, "gemv_q8": 6, "gemv_bf16": 12, "gemv_f16": 12}
 
 # Kernels by prefix of their name: instructions that their machine code must hold, and how often at least.
 WEIGHTS = r"LDG\.E[.\w]*\.128"
 COPY = r"LDGSTS\.E[.\w]*\.128"
 EXPECTED = [
+    ("gemv_awq", {WEIGHTS: 4, r"IMMA\.16832": 8}),
     ("gemv_q4", {WEIGHTS: 4, r"IMMA\.16832": 8}),
     ("gemv_q8", {WEIGHTS: 8, r"IMMA\.16832": 8}),
     ("gemv_", {WEIGHTS: 16, r"HMMA\.16816": 16}),
+    ("gemm_awq", {WEIGHTS: 1, r"IMMA\.16832": 16, COPY: 1}),
     ("gemm_q", {WEIGHTS: 1, r"IMMA\.16832": 16, COPY: 1}),
     ("gemm_", {WEIGHTS: 4, r"HMMA\.16816": 32, COPY: 1}),
     ("attend_merge", {}),

@@ -58,7 +58,8 @@ struct Quantized {
   };
   __device__ __forceinline__ void load(Unit& next, const Place& place, const uint4* tile, int unit) const {
     load_weights<Format, false>(next.w, tile, unit);
-    next.pairs.load(scales + static_cast<size_t>(place.tile) * (k64 / GROUP) * TILE_ROWS, unit, place.g);
+    const size_t first = static_cast<size_t>(place.tile) * scale_rows<Format>(k64) * TILE_ROWS;
+    next.pairs.template load<Format>(scales + first, unit, place.g);
   }
   __device__ __forceinline__ void stage(u8* to, const Place& place, int unit) const {
     for (int i = threadIdx.x; i < TOKENS * UNIT / 16; i += THREADS) {
@@ -190,6 +191,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   product(Output{y, bias, residual, n, tokens, ld}, Quantized<Int4>{s, q, scale, sum, k64}, w, Int4::LOADS);
 }
 
+/// The same with a pair for 128 columns.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    gemm_awq(float* y, const void* w, const half2_t* s, const i8* q, const float* scale, const float* sum,
+             const float* bias, const float* residual, int n, int k64, int tokens, int ld) {
+  product(Output{y, bias, residual, n, tokens, ld}, Quantized<Awq>{s, q, scale, sum, k64}, w, Awq::LOADS);
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS)
     gemm_q8(float* y, const void* w, const half2_t* s, const i8* q, const float* scale, const float* sum,
             const float* bias, const float* residual, int n, int k64, int tokens, int ld) {
@@ -210,6 +218,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 SHIM_ENTRY(gemm_q4)
+SHIM_ENTRY(gemm_awq)
 SHIM_ENTRY(gemm_q8)
 SHIM_ENTRY(gemm_bf16)
 SHIM_ENTRY(gemm_f16)

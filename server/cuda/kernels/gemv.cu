@@ -7,7 +7,7 @@
 //   wait for all;  thread (token, row): y = totals[0] + totals[1] + ... + bias + residual
 //
 // Grid (ceil(N / 16)), block 256, dynamic shared memory chunks x 16 x 8 floats.
-// Moves N K / 2 bytes of int4 (N K of int8, 2 N K of 16 bits) and N K / 8 of scales once; activations come from the
+// Moves N K / 2 bytes of int4 (N K of int8, 2 N K of 16 bits) and N K / 8 of scales (AWQ: / 32) once; activations come from the
 // cache. Bound by the bandwidth of memory: a warp has 2 KB (4 or 8 KB) of weights under way, some 2 lane operations a
 // weight. Splitting K over warps and not over blocks keeps enough loads in flight when N is small, without atomics.
 #include "product.cuh"
@@ -47,7 +47,7 @@ __device__ __forceinline__ void add_units(float (&part)[4], const uint4* tile, c
 #pragma unroll
   for (int u = 0; u < COUNT; u++) load_weights<Format, true>(w[u], tile, unit + u);
 #pragma unroll
-  for (int u = 0; u < COUNT; u++) pairs[u].load(scales, unit + u, g);
+  for (int u = 0; u < COUNT; u++) pairs[u].template load<Format>(scales, unit + u, g);
 #pragma unroll
   for (int u = 0; u < COUNT; u++) {
     // The two groups of a unit beside each other; rows of scales have an even length.
@@ -125,7 +125,7 @@ __device__ __forceinline__ void quantized(const Output& output, const void* w, c
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, units = k64 / UNIT;
   const uint4* tile =
       static_cast<const uint4*>(w) + static_cast<size_t>(blockIdx.x) * units * Format::LOADS * 32 + lane;
-  const half2_t* scales = s + static_cast<size_t>(blockIdx.x) * units * UNIT_GROUPS * TILE_ROWS;
+  const half2_t* scales = s + static_cast<size_t>(blockIdx.x) * scale_rows<Format>(k64) * TILE_ROWS;
   const Int8Columns columns(q, scale, sum, k64, output.tokens, g, t);
   product(
       output, units,
@@ -154,6 +154,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
   quantized<Int4>(Output{y, bias, residual, n, tokens, ld}, w, s, q, scale, sum, k64);
 }
 
+/// The same with a pair for 128 columns.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
+    gemv_awq(float* y, const void* w, const half2_t* s, const i8* q, const float* scale, const float* sum,
+             const float* bias, const float* residual, int n, int k64, int tokens, int ld) {
+  quantized<Awq>(Output{y, bias, residual, n, tokens, ld}, w, s, q, scale, sum, k64);
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     gemv_q8(float* y, const void* w, const half2_t* s, const i8* q, const float* scale, const float* sum,
             const float* bias, const float* residual, int n, int k64, int tokens, int ld) {
@@ -174,6 +181,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
 }
 
 SHIM_ENTRY(gemv_q4)
+SHIM_ENTRY(gemv_awq)
 SHIM_ENTRY(gemv_q8)
 SHIM_ENTRY(gemv_bf16)
 SHIM_ENTRY(gemv_f16)

@@ -16,9 +16,10 @@ constexpr int CHUNK_UNITS = CHUNK / UNIT;   // 4
 constexpr int BLOCK_TOKENS = 8;             // of a column block
 
 /// A format of weights. LOADS: 16-byte pieces that a lane reads for 64 columns of its two rows. `fragment` makes the
-/// registers of A of one group (int4, int8) or one step of 16 columns (16 bits) of them.
+/// registers of A of one group (int4, int8) or one step of 16 columns (16 bits) of them. SCALE_COLUMNS share a pair (s, m).
 struct Int4 {
   static constexpr int LOADS = 1;
+  static constexpr int SCALE_COLUMNS = GROUP;
   __device__ static __forceinline__ void fragment(u32 (&a)[4], const uint4 (&w)[LOADS], int group) {
     const u32 first = group == 0 ? w[0].x : w[0].z, second = group == 0 ? w[0].y : w[0].w;
     a[0] = first & 0x0F0F0F0Fu;
@@ -27,8 +28,13 @@ struct Int4 {
     a[3] = second >> 4 & 0x0F0F0F0Fu;
   }
 };
+/// int4 with the scales of AWQ's groups as they are: 4.25 bits a weight instead of 5.
+struct Awq : Int4 {
+  static constexpr int SCALE_COLUMNS = 128;
+};
 struct Int8 {
   static constexpr int LOADS = 2;
+  static constexpr int SCALE_COLUMNS = GROUP;
   __device__ static __forceinline__ void fragment(u32 (&a)[4], const uint4 (&w)[LOADS], int group) {
     a[0] = w[group].x;
     a[1] = w[group].y;
@@ -58,15 +64,22 @@ __device__ __forceinline__ void load_weights(uint4 (&w)[Format::LOADS], const ui
   }
 }
 
+/// Rows of 16 pairs (s, m) that a tile has.
+template <class Format>
+__device__ __forceinline__ int scale_rows(int k64) {
+  return (k64 + Format::SCALE_COLUMNS - 1) / Format::SCALE_COLUMNS;
+}
+
 /// (s, m) of a lane's two rows in the groups of one unit.
 struct WeightScales {
   half2_t of[UNIT_GROUPS][2];
 
-  /// `tile`: the pairs of the tile, [group][16 rows].
+  /// `tile`: the pairs of the tile, [scale group][16 rows].
+  template <class Format>
   __device__ __forceinline__ void load(const half2_t* tile, int unit, int g) {
 #pragma unroll
     for (int j = 0; j < UNIT_GROUPS; j++) {
-      const half2_t* rows = tile + static_cast<size_t>(unit * UNIT_GROUPS + j) * TILE_ROWS;
+      const half2_t* rows = tile + static_cast<size_t>((unit * UNIT + j * GROUP) / Format::SCALE_COLUMNS) * TILE_ROWS;
       of[j][0] = __ldg(rows + g);
       of[j][1] = __ldg(rows + g + 8);
     }

@@ -327,10 +327,12 @@ impl Pass<'_> {
         let is_gemv = count <= GEMV_TOKENS && shared <= SHARED_BYTES;
         let name = match (matrix.form, is_gemv) {
             (Form::Q4, true) => "gemv_q4",
+            (Form::Awq, true) => "gemv_awq",
             (Form::Q8, true) => "gemv_q8",
             (Form::Bf16, true) => "gemv_bf16",
             (Form::F16, true) => "gemv_f16",
             (Form::Q4, false) => "gemm_q4",
+            (Form::Awq, false) => "gemm_awq",
             (Form::Q8, false) => "gemm_q8",
             (Form::Bf16, false) => "gemm_bf16",
             (Form::F16, false) => "gemm_f16",

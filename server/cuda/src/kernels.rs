@@ -21,7 +21,7 @@ struct Image {
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
 /// Every kernel by name.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 31] = [
     "embed_bf16",
     "embed_f16",
     "embed_q4",
@@ -37,10 +37,12 @@ const NAMES: [&str; 29] = [
     "silu_bf16",
     "silu_f16",
     "gemv_q4",
+    "gemv_awq",
     "gemv_q8",
     "gemv_bf16",
     "gemv_f16",
     "gemm_q4",
+    "gemm_awq",
     "gemm_q8",
     "gemm_bf16",
     "gemm_f16",

@@ -3,6 +3,7 @@
 //! ```text
 //! form   element            weights                                             scales, f16 pairs (s, m)
 //! q4     s·u − m, u 0..15   [rows/16][columns/64][32 lanes][16 bytes]           [rows/16][columns/32][16 rows]
+//! awq    as q4              the same                                            [rows/16][columns/128][16 rows]
 //! q8     s·i − m            [rows/16][columns/32][32 lanes][16 bytes]           the same
 //! w16    bf16 or f16        [rows/16][columns/16][32 lanes][16 bytes]           none
 //! ```
@@ -48,14 +49,16 @@ impl HostMatrix {
 
     fn put_group(&mut self, row: usize, group: usize, values: &Group) {
         let (tile, inner) = (row / TILE, row % TILE);
-        let groups = self.columns.next_multiple_of(COLUMNS) / GROUP;
-        let at = ((tile * groups + group) * TILE + inner) * 4;
+        let columns = self.columns.next_multiple_of(COLUMNS);
+        let (groups, scale_columns) = (columns / GROUP, self.form.scale_columns());
+        let scale = tile * columns.div_ceil(scale_columns) + group * GROUP / scale_columns;
+        let at = (scale * TILE + inner) * 4;
         self.scales[at..at + 2].copy_from_slice(&values.scale.to_le_bytes());
         self.scales[at + 2..at + 4].copy_from_slice(&values.min.to_le_bytes());
         // Row g of a tile is lane 4g..4g+3's first row, row g + 8 their second.
         let (lane, second) = (inner % 8 * 4, inner / 8);
         for t in 0..4 {
-            if self.form == Form::Q4 {
+            if self.form != Form::Q8 {
                 let word = group % 2 * 2 + second;
                 let at = ((tile * groups / 2 + group / 2) * 32 + lane + t) * 16 + word * 4;
                 for b in 0..4 {

@@ -134,6 +134,10 @@ impl HostWeights {
         let kind = load.file.tensor(name).ok_or_else(|| Loader::missing(name))?.0.kind;
         let head = load.matrix(if spec.tied_head { name } else { "output.weight" })?;
         let embedding = match Form::of(kind) {
+            Form::Awq => {
+                let what = "is packed as AWQ, which has embeddings as they are".into();
+                return Err(BackendError::Tensor { tensor: name.to_owned(), what });
+            }
             form if !form.is_integer() => Embedding::Rows { form, rows: rows(&load, name)? },
             _ if spec.tied_head => Embedding::Tied,
             _ => Embedding::Packed(load.matrix(name)?),

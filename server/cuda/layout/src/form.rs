@@ -6,6 +6,8 @@ use quarry_formats::quant::TensorType;
 pub const TILE: usize = 16;
 /// Columns that share a scale.
 pub const GROUP: usize = 32;
+/// Columns that share a scale in AWQ.
+const AWQ_GROUP: usize = 128;
 /// Columns are padded to a multiple of this.
 pub const COLUMNS: usize = 64;
 
@@ -14,6 +16,8 @@ pub const COLUMNS: usize = 64;
 pub enum Form {
     /// 4-bit integers, 5 bits a weight with their scales.
     Q4,
+    /// 4-bit integers whose scales are those of AWQ's groups of 128, 4.25 bits a weight.
+    Awq,
     /// 8-bit integers, 9 bits a weight.
     Q8,
     /// bfloat16.
@@ -28,7 +32,8 @@ impl Form {
     /// the largest of 32 (at most 1/254 of it); F32 is rounded to bf16 (2⁻⁹).
     pub fn of(kind: TensorType) -> Self {
         match kind {
-            TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q4K | TensorType::AWQ4 => Self::Q4,
+            TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q4K => Self::Q4,
+            TensorType::AWQ4 => Self::Awq,
             TensorType::F16 => Self::F16,
             TensorType::BF16 | TensorType::F32 => Self::Bf16,
             _ => Self::Q8,
@@ -37,7 +42,12 @@ impl Form {
 
     /// Whether it is multiplied by 8-bit activations.
     pub fn is_integer(self) -> bool {
-        matches!(self, Self::Q4 | Self::Q8)
+        matches!(self, Self::Q4 | Self::Awq | Self::Q8)
+    }
+
+    /// Columns of an integer form that share a scale.
+    pub fn scale_columns(self) -> usize {
+        if self == Self::Awq { AWQ_GROUP } else { GROUP }
     }
 
     /// Bytes of the weights and of the scales.
@@ -46,6 +56,7 @@ impl Form {
         let elements = rows * columns;
         match self {
             Self::Q4 => (elements / 2, elements / GROUP * 4),
+            Self::Awq => (elements / 2, rows * columns.div_ceil(AWQ_GROUP) * 4),
             Self::Q8 => (elements, elements / GROUP * 4),
             Self::Bf16 | Self::F16 => (elements * 2, 0),
         }

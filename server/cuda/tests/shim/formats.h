@@ -37,17 +37,19 @@ inline double value16<__half>(uint16_t bits) {
 struct Quantized {
   int rows, k64;  // padded
   bool int4;
+  int scale_columns;  // that share a pair
   std::vector<uint8_t> tiles;
   std::vector<uint16_t> pairs;  // f16 bits: s, m, s, m, ...
 
-  Quantized(Random& random, int n, int k, bool is_int4)
-      : rows((n + 15) / 16 * 16), k64(padded(k)), int4(is_int4), tiles(size_t(rows) * k64 / (is_int4 ? 2 : 1)),
-        pairs(size_t(rows) * k64 / 32 * 2) {
+  Quantized(Random& random, int n, int k, bool is_int4, int columns = 32)
+      : rows((n + 15) / 16 * 16), k64(padded(k)), int4(is_int4), scale_columns(columns),
+        tiles(size_t(rows) * k64 / (is_int4 ? 2 : 1)), pairs(size_t(rows) * scale_rows() * 2) {
     for (uint8_t& byte : tiles) byte = uint8_t(random.next());
     for (size_t i = 0; i < pairs.size(); i++) {
       pairs[i] = round16<__half>(i % 2 ? random.unit() * 0.1f : 0.001f + std::fabs(random.unit()) * 0.01f);
     }
   }
+  int scale_rows() const { return (k64 + scale_columns - 1) / scale_columns; }
   int integer(int row, int k) const {
     const size_t tile = row / 16;
     const int g = row % 8, upper = row % 16 / 8, group = k / 32, t = k % 16 / 4, b = k % 4, half = k % 32 / 16;
@@ -64,7 +66,8 @@ struct Quantized {
 
  private:
   double pair(int row, int k, int which) const {
-    return value16<__half>(pairs[((size_t(row / 16) * (k64 / 32) + k / 32) * 16 + row % 16) * 2 + which]);
+    const size_t scale_row = size_t(row / 16) * scale_rows() + k / scale_columns;
+    return value16<__half>(pairs[(scale_row * 16 + row % 16) * 2 + which]);
   }
 };
 

@@ -2,10 +2,12 @@
 #include "formats.h"
 
 KERNEL(gemv_q4);
+KERNEL(gemv_awq);
 KERNEL(gemv_q8);
 KERNEL(gemv_bf16);
 KERNEL(gemv_f16);
 KERNEL(gemm_q4);
+KERNEL(gemm_awq);
 KERNEL(gemm_q8);
 KERNEL(gemm_bf16);
 KERNEL(gemm_f16);
@@ -17,7 +19,8 @@ struct Quantized8 {
   Quantized w;
   Activations8 a;
 
-  Quantized8(Random& random, int n, int k, int tokens, bool int4) : w(random, n, k, int4), a(random, tokens, k) {}
+  Quantized8(Random& random, int n, int k, int tokens, bool int4, int scale_columns = 32)
+      : w(random, n, k, int4, scale_columns), a(random, tokens, k) {}
   /// The exact value of an output before bias and residual, and the sum of the magnitudes that roundings scale with.
   void exact(int row, int token, double& value, double& magnitude) const {
     value = magnitude = 0;
@@ -43,6 +46,10 @@ struct Quantized8 {
 struct Int4 : Quantized8 {
   static constexpr Entry gemv = shim_entry_gemv_q4, gemm = shim_entry_gemm_q4;
   Int4(Random& random, int n, int k, int tokens) : Quantized8(random, n, k, tokens, true) {}
+};
+struct Awq : Quantized8 {
+  static constexpr Entry gemv = shim_entry_gemv_awq, gemm = shim_entry_gemm_awq;
+  Awq(Random& random, int n, int k, int tokens) : Quantized8(random, n, k, tokens, true, 128) {}
 };
 struct Int8 : Quantized8 {
   static constexpr Entry gemv = shim_entry_gemv_q8, gemm = shim_entry_gemm_q8;
@@ -168,7 +175,8 @@ void test_gemm(Case& c) {
 }  // namespace
 
 std::vector<Test> product_tests() {
-  return {{"gemv_q4", test_gemv<Int4>},  {"gemv_q8", test_gemv<Int8>},  {"gemv_bf16", test_gemv<BFloat16>},
-          {"gemv_f16", test_gemv<Half>}, {"gemm_q4", test_gemm<Int4>},  {"gemm_q8", test_gemm<Int8>},
-          {"gemm_bf16", test_gemm<BFloat16>}, {"gemm_f16", test_gemm<Half>}};
+  return {{"gemv_q4", test_gemv<Int4>},       {"gemv_awq", test_gemv<Awq>},  {"gemv_q8", test_gemv<Int8>},
+          {"gemv_bf16", test_gemv<BFloat16>}, {"gemv_f16", test_gemv<Half>}, {"gemm_q4", test_gemm<Int4>},
+          {"gemm_awq", test_gemm<Awq>},       {"gemm_q8", test_gemm<Int8>},  {"gemm_bf16", test_gemm<BFloat16>},
+          {"gemm_f16", test_gemm<Half>}};
 }
