@@ -1,6 +1,6 @@
 //! The device as a back end: packs models on the host, uploads them, gives each its view of the KV arena.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use quarry_cuda_layout::KvShape;
 use quarry_model::backend::{
@@ -17,6 +17,7 @@ use crate::device::{Device, Memory, Unavailable, backend, exec};
 use crate::draws::{DrawRoom, Draws, Place};
 use crate::executor::CudaExecutor;
 use crate::kv::{CudaKvBlocks, KvCache};
+use crate::locked_pool::LockedPool;
 use crate::weights::HostWeights;
 
 /// How the device is used.
@@ -38,15 +39,16 @@ impl Default for CudaOptions {
 pub struct CudaBackend {
     device: Arc<Device>,
     copier: Arc<Copier>,
+    locked: Arc<Mutex<Option<LockedPool>>>,
     memory_bytes: u64,
 }
 
-/// Packs weights into host memory.
-struct CudaLoader;
+/// Packs weights into host memory that the device reads by itself.
+struct CudaLoader(Arc<Device>);
 
 impl Loader for CudaLoader {
     fn warm(&self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError> {
-        let weights = HostWeights::load(files, progress)?;
+        let weights = HostWeights::load(files, &self.0, progress)?;
         Ok(WarmModel { spec: files.spec.clone(), bytes: weights.bytes(), state: Arc::new(weights) })
     }
 }
@@ -62,7 +64,8 @@ impl CudaBackend {
         let copier =
             Copier::start().map_err(|error| Unavailable::Driver(format!("copier thread: {error}")))?;
         let memory_bytes = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
-        Ok(Self { device: Arc::new(device), copier: Arc::new(copier), memory_bytes })
+        let (device, copier, locked) = (Arc::new(device), Arc::new(copier), Arc::default());
+        Ok(Self { device, copier, locked, memory_bytes })
     }
 
     /// Draws from `samples.len() × vocab` logits as an executor does; and how many of the rows the host drew. For tests.
@@ -112,7 +115,7 @@ impl Backend for CudaBackend {
     }
 
     fn loader(&self) -> Arc<dyn Loader> {
-        Arc::new(CudaLoader)
+        Arc::new(CudaLoader(self.device.clone()))
     }
 
     fn arena(&mut self, slab_bytes: usize, slabs: usize) -> Result<KvArena, BackendError> {
@@ -146,6 +149,7 @@ impl Backend for CudaBackend {
             device: self.device.clone(),
             copier: self.copier.clone(),
             completions: Completions::default(),
+            locked: self.locked.clone(),
         }))
     }
 
@@ -158,9 +162,7 @@ impl Backend for CudaBackend {
         let weights = model.state.clone().downcast::<HostWeights>().map_err(|_| BackendError::Foreign)?;
         let cache = kv.state().downcast::<KvCache>().map_err(|_| BackendError::Foreign)?;
         options.check(cache.shape.block_tokens)?;
-        let weights = weights.upload(&self.device).map_err(backend)?;
-        let (device, spec) = (self.device.clone(), model.spec.clone());
-        CudaExecutor::new(device, spec, Arc::new(weights), cache, options)
+        CudaExecutor::new(self.device.clone(), model.spec.clone(), weights, cache, options)
             .map(|executor| Box::new(executor) as Box<dyn Executor>)
             .map_err(|error| BackendError::Device(error.to_string()))
     }

@@ -1,6 +1,7 @@
 //! One device: its context, two streams, memory, and errors in words.
 //!
-//! Steps run on the compute stream, swaps on the copy stream; what must wait for what is said by events. All memory is
+//! Steps run on the compute stream, swaps on the copy stream, weights come on the upload stream; what must wait for what is
+//! said by events. All memory is
 //! taken in a few large pieces when an executor or an arena is made, and addressed by bytes.
 
 use std::ffi::c_void;
@@ -93,6 +94,7 @@ pub struct Device {
     context: Arc<CudaContext>,
     pub compute: Arc<CudaStream>,
     pub copies: Arc<CudaStream>,
+    pub uploads: Arc<CudaStream>,
     pub kernels: Kernels,
     pub name: String,
 }
@@ -118,7 +120,8 @@ impl Device {
         let kernels = Kernels::load(&context, &name, image)?;
         let compute = context.new_stream().map_err(driver)?;
         let copies = context.new_stream().map_err(driver)?;
-        Ok(Self { context, compute, copies, kernels, name })
+        let uploads = context.new_stream().map_err(driver)?;
+        Ok(Self { context, compute, copies, uploads, kernels, name })
     }
 
     /// Bytes of its memory, and of these the free ones.
@@ -142,7 +145,12 @@ impl Device {
 
     /// What the compute stream has been given so far.
     pub fn mark(&self) -> Result<CudaEvent, DriverError> {
-        self.compute.record_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING))
+        self.mark_on(&self.compute)
+    }
+
+    /// What one of its streams has been given so far.
+    pub fn mark_on(&self, stream: &CudaStream) -> Result<CudaEvent, DriverError> {
+        stream.record_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING))
     }
 
     /// Waits for everything on the compute stream.
@@ -199,13 +207,8 @@ impl Memory {
         range: Range<usize>,
         stream: &CudaStream,
     ) -> Result<(), DriverError> {
-        let source = &from.bytes()[range];
-        if source.is_empty() {
-            return Ok(());
-        }
-        let to = self.at(offset, source.len());
-        // SAFETY: both ranges exist; `Pinned` says who waits before the source is changed or freed.
-        unsafe { result::memcpy_htod_async(to, source, stream.cu_stream()) }
+        // SAFETY: `Pinned` says who waits before the source is changed or freed.
+        unsafe { self.write_queued(offset, &from.bytes()[range], stream) }
     }
 
     /// Queues a copy to the start of `to`, whose bytes are there once the stream has come so far.
@@ -215,9 +218,42 @@ impl Memory {
         to: &mut Pinned,
         stream: &CudaStream,
     ) -> Result<(), DriverError> {
-        let target = &mut to.bytes_mut()[..range.len()];
-        // SAFETY: both ranges exist; `Pinned` says who waits before the target is read or freed.
-        unsafe { result::memcpy_dtoh_async(target, self.at(range.start, range.len()), stream.cu_stream()) }
+        // SAFETY: `Pinned` says who waits before the target is read or freed.
+        unsafe { self.read_queued(range.start, &mut to.bytes_mut()[..range.len()], stream) }
+    }
+
+    /// Queues a copy from page-locked memory.
+    ///
+    /// # Safety
+    /// The source stays as it is until the stream has been waited for.
+    pub unsafe fn write_queued(
+        &self,
+        offset: usize,
+        from: &[u8],
+        stream: &CudaStream,
+    ) -> Result<(), DriverError> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the range is this memory's, and the caller's promise.
+        unsafe { result::memcpy_htod_async(self.at(offset, from.len()), from, stream.cu_stream()) }
+    }
+
+    /// Queues a copy to page-locked memory.
+    ///
+    /// # Safety
+    /// The target stays where it is and is not looked at until the stream has been waited for.
+    pub unsafe fn read_queued(
+        &self,
+        offset: usize,
+        to: &mut [u8],
+        stream: &CudaStream,
+    ) -> Result<(), DriverError> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the range is this memory's, and the caller's promise.
+        unsafe { result::memcpy_dtoh_async(to, self.at(offset, to.len()), stream.cu_stream()) }
     }
 
     /// Copies within this memory; the ranges do not overlap.

@@ -17,7 +17,8 @@ use crate::graphs::Graphs;
 use crate::kv::KvCache;
 use crate::orders::Orders;
 use crate::pinned::Pinned;
-use crate::weights::DeviceWeights;
+use crate::upload::Arrivals;
+use crate::weights::{DeviceWeights, HostWeights};
 use quarry_cuda_layout::{HEAD_ROWS, Scratch};
 
 /// Bound on the logits' error against an f32 reference, relative to the largest: int8 activations where weights are integers,
@@ -27,7 +28,11 @@ const LOGITS_ERROR_MAX: f32 = 0.055;
 pub struct CudaExecutor {
     device: Arc<Device>,
     spec: Arc<DecoderSpec>,
-    weights: Arc<DeviceWeights>,
+    weights: DeviceWeights,
+    /// Set while weights are on their way.
+    arrivals: Option<Arrivals>,
+    /// Where they come from.
+    _host: Arc<HostWeights>,
     cache: Arc<KvCache>,
     caps: Caps,
     scratch: Scratch,
@@ -48,10 +53,11 @@ impl CudaExecutor {
     pub fn new(
         device: Arc<Device>,
         spec: Arc<DecoderSpec>,
-        weights: Arc<DeviceWeights>,
+        host: Arc<HostWeights>,
         cache: Arc<KvCache>,
         options: &ActivateOptions,
     ) -> Result<Self, ExecError> {
+        let (weights, arrivals) = host.upload(&device).map_err(exec)?;
         let positions_max = spec.context_tokens_max.min(cache.blocks() * options.block_tokens);
         let scratch = Scratch::plan(&spec, options, positions_max);
         let memory = device.allocate(scratch.bytes).map_err(exec)?;
@@ -73,6 +79,8 @@ impl CudaExecutor {
             device,
             spec,
             weights,
+            arrivals: Some(arrivals),
+            _host: host,
             cache,
             caps,
             scratch,
@@ -92,6 +100,7 @@ impl CudaExecutor {
             device: &self.device,
             spec: &self.spec,
             weights: &self.weights,
+            arrivals: self.arrivals.as_ref(),
             cache: &self.cache,
             scratch: &self.scratch,
             memory: &self.memory,
@@ -139,11 +148,11 @@ impl CudaExecutor {
         }
         match orders.bucket {
             // Too short to be worth giving up.
-            Some(bucket) => {
+            Some(bucket) if self.arrivals.is_none() => {
                 graphs.run(bucket, &self.device.compute, &|| pass.run(&|| true).map(|_| ()))?;
                 Ok(true)
             }
-            None => pass.run(is_wanted),
+            _ => pass.run(is_wanted),
         }
     }
 
@@ -219,6 +228,8 @@ impl Executor for CudaExecutor {
             let place = place(&self.device, &self.memory, &self.scratch);
             let is_hosts = self.draws.collect(place, samples, &mut out.sampled).map_err(exec)?;
             self.unread = usize::from(next.is_some());
+            // The head waited for all of them.
+            self.arrivals = None;
             if is_hosts {
                 // It began with another token.
                 next = None;
@@ -250,7 +261,10 @@ fn place<'a>(device: &'a Device, memory: &'a Memory, scratch: &Scratch) -> Place
 
 impl Drop for CudaExecutor {
     fn drop(&mut self) {
-        // Its memory and weights are in use until the stream is done; a broken device uses nothing.
+        // Its memory and weights are in use until the streams are done; a broken device uses nothing.
         let _ = self.device.synchronize();
+        if self.arrivals.is_some() {
+            let _ = self.device.uploads.synchronize();
+        }
     }
 }

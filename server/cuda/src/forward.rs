@@ -20,6 +20,7 @@ use crate::kernels::Shape;
 use crate::kv::KvCache;
 use crate::orders::Orders;
 use crate::packing::{COLUMNS, Form, GROUP, TILE};
+use crate::upload::Arrivals;
 use crate::weights::{DeviceMatrix, DeviceWeights, Embedding, Layer};
 use quarry_cuda_layout::Scratch;
 
@@ -39,6 +40,8 @@ pub struct Pass<'a> {
     pub device: &'a Arc<Device>,
     pub spec: &'a DecoderSpec,
     pub weights: &'a DeviceWeights,
+    /// Of weights that are on their way.
+    pub arrivals: Option<&'a Arrivals>,
     pub cache: &'a KvCache,
     pub scratch: &'a Scratch,
     pub memory: &'a Memory,
@@ -75,16 +78,23 @@ impl Pass<'_> {
 
     /// Everything up to the wanted positions' residual stream. False where nobody waited for it to the end.
     pub fn run(&self, is_wanted: &dyn Fn() -> bool) -> Result<bool> {
+        self.wait_for(0)?;
         self.embed()?;
         for (index, layer) in self.weights.all.layers.iter().enumerate() {
             if !is_wanted() {
                 return Ok(false);
             }
+            self.wait_for(index + 1)?;
             self.attention(index, layer)?;
             self.mlp(layer)?;
         }
         self.gather()?;
         Ok(true)
+    }
+
+    /// The stream goes on when this part of the weights has come.
+    fn wait_for(&self, part: usize) -> Result<()> {
+        self.arrivals.map_or(Ok(()), |arrivals| arrivals.wait(self.device, part))
     }
 
     fn at(&self, range: &Range<usize>) -> CUdeviceptr {
@@ -254,6 +264,7 @@ impl Pass<'_> {
     pub fn head(&self, first: usize, count: usize) -> Result<()> {
         let DecoderSpec { hidden, vocab, .. } = *self.spec;
         let head = &self.weights.all.head;
+        self.wait_for(self.weights.all.layers.len() + 1)?;
         let from = self.at(&self.scratch.last) + (first * hidden * 4) as u64;
         self.norm(from, self.weights.all.output_norm, hidden, count, Wanted::by(&[head]))?;
         self.product(head, self.at(&self.scratch.logits), None, None, vocab, count)
@@ -262,6 +273,7 @@ impl Pass<'_> {
     /// Hidden states of `count` wanted positions after the output norm, in the logits' place.
     pub fn hidden(&self, first: usize, count: usize) -> Result<()> {
         let DecoderSpec { hidden, norm_epsilon, .. } = *self.spec;
+        self.wait_for(self.weights.all.layers.len() + 1)?;
         let from = self.at(&self.scratch.last) + (first * hidden * 4) as u64;
         self.launch(
             "norm_f32",

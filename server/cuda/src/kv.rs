@@ -7,7 +7,9 @@
 //! before are done; one that comes is in no step before its swap has ended.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::driver::DriverError;
 
 use quarry_cuda_layout::KvShape;
 use quarry_model::checks::{CheckedMove, check_moves};
@@ -18,6 +20,7 @@ use quarry_model::kv::{HostPool, KvArena};
 use quarry_model::plan::{BlockMove, Direction};
 
 use crate::device::{Device, Memory, exec};
+use crate::locked_pool::LockedPool;
 
 /// The arena as one model cuts it.
 pub struct KvCache {
@@ -53,6 +56,8 @@ pub struct CudaKvBlocks {
     pub device: Arc<Device>,
     pub copier: Arc<Copier>,
     pub completions: Completions,
+    /// The host pool, once something was swapped; all models share it.
+    pub locked: Arc<Mutex<Option<LockedPool>>>,
 }
 
 impl KvBlocks for CudaKvBlocks {
@@ -66,20 +71,26 @@ impl KvBlocks for CudaKvBlocks {
         self.device.bind().map_err(exec)?;
         let before = self.device.mark().map_err(exec)?;
         let (cache, device, host) = (self.cache.clone(), self.device.clone(), host.clone());
+        let locked = self.locked.clone();
         self.copier.order(id, &self.completions, move || {
             device.bind().map_err(exec)?;
-            let stream = &device.copies;
-            stream.wait(&before).map_err(exec)?;
-            let mut pool = host.lock();
-            for CheckedMove { block, host, direction } in &copies {
-                let (block, held) = (cache.offset(*block), &mut pool.bytes_mut()[host.clone()]);
-                match direction {
-                    Direction::Out => cache.memory.read(block, held, stream),
-                    Direction::In => cache.memory.write(block, held, stream),
-                }
-                .map_err(exec)?;
+            device.copies.wait(&before).map_err(exec)?;
+            let mut locked = locked.lock().unwrap_or_else(PoisonError::into_inner);
+            if !locked.as_ref().is_some_and(|locked| locked.is_of(&host)) {
+                *locked = Some(LockedPool::new(&device, &host));
             }
-            stream.synchronize().map_err(exec)?;
+            let mut pool = host.lock();
+            let mut queued = Ok(());
+            for copy in &copies {
+                let is_locked = locked.as_mut().is_some_and(|locked| locked.lock(&copy.host, &mut pool));
+                queued = queue(&cache, &device, copy, &mut pool.bytes_mut()[copy.host.clone()], is_locked);
+                if queued.is_err() {
+                    break;
+                }
+            }
+            // Whatever was queued is waited for before anybody else may have the pool.
+            device.copies.synchronize().map_err(exec)?;
+            queued.map_err(exec)?;
             Ok(bytes * copies.len())
         })
     }
@@ -90,5 +101,24 @@ impl KvBlocks for CudaKvBlocks {
 
     fn state(&self) -> Arc<dyn Any + Send + Sync> {
         self.cache.clone()
+    }
+}
+
+/// Queues the copy of one block; one whose host side is not page-locked is carried out before this returns.
+fn queue(
+    cache: &KvCache,
+    device: &Device,
+    copy: &CheckedMove,
+    held: &mut [u8],
+    is_locked: bool,
+) -> Result<(), DriverError> {
+    let (block, stream) = (cache.offset(copy.block), &device.copies);
+    match (copy.direction, is_locked) {
+        // SAFETY: the caller holds the pool until the stream is done.
+        (Direction::Out, true) => unsafe { cache.memory.read_queued(block, held, stream) },
+        // SAFETY: as above.
+        (Direction::In, true) => unsafe { cache.memory.write_queued(block, held, stream) },
+        (Direction::Out, false) => cache.memory.read(block, held, stream),
+        (Direction::In, false) => cache.memory.write(block, held, stream),
     }
 }

@@ -12,11 +12,14 @@ mod draws;
 mod executor;
 mod forward;
 mod graphs;
+mod host_bytes;
 mod kernels;
 mod kv;
+mod locked_pool;
 mod orders;
 mod packing;
 mod pinned;
+mod upload;
 mod weights;
 
 pub use backend::{CudaBackend, CudaOptions};

@@ -17,22 +17,29 @@ use quarry_formats::quant::{
     TensorType, blocks, decode, unpack_scales,
 };
 
+use crate::host_bytes::HostBytes;
+
 /// A matrix in host memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostMatrix {
     pub form: Form,
     pub rows: usize,
     pub columns: usize,
-    pub weights: Vec<u8>,
-    pub scales: Vec<u8>,
+    pub weights: HostBytes,
+    pub scales: HostBytes,
 }
 
 impl HostMatrix {
-    /// From a file's rows.
-    pub fn pack(kind: TensorType, rows: usize, columns: usize, bytes: &[u8]) -> Self {
+    /// From a file's rows; `zeroed` gives memory.
+    pub fn pack(
+        kind: TensorType,
+        rows: usize,
+        columns: usize,
+        bytes: &[u8],
+        zeroed: &dyn Fn(usize) -> HostBytes,
+    ) -> Self {
         let form = Form::of(kind);
         let (weights, scales) = form.bytes(rows, columns);
-        let mut matrix = Self { form, rows, columns, weights: vec![0; weights], scales: vec![0; scales] };
+        let mut matrix = Self { form, rows, columns, weights: zeroed(weights), scales: zeroed(scales) };
         let row_bytes = kind.row_bytes(columns);
         let mut halves = vec![0u16; columns];
         for row in 0..rows {

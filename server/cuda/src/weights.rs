@@ -11,7 +11,9 @@ use quarry_model::spec::DecoderSpec;
 use quarry_model::weights::WeightFile;
 
 use crate::device::{Device, Memory};
+use crate::host_bytes::HostBytes;
 use crate::packing::{Form, HostMatrix};
+use crate::upload::{Arrivals, Piece, Pieces, Upload};
 
 /// One decoder layer; `M` is a matrix, `V` a vector of f32.
 pub struct Layer<M, V> {
@@ -53,7 +55,7 @@ pub struct Weights<M, V, R> {
 }
 
 /// Packed, in host memory.
-pub type HostWeights = Weights<HostMatrix, Vec<f32>, Vec<u8>>;
+pub type HostWeights = Weights<HostMatrix, Vec<f32>, HostBytes>;
 
 /// A matrix on the device.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +75,8 @@ pub struct DeviceWeights {
 
 struct Loader<'a> {
     file: &'a WeightFile,
+    /// Whose page-locked memory is taken.
+    device: &'a Arc<Device>,
 }
 
 impl Loader<'_> {
@@ -87,13 +91,17 @@ impl Loader<'_> {
         Ok(out)
     }
 
+    fn zeroed(&self, bytes: usize) -> HostBytes {
+        HostBytes::zeroed(Some(self.device), bytes)
+    }
+
     fn matrix(&self, name: &str) -> Result<HostMatrix, BackendError> {
         let (info, bytes) = self.file.tensor(name).ok_or_else(|| Self::missing(name))?;
         let &[rows, columns] = &info.shape[..] else {
             let what = format!("has {} dimensions, a matrix has 2", info.shape.len());
             return Err(BackendError::Tensor { tensor: name.to_owned(), what });
         };
-        let packed = HostMatrix::pack(info.kind, rows, columns, &bytes);
+        let packed = HostMatrix::pack(info.kind, rows, columns, &bytes, &|bytes| self.zeroed(bytes));
         drop(bytes);
         self.file.release(name); // the file's pages would else be there beside the packed form until the end
         Ok(packed)
@@ -102,9 +110,13 @@ impl Loader<'_> {
 
 impl HostWeights {
     /// Packs every matrix; `progress` is told the share done.
-    pub fn load(files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<Self, BackendError> {
+    pub fn load(
+        files: &ModelFiles,
+        device: &Arc<Device>,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<Self, BackendError> {
         let spec: &DecoderSpec = &files.spec;
-        let load = Loader { file: &files.weights };
+        let load = Loader { file: &files.weights, device };
         let mut layers = Vec::with_capacity(spec.layers);
         for index in 0..spec.layers {
             let name = |part: &str| format!("blk.{index}.{part}");
@@ -150,82 +162,93 @@ impl HostWeights {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> usize {
-        let mut plan = Places::default();
-        self.place(&mut |bytes| plan.add(bytes.len()));
-        plan.end
+        let mut places = Places::default();
+        self.place(&mut places);
+        places.end
     }
 
-    /// The same on the device.
-    pub fn upload(&self, device: &Arc<Device>) -> Result<DeviceWeights, DriverError> {
+    /// Queues the way to the device: page-locked parts are read until [`Arrivals`] says that the last one has come.
+    pub fn upload(&self, device: &Arc<Device>) -> Result<(DeviceWeights, Arrivals), DriverError> {
         let memory = device.allocate(self.bytes())?;
-        let mut plan = Places::default();
-        let mut result = Ok(());
-        let all = self.place(&mut |bytes| {
-            let at = plan.add(bytes.len());
-            if result.is_ok() {
-                result = memory.write(at, bytes, &device.compute);
-            }
-            memory.at(at, bytes.len()) as usize
-        });
-        result?;
-        device.synchronize()?;
-        Ok(DeviceWeights { all, _memory: memory })
+        let mut upload = Upload::new(device, &memory);
+        let all = self.place(&mut upload);
+        let arrivals = upload.finish();
+        if arrivals.is_err() {
+            device.uploads.synchronize()?;
+        }
+        Ok((DeviceWeights { all, _memory: memory }, arrivals?))
     }
 
-    /// Gives every piece to `put`, always in the same order, and keeps what it returns as the piece's address.
-    fn place(&self, put: &mut dyn FnMut(&[u8]) -> usize) -> Weights<DeviceMatrix, CUdeviceptr, CUdeviceptr> {
-        let mut put = |bytes: &[u8]| put(bytes) as CUdeviceptr;
-        let layers = self.layers.iter().map(|layer| {
-            let mut vector = |v: &Vec<f32>| put(bytemuck::cast_slice(v));
-            let attention_norm = vector(&layer.attention_norm);
-            let qkv_bias = layer.qkv_bias.as_ref().map(&mut vector);
-            let query_norm = layer.query_norm.as_ref().map(&mut vector);
-            let key_norm = layer.key_norm.as_ref().map(&mut vector);
-            let mlp_norm = vector(&layer.mlp_norm);
-            Layer {
-                attention_norm,
-                qkv: layer.qkv.each_ref().map(|m| place_matrix(m, &mut put)),
-                qkv_bias,
-                query_norm,
-                key_norm,
-                output: place_matrix(&layer.output, &mut put),
-                mlp_norm,
-                gate_up: layer.gate_up.each_ref().map(|m| place_matrix(m, &mut put)),
-                down: place_matrix(&layer.down, &mut put),
-            }
-        });
-        let layers = layers.collect();
+    /// Gives every piece to `to`, always in the same order, and keeps what it returns as the piece's address.
+    fn place(&self, to: &mut dyn Pieces) -> Weights<DeviceMatrix, CUdeviceptr, CUdeviceptr> {
         let embedding = match &self.embedding {
-            Embedding::Rows { form, rows } => Embedding::Rows { form: *form, rows: put(rows) },
-            Embedding::Packed(matrix) => Embedding::Packed(place_matrix(matrix, &mut put)),
+            Embedding::Rows { form, rows } => {
+                Embedding::Rows { form: *form, rows: to.put(Piece::Large(rows)) }
+            }
+            Embedding::Packed(matrix) => Embedding::Packed(place_matrix(matrix, to)),
             Embedding::Tied => Embedding::Tied,
         };
-        Weights {
-            embedding,
-            layers,
-            output_norm: put(bytemuck::cast_slice(&self.output_norm)),
-            head: place_matrix(&self.head, &mut put),
-            frequencies: put(bytemuck::cast_slice(&self.frequencies)),
-            rope_factor: self.rope_factor,
-        }
+        // A tied embedding is the head, which the first layer would else not wait for.
+        let tied = matches!(embedding, Embedding::Tied).then(|| place_matrix(&self.head, to));
+        let frequencies = place_vector(&self.frequencies, to);
+        to.end_part();
+        let layers = self.layers.iter().map(|layer| {
+            let placed = place_layer(layer, to);
+            to.end_part();
+            placed
+        });
+        let layers = layers.collect();
+        let output_norm = place_vector(&self.output_norm, to);
+        let head = tied.unwrap_or_else(|| place_matrix(&self.head, to));
+        to.end_part();
+        Weights { embedding, layers, output_norm, head, frequencies, rope_factor: self.rope_factor }
     }
 }
 
-fn place_matrix(matrix: &HostMatrix, put: &mut dyn FnMut(&[u8]) -> CUdeviceptr) -> DeviceMatrix {
+fn place_layer(layer: &Layer<HostMatrix, Vec<f32>>, to: &mut dyn Pieces) -> Layer<DeviceMatrix, CUdeviceptr> {
+    let mut vector = |v: &Vec<f32>| place_vector(v, to);
+    let attention_norm = vector(&layer.attention_norm);
+    let qkv_bias = layer.qkv_bias.as_ref().map(&mut vector);
+    let query_norm = layer.query_norm.as_ref().map(&mut vector);
+    let key_norm = layer.key_norm.as_ref().map(&mut vector);
+    let mlp_norm = vector(&layer.mlp_norm);
+    Layer {
+        attention_norm,
+        qkv: layer.qkv.each_ref().map(|m| place_matrix(m, to)),
+        qkv_bias,
+        query_norm,
+        key_norm,
+        output: place_matrix(&layer.output, to),
+        mlp_norm,
+        gate_up: layer.gate_up.each_ref().map(|m| place_matrix(m, to)),
+        down: place_matrix(&layer.down, to),
+    }
+}
+
+fn place_vector(vector: &[f32], to: &mut dyn Pieces) -> CUdeviceptr {
+    to.put(Piece::Small(bytemuck::cast_slice(vector)))
+}
+
+fn place_matrix(matrix: &HostMatrix, to: &mut dyn Pieces) -> DeviceMatrix {
     let HostMatrix { form, rows, columns, ref weights, ref scales } = *matrix;
-    DeviceMatrix { form, rows, columns, weights: put(weights), scales: put(scales) }
+    let (weights, scales) = (to.put(Piece::Large(weights)), to.put(Piece::Large(scales)));
+    DeviceMatrix { form, rows, columns, weights, scales }
 }
 
 /// Rows as 16-bit numbers.
-fn rows(load: &Loader<'_>, name: &str) -> Result<Vec<u8>, BackendError> {
+fn rows(load: &Loader<'_>, name: &str) -> Result<HostBytes, BackendError> {
     let (info, bytes) = load.file.tensor(name).ok_or_else(|| Loader::missing(name))?;
-    Ok(match info.kind {
-        TensorType::F16 | TensorType::BF16 => bytes.into_owned(),
+    let count: usize = info.shape.iter().product();
+    let mut rows = load.zeroed(2 * count);
+    match info.kind {
+        TensorType::F16 | TensorType::BF16 => rows.copy_from_slice(&bytes),
         kind => {
-            let mut values = vec![0.0; info.shape.iter().product()];
+            let mut values = vec![0.0; count];
             decode(kind, &bytes, &mut values);
-            let halves = values.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes());
-            halves.collect()
+            for (to, value) in rows.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+                *to = half::bf16::from_f32(value).to_le_bytes();
+            }
         }
-    })
+    }
+    Ok(rows)
 }

@@ -96,6 +96,26 @@ fn a_bucket_is_filled_with_tokens_that_leave_nothing_behind() {
     }
 }
 
+/// The first step begins while weights are on their way, in whatever order the driver carries streams out.
+#[test]
+fn the_first_step_waits_for_each_layer() {
+    let _alone = alone();
+    let tokens: Vec<u32> = (10..40).collect();
+    let mut expected: Vec<f32> = Vec::new();
+    for seed in 0..20 {
+        FakeDriver::get().set_seed(seed);
+        let mut rig = Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 8).unwrap();
+        let first = rig.step(&tokens, 0, &table(0, 3)).unwrap();
+        assert_eq!(rig.step(&tokens, 0, &table(0, 3)).unwrap(), first, "seed {seed}");
+        match expected.is_empty() {
+            true => expected = first,
+            false => assert_eq!(first, expected, "seed {seed}"),
+        }
+        // One that is dropped before its weights have come leaves nothing in the way.
+        drop(Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 8).unwrap());
+    }
+}
+
 /// Each step is queued behind the draw of the one before, whatever order the driver carries streams out in, and while
 /// blocks of another sequence are swapped.
 #[test]

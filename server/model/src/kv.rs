@@ -152,6 +152,11 @@ impl HostPool {
         self.bytes_max
     }
 
+    /// Whether both are the same pool.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.memory, &other.memory)
+    }
+
     /// Where a block of `bytes` bytes lies in [`HostPool::lock`]'s bytes.
     ///
     /// # Errors
