@@ -55,8 +55,8 @@ impl LockedPool {
 
     /// Whether these bytes of the pool are page-locked now; they are, where the system lets them be.
     pub fn lock(&mut self, range: &Range<usize>, bytes: &mut HostPoolGuard<'_>) -> bool {
-        let extents = range.start / EXTENT_BYTES..range.end.div_ceil(EXTENT_BYTES);
-        extents.fold(true, |all, extent| self.lock_extent(extent, bytes) && all)
+        let mut extents = range.start / EXTENT_BYTES..range.end.div_ceil(EXTENT_BYTES);
+        extents.all(|extent| self.lock_extent(extent, bytes))
     }
 
     fn lock_extent(&mut self, extent: usize, bytes: &mut HostPoolGuard<'_>) -> bool {
