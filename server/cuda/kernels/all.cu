@@ -5,6 +5,7 @@
 #include "gemm.cu"
 #include "gemv.cu"
 #include "normalize.cu"
+#include "probe.cu"
 #include "rope.cu"
 #include "rows.cu"
 #include "sample.cu"

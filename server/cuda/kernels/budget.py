@@ -42,6 +42,8 @@ EXPECTED = [
     ("gemm_awq", {WEIGHTS: 1, r"IMMA\.16832": 16, COPY: 1}),
     ("gemm_q", {WEIGHTS: 1, r"IMMA\.16832": 16, COPY: 1}),
     ("gemm_", {WEIGHTS: 4, r"HMMA\.16816": 32, COPY: 1}),
+    ("probe_s8", {r"IMMA\.16832": 8}),
+    ("probe_bf16", {r"HMMA\.16816": 8}),
     ("attend_merge", {}),
     ("attend_prefill", {COPY: 4, r"HMMA\.16816": 64, r"LDSM\.16\.M88": 16, r"LDSM\.16\.MT": 16}),
     ("attend", {COPY: 4, r"HMMA\.16816": 32, r"LDSM\.16\.MT": 4}),

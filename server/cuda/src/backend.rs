@@ -18,6 +18,7 @@ use crate::draws::{DrawRoom, Draws, Place};
 use crate::executor::CudaExecutor;
 use crate::kv::{CudaKvBlocks, KvCache};
 use crate::locked_pool::LockedPool;
+use crate::probe::{Probe, ProbePlan};
 use crate::weights::HostWeights;
 
 /// How the device is used.
@@ -89,6 +90,14 @@ impl CudaBackend {
         draws.queue(place, samples).map_err(exec)?;
         draws.collect(place, samples, &mut out).map_err(exec)?;
         Ok((out, draws.host_rows))
+    }
+
+    /// What the device does at most, measured now.
+    ///
+    /// # Errors
+    /// The device's failure, for want of memory too.
+    pub fn probe(&self, plan: ProbePlan) -> Result<Probe, ExecError> {
+        crate::probe::probe(&self.device, plan).map_err(exec)
     }
 
     /// What the device is called.

@@ -21,7 +21,7 @@ struct Image {
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
 /// Every kernel by name.
-const NAMES: [&str; 31] = [
+const NAMES: [&str; 33] = [
     "embed_bf16",
     "embed_f16",
     "embed_q4",
@@ -46,6 +46,8 @@ const NAMES: [&str; 31] = [
     "gemm_q8",
     "gemm_bf16",
     "gemm_f16",
+    "probe_s8",
+    "probe_bf16",
     "rope_store",
     "attend",
     "attend_merge",

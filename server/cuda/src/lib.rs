@@ -19,8 +19,10 @@ mod locked_pool;
 mod orders;
 mod packing;
 mod pinned;
+mod probe;
 mod upload;
 mod weights;
 
 pub use backend::{CudaBackend, CudaOptions};
 pub use device::Unavailable;
+pub use probe::{Probe, ProbePlan};

@@ -98,6 +98,7 @@ std::vector<Test> row_tests();
 std::vector<Test> product_tests();
 std::vector<Test> attention_tests();
 std::vector<Test> draw_tests();
+std::vector<Test> probe_tests();
 
 inline int padded(int k) { return (k + 63) / 64 * 64; }
 /// A K that is a multiple of nothing in particular, now and then of everything.

@@ -11,7 +11,7 @@ int main(int argc, char** argv) {
   const bool one_seed = argc > 3;
   const uint64_t first_seed = one_seed ? std::strtoull(argv[3], nullptr, 10) : 1;
   std::vector<Test> tests;
-  for (auto part : {row_tests(), product_tests(), attention_tests(), draw_tests()}) {
+  for (auto part : {row_tests(), product_tests(), attention_tests(), draw_tests(), probe_tests()}) {
     tests.insert(tests.end(), part.begin(), part.end());
   }
 

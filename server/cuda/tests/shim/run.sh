@@ -34,7 +34,7 @@ traps() {
 }
 
 # The tests themselves are not instrumented: their buffers are guarded all the same, and they are compiled once.
-for source in main rows products attention draws; do
+for source in main rows products attention draws probes; do
   echo "$flags -c $here/$source.cc -o $work/$source.o"
 done | xargs -P "${JOBS:-2}" -L 1 "$cxx" || exit 1
 
@@ -45,7 +45,7 @@ build() {
   link=
   for flag in "$@"; do case $flag in -fsanitize=*) link=$flag ;; esac; done
   "$here/../../shim/build.sh" "$work/$name.d" "$@" &&
-    "$cxx" $link -o "$work/$name" "$work"/main.o "$work"/rows.o "$work"/products.o "$work"/attention.o "$work"/draws.o \
+    "$cxx" $link -o "$work/$name" "$work"/main.o "$work"/rows.o "$work"/products.o "$work"/attention.o "$work"/draws.o "$work"/probes.o \
       "$work/$name.d/libkernels.so" ||
     { echo "$name: does not build"; failed=1; return 1; }
 }
