@@ -9,9 +9,11 @@ use clap::{Args, Parser, Subcommand};
 use quarry_agent::eval::Subset;
 use quarry_agent::output::Format;
 
+#[cfg(feature = "cuda")]
+pub use bench::GpuPart;
 pub use bench::{
-    BackendArgs, BenchCommand, BenchExtractArgs, BenchKernelsArgs, BenchMakeModelArgs, BenchModelArgs,
-    BenchServeArgs, BenchSimulationArgs, Isas, PerplexityArgs,
+    BackendArgs, BenchCommand, BenchExtractArgs, BenchGpuArgs, BenchKernelsArgs, BenchMakeModelArgs,
+    BenchModelArgs, BenchServeArgs, BenchSimulationArgs, Isas, PerplexityArgs,
 };
 
 /// Local-first extraction: an OpenAI-compatible inference server and a job scraper in one binary.

@@ -134,6 +134,48 @@ fn answers_are_the_same_together_with_steps_started_ahead() {
     assert!(ahead(&server) > before);
 }
 
+/// What whoever has a card runs (`tests/gpu`), here for its figures' sake no more than for its speed: none of them is true.
+#[test]
+fn the_devices_bench_measures_every_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = ["first.gguf", "second.gguf"].map(|name| folder.path().join(name));
+    TinyModel::qwen3().write(&models[0], TensorType::Q4K).unwrap();
+    TinyModel::qwen3_tied().write(&models[1], TensorType::Q8_0).unwrap();
+    let (path, out) = (fake_driver(), folder.path().join("out"));
+    let ended = Command::new(env!("CARGO_BIN_EXE_quarry"))
+        .args(["bench", "gpu", "--batches", "1,2", "--contexts", "0,16", "--prompts", "12", "--steps", "2"])
+        .args(["--repeats", "1", "--probe-mib", "1", "--out"])
+        .arg(&out)
+        .args(&models)
+        .env("LD_LIBRARY_PATH", path)
+        .env("FAKE_CUDA_KERNELS", path.join("libkernels.so"))
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("gpu.json")).unwrap()).unwrap();
+    assert!(report["link"]["int8_tops"].as_f64().unwrap() > 0.0, "{report}");
+    for model in 0..2 {
+        let model = &report["models"][model];
+        let decode = model["decode"].as_array().unwrap();
+        assert_eq!(decode.len(), 4);
+        for test in decode {
+            assert!(test["tokens_per_second"].as_f64().unwrap() > 0.0 && test["bytes"].as_u64().unwrap() > 0);
+        }
+        assert_eq!(model["prefill"][0]["tokens"], 12);
+        assert!(model["swap"]["out_gb_per_second"].as_f64().unwrap() > 0.0);
+    }
+    let switches = report["switches"].as_array().unwrap();
+    assert_eq!(
+        (switches[0]["to"].as_str(), switches[1]["to"].as_str()),
+        (Some("second.gguf"), Some("first.gguf"))
+    );
+    let picture = std::fs::read_to_string(out.join("first.gguf-decode.svg")).unwrap();
+    assert_eq!(picture.matches("<polyline").count(), 2);
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("decode x2 behind 16"));
+}
+
 #[test]
 fn a_device_that_is_lost_ends_the_program_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();

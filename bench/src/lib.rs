@@ -2,12 +2,17 @@
 //!
 //! Every endpoint gets the same requests in the same run, turn by turn, so that figures can be compared as ratios
 //! whatever else the machine does. [`extract`] and [`serve`] ask servers; [`model`] and [`perplexity`] drive an
-//! executor; [`kernels`] drives the CPU's kernels alone; [`make_model`] makes files of real shapes;
+//! executor; [`kernels`] drives the CPU's kernels alone; [`make_model`] and [`make_hub`] make models of real shapes;
 //! [`simulation`] runs seeds of the engine without a model.
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "cuda", test))]
+mod chart;
 pub mod extract;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 pub mod kernels;
+pub mod make_hub;
 pub mod make_model;
 pub mod model;
 pub mod perplexity;

@@ -32,14 +32,14 @@ pub struct Shape {
     pub name: &'static str,
     /// Decoder layers.
     pub layers: usize,
-    hidden: usize,
-    mlp_hidden: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    context: usize,
+    pub(crate) hidden: usize,
+    pub(crate) mlp_hidden: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) context: usize,
     /// The head shares the embedding's weights.
-    is_tied: bool,
+    pub(crate) is_tied: bool,
 }
 
 impl Shape {

@@ -20,6 +20,10 @@ use crate::random::Random;
 use crate::rig::{Part, Rig, StepTime};
 use crate::spread::Spread;
 
+pub use crate::rig::BLOCK_TOKENS;
+
+/// Tokens of a prefill step where nothing else is asked for.
+pub const BATCH_TOKENS: usize = 512;
 /// Of a list at most.
 const LIST_MAX: usize = 32;
 /// Streams, repeats and tokens at most; keys and values have their own bound.
@@ -131,6 +135,9 @@ pub struct TestReport {
 }
 
 /// Loads the model and runs every test; `progress` hears each test's name before it runs.
+///
+/// # Errors
+/// A plan past its bounds, or what the back end says.
 pub fn run(
     backend: &mut dyn Backend,
     threads: usize,
@@ -143,9 +150,25 @@ pub fn run(
     let begun = Instant::now();
     let warm = backend.loader().warm(files, &mut |_| ())?;
     let load_seconds = begun.elapsed().as_secs_f64();
-    let mut report = describe(backend.name(), threads, files, &warm, plan);
-    report.load_seconds = load_seconds;
-    let rig = Rig::new(backend, files, &warm, &plan.positions(), plan.batch_tokens())?;
+    let report = run_warm(backend, threads, files, &warm, plan, progress)?;
+    Ok(ModelReport { load_seconds, ..report })
+}
+
+/// Runs every test with weights that are in host memory; no time of loading.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_warm(
+    backend: &mut dyn Backend,
+    threads: usize,
+    files: &ModelFiles,
+    warm: &WarmModel,
+    plan: &ModelPlan,
+    progress: &mut dyn FnMut(&str),
+) -> anyhow::Result<ModelReport> {
+    plan.check()?;
+    let mut report = describe(backend.name(), threads, files, warm, plan);
+    let rig = Rig::new(backend, files, warm, &plan.positions(), plan.batch_tokens())?;
     report.isa.clone_from(&rig.caps().isa);
     let mut tests = Tests { rig, plan, random: Random::new(1), vocab: files.spec.vocab };
 

@@ -12,7 +12,7 @@ use quarry_model::request::SamplingParams;
 use quarry_model::sampler::SampleRow;
 
 /// Positions of a KV block, as the server has it by default.
-const BLOCK_TOKENS: usize = 32;
+pub const BLOCK_TOKENS: usize = 32;
 /// Bytes of KV at most: a depth that was mistyped should not take the machine down.
 const KV_BYTES_MAX: usize = 16 << 30;
 

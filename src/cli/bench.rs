@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use quarry_cpu::isa::Isa;
 use quarry_formats::quant::TensorType;
 
@@ -14,6 +14,9 @@ pub enum BenchCommand {
     /// Tokens a second of a model in this process: prefill, decode, at depth, several streams together.
     #[command(after_help = "Example: quarry bench model --model FILE.gguf --prompt 512 --depth 0,4096")]
     Model(BenchModelArgs),
+    /// A CUDA device: decode, prefill, switches and swaps as shares of what it does at most; JSON and pictures.
+    #[command(after_help = "Example: quarry bench gpu qwen3-4b-random qwen3-8b-random --out record")]
+    Gpu(BenchGpuArgs),
     /// Kernels of the CPU: products, attention and the rest as shares of what the machine can do at most.
     #[command(after_help = "Example: quarry bench kernels --isa all --formats Q4_0,Q4_K --rows 1,512")]
     Kernels(BenchKernelsArgs),
@@ -23,7 +26,7 @@ pub enum BenchCommand {
     /// Seeded schedules of the engine with faults, restarts and switches; no model is needed.
     #[command(after_help = "Example: quarry bench simulation --seeds 50000")]
     Simulation(BenchSimulationArgs),
-    /// Write a GGUF file of a real model's shapes with random weights: for speed only.
+    /// Write a model of a real one's shapes with random weights: for speed only.
     #[command(after_help = "Example: quarry bench make-model --shape qwen3-4b qwen3-4b-random.gguf")]
     MakeModel(BenchMakeModelArgs),
 }
@@ -94,6 +97,51 @@ pub struct BenchModelArgs {
     /// Write every figure here, as JSON.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// A part of `bench gpu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GpuPart {
+    /// Steps of one token for some sequences behind some context.
+    Decode,
+    /// Prompts.
+    Prefill,
+    /// From one model's warm weights to the other's first token.
+    Switch,
+    /// KV blocks to the host pool and back.
+    Swap,
+}
+
+#[derive(Args)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "read where the back end is built in"))]
+pub struct BenchGpuArgs {
+    /// Files or folders of models.
+    #[arg(value_name = "NAME|FILE", required = true)]
+    pub models: Vec<String>,
+    /// Only these parts; all of them otherwise.
+    #[arg(long, value_name = "PART,…", value_delimiter = ',')]
+    pub parts: Vec<GpuPart>,
+    /// Sequences that decode together.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,32,64")]
+    pub batches: Vec<usize>,
+    /// Tokens in the cache before a decode.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0,1024,4096,8192")]
+    pub contexts: Vec<usize>,
+    /// Lengths of prompts.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "128,512,2048")]
+    pub prompts: Vec<usize>,
+    /// Steps of a decode test.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub steps: usize,
+    /// Timed runs of each test.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub repeats: usize,
+    /// MiB that are copied to find what the device does at most.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub probe_mib: usize,
+    /// The folder for gpu.json and the pictures.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 #[derive(Args)]
@@ -221,16 +269,16 @@ pub struct BenchMakeModelArgs {
     /// qwen3-0.6b, qwen3-4b or qwen3-8b.
     #[arg(long, value_name = "NAME")]
     pub shape: String,
-    /// q4_k_m, or one format for all matrices (q8_0, q4_0, …).
+    /// q4_k_m, or one format for all matrices (q8_0, q4_0, …): a GGUF file. awq: a hub folder.
     #[arg(long, value_name = "NAME", default_value = "q4_k_m")]
     pub quant: String,
-    /// Take tokenizer and vocabulary of this model; models.primary of the configuration otherwise.
+    /// Take tokenizer and vocabulary of this model; models.primary of the configuration otherwise. awq takes none.
     #[arg(long, value_name = "NAME|FILE")]
     pub tokenizer: Option<String>,
     /// Fewer layers than the shape has, for a smaller file.
     #[arg(long, value_name = "N")]
     pub layers: Option<usize>,
-    /// The file to write.
+    /// The file or folder to write.
     #[arg(value_name = "FILE")]
     pub out: PathBuf,
 }

@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::ops::Range;
 use std::sync::Arc;
 
-use cudarc::driver::sys::{CUdeviceptr, CUevent_flags, CUresult};
+use cudarc::driver::sys::{CUdevice_attribute, CUdeviceptr, CUevent_flags, CUresult};
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
 use quarry_model::backend::BackendError;
 use quarry_model::executor::ExecError;
@@ -128,6 +128,12 @@ impl Device {
     pub fn memory(&self) -> Result<(u64, u64), DriverError> {
         let (free, total) = self.context.mem_get_info()?;
         Ok((total as u64, free as u64))
+    }
+
+    /// Its multiprocessors.
+    pub fn multiprocessors(&self) -> Result<usize, DriverError> {
+        let count = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        self.context.attribute(count).map(|count| count.max(1) as usize)
     }
 
     /// The device becomes the calling thread's.

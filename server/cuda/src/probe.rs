@@ -13,8 +13,8 @@ use crate::pinned::Pinned;
 const THREADS: usize = 256;
 const CHAINS: usize = 8;
 const WARP: usize = 32;
-/// Blocks: several for each multiprocessor of the largest device.
-const BLOCKS: usize = 2048;
+/// Blocks for each multiprocessor: as many as its threads can be, at most.
+const BLOCKS_PER_PROCESSOR: usize = 8;
 /// The best of so many.
 const REPEATS: usize = 4;
 
@@ -47,7 +47,8 @@ pub struct Probe {
 pub fn probe(device: &Arc<Device>, plan: ProbePlan) -> Result<Probe, DriverError> {
     device.bind()?;
     let stream = &device.compute;
-    let memory = device.allocate((2 * plan.device_bytes).max(plan.host_bytes).max(BLOCKS * THREADS * 4))?;
+    let blocks = device.multiprocessors()? * BLOCKS_PER_PROCESSOR;
+    let memory = device.allocate((2 * plan.device_bytes).max(plan.host_bytes).max(blocks * THREADS * 4))?;
     let mut host = Pinned::new(device, plan.host_bytes)?;
     let copy = best(device, &mut || memory.copy_within(0, plan.device_bytes, plan.device_bytes, stream))?;
     let range = 0..plan.host_bytes;
@@ -55,13 +56,14 @@ pub fn probe(device: &Arc<Device>, plan: ProbePlan) -> Result<Probe, DriverError
     let to_host = best(device, &mut || memory.read_late(range.clone(), &mut host, stream))?;
     let products = |name: &'static str| {
         best(device, &mut || {
-            let shape = Shape { grid: (BLOCKS as u32, 1, 1), block: THREADS as u32, shared_bytes: 0 };
-            let mut arguments = [Argument::Address(memory.at(0, BLOCKS * THREADS * 4)), Argument::Int(plan.rounds as i32)];
+            let shape = Shape { grid: (blocks as u32, 1, 1), block: THREADS as u32, shared_bytes: 0 };
+            let mut arguments =
+                [Argument::Address(memory.at(0, blocks * THREADS * 4)), Argument::Int(plan.rounds as i32)];
             // SAFETY: the kernel's own arguments; it writes one number for each of its threads.
             unsafe { device.kernels.launch(name, shape, &mut arguments, stream) }
         })
     };
-    let warps = (BLOCKS * THREADS / WARP) as f64;
+    let warps = (blocks * THREADS / WARP) as f64;
     let operations = |depth: usize| warps * (plan.rounds * CHAINS * 16 * 8 * depth * 2) as f64;
     Ok(Probe {
         memory_bytes: 2.0 * plan.device_bytes as f64 / copy,

@@ -1,6 +1,7 @@
 //! `quarry bench`: what its parts share.
 
 mod extract;
+mod gpu;
 mod kernels;
 mod make_model;
 mod model;
@@ -28,6 +29,7 @@ pub async fn run(
         BenchCommand::Serve(args) => serve::run(args, config, environment).await,
         // These compute on this thread for as long as they take.
         BenchCommand::Model(args) => tokio::task::block_in_place(|| model::run(args, &config, environment)),
+        BenchCommand::Gpu(args) => tokio::task::block_in_place(|| gpu::run(&args, &config, environment)),
         BenchCommand::Kernels(args) => tokio::task::block_in_place(|| kernels::run(args, &config)),
         BenchCommand::Simulation(args) => tokio::task::block_in_place(|| simulation::run(args)),
         BenchCommand::MakeModel(args) => {
