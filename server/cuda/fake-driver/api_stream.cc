@@ -140,7 +140,7 @@ CUDA_API CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsig
     auto event = self.events.find(event_handle);
     if (!stream || !event) return CUDA_ERROR_INVALID_HANDLE;
     if (event->capture) return wait_in_capture(stream, *event);
-    if (!event->recorded) return CUDA_SUCCESS;
+    if (!event->recorded || self.forgets_waits) return CUDA_SUCCESS;
     if (stream->capture) {
       stream->capture->invalidated = true;
       return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;

@@ -145,6 +145,11 @@ CUDA_API void fake_cuda_fail_launch(uint64_t n, int sticky) {
   fake::driver().failed_launch_is_sticky = sticky != 0;
 }
 
+CUDA_API void fake_cuda_forget_waits(int forget) {
+  fake::Lock held(fake::driver().lock);
+  fake::driver().forgets_waits = forget != 0;
+}
+
 CUDA_API void fake_cuda_last_failure(char* out, size_t bytes) {
   fake::Lock held(fake::driver().lock);
   if (out && bytes) snprintf(out, bytes, "%s", fake::driver().queues.failure_text.c_str());

@@ -105,6 +105,7 @@ struct Driver {
   std::unordered_map<std::thread::id, std::shared_ptr<Stream>> per_thread;
   std::vector<std::shared_ptr<Capture>> captures;  // running ones
 
+  bool forgets_waits = false;    // fake_cuda_forget_waits
   uint64_t launches = 0;         // accepted or not, since the last fake_cuda_fail_launch
   uint64_t launch_to_fail = 0;   // 0: none
   bool failed_launch_is_sticky = false;

@@ -46,6 +46,8 @@ void fake_cuda_set_seed(uint64_t seed);
 void fake_cuda_set_memory_bytes(uint64_t bytes);
 // Fails the n-th launch counted from this call; 0: none. `sticky` as in FAKE_CUDA_FAIL_LAUNCH (README).
 void fake_cuda_fail_launch(uint64_t n, int sticky);
+// 1: streams do not wait for events any more, as if the program had forgotten to ask for it; 0: they do again.
+void fake_cuda_forget_waits(int forget);
 
 // Why the context failed last: copies at most `bytes` bytes with the ending 0; an empty text if it never failed.
 void fake_cuda_last_failure(char* out, size_t bytes);

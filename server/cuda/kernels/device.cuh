@@ -135,9 +135,14 @@ __device__ __forceinline__ void copy_wait() {
 __device__ __forceinline__ int padded(int k) { return (k + UNIT - 1) / UNIT * UNIT; }
 
 /// The warp's sum or maximum in every lane. The order of the sum is a fixed tree, so its bits are fixed too.
+#if defined(INJECT_WRONG_LANE)
+constexpr int FLIP_END = 1;
+#else
+constexpr int FLIP_END = 0;
+#endif
 __device__ __forceinline__ float warp_sum(float v) {
 #pragma unroll
-  for (int flip = 16; flip; flip /= 2) v = __fadd_rn(v, __shfl_xor_sync(ALL_LANES, v, flip));
+  for (int flip = 16; flip > FLIP_END; flip /= 2) v = __fadd_rn(v, __shfl_xor_sync(ALL_LANES, v, flip));
   return v;
 }
 __device__ __forceinline__ int warp_sum(int v) {

@@ -60,6 +60,9 @@ __device__ __forceinline__ void load_weights(uint4 (&w)[Format::LOADS], const ui
 #pragma unroll
   for (int i = 0; i < Format::LOADS; i++) {
     const uint4* from = tile + (static_cast<size_t>(unit) * Format::LOADS + i) * 32;
+#if defined(INJECT_MISALIGNED)
+    from = reinterpret_cast<const uint4*>(reinterpret_cast<const u32*>(from) + 1);
+#endif
     w[i] = READ_ONCE ? __ldcs(from) : __ldg(from);
   }
 }

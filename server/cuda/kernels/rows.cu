@@ -15,7 +15,11 @@ constexpr int EMBED_THREADS = 128;
 
 template <class T>
 __device__ __forceinline__ void embed_row(float* x, const T* table, const u32* tokens, int hidden) {
+#if defined(INJECT_SHORT_INDEX)
+  const T* row = table + tokens[blockIdx.x] * static_cast<u32>(hidden);
+#else
   const T* row = table + static_cast<size_t>(tokens[blockIdx.x]) * hidden;
+#endif
   float* out = x + static_cast<size_t>(blockIdx.x) * hidden;
   for (int i = threadIdx.x; i < hidden; i += EMBED_THREADS) out[i] = to_float(row[i]);
 }

@@ -111,7 +111,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
   }
   change_logits(logits, changes, row.changes_count);
+#if defined(INJECT_STALE_MASK)
+  weights.mask = masks;  // of another row
+#else
   weights.mask = masks + row.mask;
+#endif
   weights.mask_words = min(row.mask_words, (vocab + 31) / 32);
   weights.is_masked = row.flags & MASKED;
   const Best best = largest(shared, weights, vocab);

@@ -165,11 +165,13 @@ inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline unsigned atomicAdd(unsigned* to, unsigned value) { return __atomic_fetch_add(to, value, __ATOMIC_RELAXED); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
+/// A load of global memory: its address is a multiple of its size, or no card would carry it out.
 template <class T>
 T __ldg(const T* p) {
+  if (reinterpret_cast<uintptr_t>(p) % sizeof(T) != 0) shim::die("a load that is not aligned is not allowed");
   return *p;
 }
 template <class T>
 T __ldcs(const T* p) {
-  return *p;
+  return __ldg(p);
 }

@@ -5,14 +5,14 @@ mod support;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quarry_model::backend::BackendError;
+use quarry_model::backend::{BackendError, ModelFiles};
 use quarry_model::executor::{AheadRow, Batch, ExecError, Row, StepResult, SwapDone};
 use quarry_model::ids::{BlockId, HostBlockId, SwapId};
 use quarry_model::kv::HostPool;
 use quarry_model::plan::{BlockMove, Direction};
 use quarry_model::request::SamplingParams;
 use quarry_model::sampler::SampleRow;
-use quarry_tiny::{TensorType, TinyModel};
+use quarry_tiny::{HubWeights, TensorType, TinyModel};
 use support::{BLOCK_TOKENS, FakeDriver, Rig};
 
 /// The driver's settings are the process's, so one test at a time.
@@ -222,6 +222,27 @@ fn a_launch_that_fails_is_the_devices_failure() {
 #[test]
 fn swaps_wait_for_steps_and_steps_for_swaps() {
     let _alone = alone();
+    let (expected, found) = swapped(30);
+    for (seed, found) in found.iter().enumerate() {
+        assert_eq!(*found, expected, "seed {seed}");
+    }
+}
+
+/// A planted mistake: what the test above would say if streams did not wait for each other.
+#[test]
+fn a_swap_that_waits_for_nothing_is_found() {
+    let _alone = alone();
+    support::backend(); // the driver has begun
+    FakeDriver::get().forget_waits(true);
+    let ran = std::panic::catch_unwind(|| swapped(30));
+    FakeDriver::get().forget_waits(false);
+    let (expected, found) = ran.unwrap();
+    assert!(found.iter().any(|found| *found != expected), "no order of streams shows it");
+}
+
+/// Logits of a token behind two blocks that never moved; and behind blocks that were swapped out and back to other places,
+/// while their own were overwritten, for so many orders of the driver's streams.
+fn swapped(seeds: u64) -> (Vec<f32>, Vec<Vec<f32>>) {
     let tokens: Vec<u32> = (10..10 + 2 * BLOCK_TOKENS as u32).collect();
     let mut rig = Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 8).unwrap();
     let expected = {
@@ -235,17 +256,25 @@ fn swaps_wait_for_steps_and_steps_for_swaps() {
         all.map(|(n, &device)| BlockMove { device, host: place(n), direction }).collect()
     };
     let (out, back) = (moves(&table(0, 2), Direction::Out), moves(&table(4, 2), Direction::In));
-    for seed in 0..30 {
+    // Nothing is wanted of the rows that write, so that nobody waits for them but the swap.
+    let write = |rig: &mut Rig, tokens: &[u32]| {
+        let blocks = table(0, 2);
+        let row = Row { tokens, first_position: 0, blocks: &blocks, wanted: &[] };
+        rig.executor.submit(&Batch::new(&[row])).unwrap();
+    };
+    let mut found = Vec::new();
+    for seed in 0..seeds {
         FakeDriver::get().set_seed(seed);
-        rig.step(&tokens, 0, &table(0, 2)).unwrap();
+        write(&mut rig, &tokens);
         swap(&mut rig, &host, &out);
         // What was there is overwritten, and what comes back lies elsewhere.
         let other: Vec<u32> = tokens.iter().map(|token| token + 50).collect();
-        rig.step(&other, 0, &table(0, 2)).unwrap();
+        write(&mut rig, &other);
         swap(&mut rig, &host, &back);
         let blocks = [table(4, 2), table(6, 1)].concat();
-        assert_eq!(rig.step(&[7], tokens.len(), &blocks).unwrap(), expected, "seed {seed}");
+        found.push(rig.step(&[7], tokens.len(), &blocks).unwrap());
     }
+    (expected, found)
 }
 
 fn swap(rig: &mut Rig, host: &HostPool, moves: &[BlockMove]) {
@@ -259,4 +288,40 @@ fn swap(rig: &mut Rig, host: &HostPool, moves: &[BlockMove]) {
         std::thread::sleep(Duration::from_millis(1));
     }
     done.pop().expect("the swap ends").result.unwrap();
+}
+
+/// A planted mistake: zero points read in another order than the file's nibbles have.
+#[test]
+fn zero_points_in_another_order_are_found() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    TinyModel::qwen3().write_hub(folder.path(), HubWeights::Awq, 1).unwrap();
+    let tokens: Vec<u32> = (1..20).collect();
+    let logits = |folder: &std::path::Path| {
+        let mut rig = Rig::open(&ModelFiles::open(folder).unwrap(), 8).unwrap();
+        rig.step(&tokens, 0, &table(0, 2)).unwrap()
+    };
+    let expected = logits(folder.path());
+    let path = folder.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let head = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..head]).unwrap();
+    for (_, tensor) in header.as_object().unwrap().iter().filter(|(name, _)| name.ends_with(".qzeros")) {
+        let [begin, end] = [0, 1].map(|at| head + tensor["data_offsets"][at].as_u64().unwrap() as usize);
+        for word in bytes[begin..end].as_chunks_mut::<4>().0 {
+            // 0 2 4 6 1 3 5 7 becomes 0 1 2 3 4 5 6 7.
+            let nibbles = u32::from_le_bytes(*word);
+            let nibble = |at: usize| nibbles >> (4 * at) & 15;
+            let order = [0, 4, 1, 5, 2, 6, 3, 7];
+            let moved = order.iter().enumerate().fold(0, |all, (at, from)| all | nibble(*from) << (4 * at));
+            *word = moved.to_le_bytes();
+        }
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let found = logits(folder.path());
+    let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
+    let worst = expected.iter().zip(&found).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+    let allowed =
+        Rig::open(&ModelFiles::open(folder.path()).unwrap(), 8).unwrap().executor.caps().logits_error_max;
+    assert!(worst > 2.0 * allowed * largest, "{worst} of {largest} is within the suite's bound");
 }

@@ -1,6 +1,7 @@
 // Kernels of single rows: embed_*, gather_rows, norm_*, round_*, silu_*, against the same in double precision.
 #include "formats.h"
 #include <functional>
+#include <sys/mman.h>
 
 KERNEL(embed_bf16);
 KERNEL(embed_f16);
@@ -41,6 +42,26 @@ void test_embed16(Case& c) {
   for (size_t i = 0; i < x.size(); i++) {
     c.report.near(x[i], value16<T>(table[size_t(ids[i / hidden]) * hidden + i % hidden]), 0, "x", i);
   }
+}
+
+/// A table of more than 2^31 elements: only the rows asked for are there, the rest is addresses.
+void test_embed_far(Case& c) {
+  const int hidden = 4096;
+  const size_t vocabulary = 600000, bytes = vocabulary * hidden * 2;
+  void* const mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) return c.report.fail("no addresses for a large table");
+  uint16_t* const table = static_cast<uint16_t*>(mapped);
+  const std::vector<uint32_t> ids = {uint32_t(c.random.in(524288, 599999)), uint32_t(c.random.in(0, 1000))};
+  for (uint32_t id : ids) {
+    for (int i = 0; i < hidden; i++) table[size_t(id) * hidden + i] = round16<bf16>(1.0f + c.random.unit());
+  }
+  std::vector<float> x(ids.size() * hidden);
+  c.launch(shim_entry_embed_bf16, dim3(unsigned(ids.size())), dim3(128), 0, x.data(), (const void*)table, ids.data(),
+           hidden);
+  for (size_t i = 0; i < x.size(); i++) {
+    c.report.near(x[i], value16<bf16>(table[size_t(ids[i / hidden]) * hidden + i % hidden]), 0, "x", i);
+  }
+  munmap(mapped, bytes);
 }
 
 template <bool INT4, Entry ENTRY>
@@ -224,6 +245,7 @@ void test_silu_16(Case& c) {
 
 std::vector<Test> row_tests() {
   return {{"embed_bf16", test_embed16<bf16, shim_entry_embed_bf16>},
+          {"embed_bf16", test_embed_far},
           {"embed_f16", test_embed16<f16, shim_entry_embed_f16>},
           {"embed_q4", test_embed_tiles<true, shim_entry_embed_q4>},
           {"embed_q8", test_embed_tiles<false, shim_entry_embed_q8>},

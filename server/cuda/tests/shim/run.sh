@@ -89,6 +89,10 @@ for part in ${*:-plain address thread mistakes}; do
       echo "== mistakes"
       build no_wait -DINJECT_NO_WAIT && finds no_wait 20 gemm_q4 gemm_q8 gemm_bf16 gemm_f16 attend attend_prefill
       build wrong_block -DINJECT_BLOCK_OFF && finds wrong_block 20 attend attend_prefill
+      build wrong_lane -DINJECT_WRONG_LANE && finds wrong_lane 20 norm_q8 norm_f32 rope_store
+      build stale_mask -DINJECT_STALE_MASK && finds stale_mask 20 sample
+      build misaligned -DINJECT_MISALIGNED && finds misaligned 5 gemv_q4 gemv_awq gemm_bf16
+      build short_index -DINJECT_SHORT_INDEX && finds short_index 5 embed_bf16
       build no_barrier -fsanitize=thread -DINJECT_NO_BARRIER &&
         finds no_barrier 20 norm_q8 norm_f32 gemv_q4 gemv_bf16 gemm_q4 gemm_bf16 attend attend_prefill sample
       ;;

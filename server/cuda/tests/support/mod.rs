@@ -48,7 +48,7 @@ pub struct Rig {
     pub kv: Box<dyn KvBlocks>,
     pub block_bytes: usize,
     pub vocab: usize,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 /// KV positions of a block.
@@ -60,15 +60,20 @@ impl Rig {
         let folder = tempfile::tempdir().expect("a folder for the model");
         let path = folder.path().join("tiny.gguf");
         model.write(&path, kind).expect("the model is written");
-        let files = ModelFiles::open(&path).expect("the model is read");
+        let rig = Self::open(&ModelFiles::open(&path).expect("the model is read"), blocks)?;
+        Ok(Self { _folder: Some(folder), ..rig })
+    }
+
+    /// A model that is open.
+    pub fn open(files: &ModelFiles, blocks: usize) -> Result<Self, BackendError> {
         let mut backend = backend();
         let options = ActivateOptions { block_tokens: BLOCK_TOKENS, batch_tokens_max: 64, batch_rows_max: 8 };
-        let warm = backend.loader().warm(&files, &mut |_| ())?;
-        let block_bytes = backend.cost(&files.spec, &files, &options).block_bytes;
+        let warm = backend.loader().warm(files, &mut |_| ())?;
+        let block_bytes = backend.cost(&files.spec, files, &options).block_bytes;
         let arena = backend.arena(block_bytes, blocks)?;
         let kv = backend.kv_blocks(&files.spec, &arena, BLOCK_TOKENS)?;
         let executor = backend.activate(&warm, &*kv, &options)?;
-        Ok(Self { executor, kv, block_bytes, vocab: files.spec.vocab, _folder: folder })
+        Ok(Self { executor, kv, block_bytes, vocab: files.spec.vocab, _folder: None })
     }
 
     /// Logits of the last of `tokens`, which are run at the positions from `first` on.
@@ -151,6 +156,12 @@ impl FakeDriver {
     pub fn set_memory_bytes(&self, bytes: u64) {
         // SAFETY: as `fake_cuda.h` declares it.
         unsafe { self.call::<unsafe extern "C" fn(u64)>("fake_cuda_set_memory_bytes")(bytes) }
+    }
+
+    /// Streams wait for events no more, or do again.
+    pub fn forget_waits(&self, forget: bool) {
+        // SAFETY: as `fake_cuda.h` declares it.
+        unsafe { self.call::<unsafe extern "C" fn(i32)>("fake_cuda_forget_waits")(i32::from(forget)) }
     }
 
     /// The n-th launch from now on fails.
