@@ -7,7 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use quarry_tiny::{TensorType, TinyModel};
+use quarry_formats::safetensors::StoredType;
+use quarry_model::backend::{ActivateOptions, Backend as _, ModelFiles};
+use quarry_model::executor::{Batch, Executor, Row, StepResult};
+use quarry_model::ids::BlockId;
+use quarry_model::request::SamplingParams;
+use quarry_model::sampler::SampleRow;
+use quarry_reference::ReferenceBackend;
+use quarry_tiny::{HubWeights, TensorType, TinyModel};
 use serde_json::json;
 use support::Server;
 
@@ -26,6 +33,10 @@ fn fake_driver() -> &'static Path {
 fn config(folder: &Path, device: &str) -> PathBuf {
     let model = folder.join("tiny.gguf");
     TinyModel::qwen3().write(&model, TensorType::Q4K).unwrap();
+    config_of(folder, &model, device)
+}
+
+fn config_of(folder: &Path, model: &Path, device: &str) -> PathBuf {
     let config = folder.join("quarry.yaml");
     let server = format!("{{device: {device}, kv_cache: 64MiB, step_tokens_max: 64, step_rows_max: 8}}");
     let text = format!("models:\n  primary: {{name: {}}}\nserver: {server}\n", model.display());
@@ -87,6 +98,111 @@ fn a_tiny_model_answers_on_the_fake_driver() {
     assert_eq!(again["choices"][0]["message"]["content"], first.json()["choices"][0]["message"]["content"]);
     let state = server.get("/admin/state").json();
     assert!(state["memory"]["device_bytes_max"].as_u64().unwrap() > 0, "{state}");
+}
+
+/// What the reference says next, and by how much more likely than the second best, as a share of the largest logit.
+struct Reference {
+    executor: Box<dyn Executor>,
+    vocab: usize,
+}
+
+impl Reference {
+    fn open(model: &Path) -> Self {
+        let files = ModelFiles::open(model).unwrap();
+        let mut backend = ReferenceBackend;
+        let options = ActivateOptions { block_tokens: 16, batch_tokens_max: 256, batch_rows_max: 1 };
+        let warm = backend.loader().warm(&files, &mut |_| ()).unwrap();
+        let bytes = backend.cost(&files.spec, &files, &options).block_bytes;
+        let arena = backend.arena(bytes, 16).unwrap();
+        let kv = backend.kv_blocks(&files.spec, &arena, 16).unwrap();
+        let executor = backend.activate(&warm, &*kv, &options).unwrap();
+        Self { executor, vocab: files.spec.vocab }
+    }
+
+    fn next(&mut self, tokens: &[u32]) -> (u32, f32) {
+        let blocks: Vec<BlockId> = (0..16).map(BlockId).collect();
+        let wanted = [tokens.len() - 1];
+        let row = Row { tokens, first_position: 0, blocks: &blocks, wanted: &wanted };
+        let ticket = self.executor.submit(&Batch::new(&[row])).unwrap();
+        let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        let mut out = StepResult { keep_logits: true, ..StepResult::default() };
+        self.executor.finish(ticket, &[SampleRow::new(&params)], &mut out).unwrap();
+        let mut order: Vec<usize> = (0..self.vocab).collect();
+        order.sort_by(|a, b| out.logits[*b].total_cmp(&out.logits[*a]));
+        let largest = out.logits.iter().fold(0f32, |most, value| most.max(value.abs()));
+        (order[0] as u32, (out.logits[order[0]] - out.logits[order[1]]) / largest)
+    }
+}
+
+/// Through HTTP, on the fake driver: greedy answers are the reference's as far as its best token leads by more than the
+/// executor may be wrong.
+#[test]
+fn greedy_answers_are_the_references_where_its_margin_allows() {
+    /// As the executor says of itself.
+    const LOGITS_ERROR_MAX: f32 = 0.055;
+    /// A random model is seldom sure: enough questions for some tokens that it is sure of.
+    const QUESTIONS: usize = 12;
+    const TOKENS: usize = 4;
+    let path = fake_driver();
+    let kernels = path.join("libkernels.so");
+    let variables =
+        [("LD_LIBRARY_PATH", path.to_str().unwrap()), ("FAKE_CUDA_KERNELS", kernels.to_str().unwrap())];
+    let mut compared = 0;
+    for (name, tiny, form) in [
+        ("bf16", TinyModel::qwen3(), Err(HubWeights::Plain(StoredType::BF16))),
+        ("awq", TinyModel::qwen3(), Err(HubWeights::Awq)),
+        ("q4_k", TinyModel::qwen3(), Ok(TensorType::Q4K)),
+        ("qwen2", TinyModel::qwen2(), Ok(TensorType::Q8_0)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("tiny");
+        let model = match form {
+            Ok(kind) => {
+                let model = model.with_extension("gguf");
+                tiny.write(&model, kind).unwrap();
+                model
+            }
+            Err(weights) => {
+                tiny.write_hub(&model, weights, 1).unwrap();
+                model
+            }
+        };
+        let config = config_of(folder.path(), &model, "cuda");
+        let mut server = Server::configured(&config, &[], &variables);
+        server.wait("is ready", |server| server.get("/ready").status == 200);
+        let mut reference = Reference::open(&model);
+        for number in 0..QUESTIONS {
+            let question =
+                format!("{number} jobs in the {} of the system", ["north", "east", "west"][number % 3]);
+            let prompt = format!("<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n");
+            let body = json!({"model": "tiny", "prompt": prompt, "add_special_tokens": false});
+            let mut tokens: Vec<u32> = serde_json::from_value(
+                server.post("/tokenize", body.to_string().as_bytes()).json()["tokens"].clone(),
+            )
+            .unwrap();
+            let begin = tokens.len();
+            let message = json!([{"role": "user", "content": question}]);
+            let answer =
+                server.chat(json!({"model": "tiny", "messages": message, "max_completion_tokens": TOKENS}));
+            assert_eq!(answer.json()["usage"]["prompt_tokens"], begin, "{name}: the same prompt");
+            let said = answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+            // The reference's answer as far as it is sure.
+            while tokens.len() < begin + TOKENS {
+                let (token, margin) = reference.next(&tokens);
+                if margin <= 2.0 * LOGITS_ERROR_MAX {
+                    break;
+                }
+                tokens.push(token);
+            }
+            let body = json!({"model": "tiny", "tokens": tokens[begin..]});
+            let sure = server.post("/detokenize", body.to_string().as_bytes()).json()["prompt"].clone();
+            let sure =
+                sure.as_str().unwrap().split("<|im_end|>").next().unwrap().trim_end_matches('\u{fffd}');
+            assert!(said.starts_with(sure), "{name}, {question:?}: {said:?} instead of {sure:?}");
+            compared += tokens.len() - begin;
+        }
+    }
+    assert!(compared >= 8, "the reference was sure of {compared} tokens: nothing was compared");
 }
 
 /// Steps begin before they are planned, beside requests that come and go: the answers stay what each gets alone.
