@@ -24,13 +24,12 @@ fn fake_driver() -> &'static Path {
 }
 
 fn config(folder: &Path, device: &str) -> PathBuf {
-    let model = folder.join("tiny.gguf");
-    TinyModel::qwen3().write(&model, TensorType::Q4K).unwrap();
-    let config = folder.join("quarry.yaml");
-    let server = format!("{{device: {device}, kv_cache: 64MiB, step_tokens_max: 64, step_rows_max: 8}}");
-    let text = format!("models:\n  primary: {{name: {}}}\nserver: {server}\n", model.display());
-    std::fs::write(&config, text).unwrap();
-    config
+    configured(folder, &settings(device))
+}
+
+/// Small ones.
+fn settings(device: &str) -> String {
+    format!("{{device: \"{device}\", kv_cache: 64MiB, step_tokens_max: 64, step_rows_max: 8}}")
 }
 
 fn line(server: &Server, message: &str) -> serde_json::Value {
@@ -87,6 +86,106 @@ fn a_tiny_model_answers_on_the_fake_driver() {
     assert_eq!(again["choices"][0]["message"]["content"], first.json()["choices"][0]["message"]["content"]);
     let state = server.get("/admin/state").json();
     assert!(state["memory"]["device_bytes_max"].as_u64().unwrap() > 0, "{state}");
+}
+
+/// Where the fake driver and its kernels are, for a program's environment.
+fn driver_variables() -> [(&'static str, String); 2] {
+    let path = fake_driver();
+    let kernels = path.join("libkernels.so").to_str().unwrap().to_owned();
+    [("LD_LIBRARY_PATH", path.to_str().unwrap().to_owned()), ("FAKE_CUDA_KERNELS", kernels)]
+}
+
+/// A configuration with a tiny model and these settings of the server.
+fn configured(folder: &Path, settings: &str) -> PathBuf {
+    let model = folder.join("tiny.gguf");
+    TinyModel::qwen3().write(&model, TensorType::Q4K).unwrap();
+    let config = folder.join("quarry.yaml");
+    let text = format!("models:\n  primary: {{name: {}}}\nserver: {settings}\n", model.display());
+    std::fs::write(&config, text).unwrap();
+    config
+}
+
+/// A server on the fake driver that is ready.
+fn on_the_fake_driver(folder: &Path, settings: &str, variables: &[(&str, &str)]) -> Server {
+    let driver = driver_variables();
+    let driver = driver.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let all = [&driver[..], variables].concat();
+    let mut server = Server::configured(&configured(folder, settings), &[], &all);
+    server.wait("is ready", |server| server.get("/ready").status == 200);
+    server
+}
+
+/// Why a server on the fake driver does not start.
+fn refused(folder: &Path, settings: &str, variables: &[(&str, &str)]) -> String {
+    let config = configured(folder, settings);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quarry"));
+    command.args(["serve", "--port", "0", "--config"]).arg(config);
+    let ended = command.envs(driver_variables()).envs(variables.iter().copied()).output().expect("it starts");
+    assert!(!ended.status.success());
+    String::from_utf8_lossy(&ended.stderr).into_owned()
+}
+
+/// What `quarry models fit` says beforehand is what the server's ledger charges: weights, scratch, and all the rest for KV.
+#[test]
+fn models_fit_as_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = "{device: cuda, step_tokens_max: 64, step_rows_max: 8}";
+    let memory_bytes = 1u64 << 30;
+    let memory = memory_bytes.to_string();
+    let server = on_the_fake_driver(folder.path(), settings, &[("FAKE_CUDA_MEMORY_BYTES", &memory)]);
+    let charged = server.get("/admin/state").json()["memory"].clone();
+    let said = Command::new(env!("CARGO_BIN_EXE_quarry"))
+        .arg("--config")
+        .arg(folder.path().join("quarry.yaml"))
+        .args(["models", "fit", "--json", "--vram", &memory, "--model"])
+        .arg(folder.path().join("tiny.gguf"))
+        .output()
+        .expect("the program starts");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let said: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    let model = &said["models"][0];
+    for (here, there) in [
+        (&said["budget_bytes"], &charged["device_bytes_max"]),
+        (&model["weight_bytes"], &charged["weight_bytes"]),
+        (&model["scratch_bytes"], &charged["scratch_bytes_max"]),
+        (&model["kv_bytes"], &charged["kv_bytes_max"]),
+    ] {
+        assert!(here.as_u64().is_some_and(|bytes| bytes > 0));
+        assert_eq!(here, there, "{said} {charged}");
+    }
+    let kv_bytes = model["kv_bytes"].as_u64().unwrap();
+    assert!(kv_bytes > (memory_bytes as f64 * 0.75) as u64, "the KV cache takes what is left: {kv_bytes}");
+    let served = server.get("/v1/models").json();
+    assert_eq!(model["context_tokens"], served["data"][0]["max_model_len"]);
+}
+
+#[test]
+fn a_kv_cache_that_is_set_must_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = refused(folder.path(), "{device: cuda, kv_cache: 2GiB}", &[]);
+    assert!(
+        said.contains("are left of the device's memory of") && said.contains("kv_cache 2147483648"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_device_is_chosen_by_index_or_uuid() {
+    let folder = tempfile::tempdir().unwrap();
+    let two = [("FAKE_CUDA_DEVICES", "2")];
+    // "fake CUDA devicf" and "fake CUDA device" in hexadecimal.
+    for (device, name) in [
+        ("cuda:1", "Fake CUDA device 1"),
+        ("cuda:GPU-66616b65-2043-5544-4120-646576696366", "Fake CUDA device 1"),
+        ("cuda:GPU-66616b65-2043-5544-4120-646576696365", "Fake CUDA device"),
+    ] {
+        let server = on_the_fake_driver(folder.path(), &settings(device), &two);
+        assert_eq!(line(&server, "computing on a CUDA device")["device"], name, "{device}");
+    }
+    for device in ["cuda:2", "cuda:GPU-66616b65"] {
+        let said = refused(folder.path(), &settings(device), &two);
+        assert!(said.contains("there is no CUDA device") && said.contains("1 (GPU-66616b65-2043-"), "{said}");
+    }
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn parts() -> Vec<Part> {
         member: format!("tiny_part{}/data/part.bin", i + 1),
         bytes: data.len() as u64,
         sha256: sum(data),
+        decoder: None,
     };
     model().chunks(PART_BYTES).enumerate().map(part).collect()
 }

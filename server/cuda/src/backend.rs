@@ -13,15 +13,17 @@ use quarry_model::limits::GPU_MEMORY_UTILIZATION_DEFAULT;
 use quarry_model::sampler::{SampleRow, Sampled};
 use quarry_model::spec::DecoderSpec;
 
-use crate::device::{Device, Memory, Unavailable, backend, exec};
+use crate::device::{Device, DeviceId, Memory, Unavailable, backend, exec};
 use crate::draws::{DrawRoom, Draws, Place};
 use crate::executor::CudaExecutor;
 use crate::kv::{CudaKvBlocks, KvCache};
 use crate::weights::HostWeights;
 
 /// How the device is used.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CudaOptions {
+    /// Which device.
+    pub device: DeviceId,
     /// Share of the device's memory that may be taken, above 0 and at most 1.
     pub memory_utilization: f64,
     /// Kernels in place of those that were built in; for tests, whose driver is none.
@@ -30,7 +32,7 @@ pub struct CudaOptions {
 
 impl Default for CudaOptions {
     fn default() -> Self {
-        Self { memory_utilization: GPU_MEMORY_UTILIZATION_DEFAULT, image: None }
+        Self { device: DeviceId::First, memory_utilization: GPU_MEMORY_UTILIZATION_DEFAULT, image: None }
     }
 }
 
@@ -52,16 +54,18 @@ impl Loader for CudaLoader {
 }
 
 impl CudaBackend {
-    /// Opens the first device.
+    /// Opens a device. Its budget is its share of the memory, or what is free where others have taken more than the rest.
     ///
     /// # Errors
     /// [`Unavailable`] in one line for the user, who may then compute on the CPU.
     pub fn new(options: CudaOptions) -> Result<Self, Unavailable> {
-        let device = Device::open(options.image)?;
-        let (total, _) = device.memory().map_err(|error| Unavailable::Driver(crate::device::text(error)))?;
+        let device = Device::open(&options.device, options.image)?;
+        let (total, free) =
+            device.memory().map_err(|error| Unavailable::Driver(crate::device::text(error)))?;
         let copier =
             Copier::start().map_err(|error| Unavailable::Driver(format!("copier thread: {error}")))?;
-        let memory_bytes = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
+        let share = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
+        let memory_bytes = share.min(free);
         Ok(Self { device: Arc::new(device), copier: Arc::new(copier), memory_bytes })
     }
 
@@ -85,6 +89,11 @@ impl CudaBackend {
         draws.send(place, samples).map_err(exec)?;
         draws.draw(place, samples, &mut out).map_err(exec)?;
         Ok((out, draws.host_rows))
+    }
+
+    /// Its UUID as NVML has it, `GPU-…`.
+    pub fn device_uuid(&self) -> &str {
+        &self.device.uuid
     }
 
     /// What the device is called.

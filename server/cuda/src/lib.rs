@@ -18,4 +18,4 @@ mod packing;
 mod weights;
 
 pub use backend::{CudaBackend, CudaOptions};
-pub use device::Unavailable;
+pub use device::{DeviceId, Unavailable};
