@@ -38,6 +38,7 @@ fn a_decode_step_launches_no_more_than_its_budget() {
     // A layer: norm, three products, rope, attention and its merge, rounding, product, norm, two products, silu, product.
     // Before and behind: embedding, the wanted row, norm, head, the draw.
     let launches = after.launches - before.launches;
+    println!("{launches} launches of a decode step of {} layers", model.layers);
     assert_eq!(launches, 14 * model.layers as u64 + 5);
     let sent = after.bytes_host_to_device - before.bytes_host_to_device;
     assert!(sent <= 176, "{sent} bytes for one token and its draw");
