@@ -189,6 +189,53 @@ fn a_device_is_chosen_by_index_or_uuid() {
 }
 
 #[test]
+fn the_device_tells_its_temperature_and_power() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = on_the_fake_driver(folder.path(), &settings("cuda"), &[]);
+    let uuid = "GPU-66616b65-2043-5544-4120-646576696365";
+    let state = server.get("/admin/state").json();
+    // The power limit is a figure that this card does not tell.
+    let expected = json!([{
+        "name": "Fake CUDA device",
+        "uuid": uuid,
+        "temperature_celsius": 61.0,
+        "power_watts": 123.5,
+        "memory_used_bytes": 1u64 << 28,
+        "memory_total_bytes": 1u64 << 30,
+        "utilization": 0.75,
+        "memory_utilization": 0.25,
+        "clock_hertz": 2520e6,
+        "memory_clock_hertz": 10501e6,
+    }]);
+    assert_eq!(state["devices"], expected);
+    let metrics = server.get("/metrics").body;
+    let line = format!("quarry_device_power_watts{{device=\"Fake CUDA device\",uuid=\"{uuid}\"}} 123.5");
+    assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    assert!(!metrics.contains("quarry_device_power_limit_watts"), "{metrics}");
+}
+
+/// Neither a library that does not start nor a device that it does not know keeps anybody from computing.
+#[test]
+fn a_device_that_tells_nothing_computes() {
+    let folder = tempfile::tempdir().unwrap();
+    for (device, variables, why) in [
+        ("cuda", &[("FAKE_NVML_BROKEN", "1")][..], "nvmlInit_v2 of libnvidia-ml.so.1 answers 9"),
+        (
+            "cuda:1",
+            &[("FAKE_CUDA_DEVICES", "2")][..],
+            "nvmlDeviceGetHandleByUUID of libnvidia-ml.so.1 answers 6",
+        ),
+    ] {
+        let logged = [variables, &[("QUARRY__LOGGING__LEVEL", "debug")]].concat();
+        let server = on_the_fake_driver(folder.path(), &settings(device), &logged);
+        assert_eq!(line(&server, "no figures of the device")["why"], why);
+        assert!(server.get("/admin/state").json().get("devices").is_none());
+        assert!(!server.get("/metrics").body.contains("quarry_device_temperature"));
+        assert_eq!(server.chat(json!({"model": "tiny", "max_completion_tokens": 2})).status, 200);
+    }
+}
+
+#[test]
 fn a_device_that_is_lost_ends_the_program_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let path = fake_driver();

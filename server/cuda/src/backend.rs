@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quarry_cuda_layout::KvShape;
 use quarry_model::backend::{
-    ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, WarmModel,
+    ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, Monitor, WarmModel,
 };
 use quarry_model::copier::{Completions, Copier};
 use quarry_model::executor::{ExecError, Executor, KvBlocks};
@@ -17,6 +17,7 @@ use crate::device::{Device, DeviceId, Memory, Unavailable, backend, exec};
 use crate::draws::{DrawRoom, Draws, Place};
 use crate::executor::CudaExecutor;
 use crate::kv::{CudaKvBlocks, KvCache};
+use crate::nvml::{self, Nvml};
 use crate::weights::HostWeights;
 
 /// How the device is used.
@@ -105,6 +106,16 @@ impl CudaBackend {
 impl Backend for CudaBackend {
     fn name(&self) -> &'static str {
         "cuda"
+    }
+
+    fn monitor(&self) -> Option<Arc<dyn Monitor>> {
+        match Nvml::open(nvml::LIBRARY, &self.device.name, &self.device.uuid) {
+            Ok(nvml) => Some(Arc::new(nvml)),
+            Err(why) => {
+                tracing::debug!(%why, "no figures of the device");
+                None
+            }
+        }
     }
 
     fn own_memory_bytes(&self) -> Option<u64> {

@@ -13,6 +13,7 @@ mod executor;
 mod forward;
 mod kernels;
 mod kv;
+mod nvml;
 mod orders;
 mod packing;
 mod weights;
