@@ -44,7 +44,6 @@ fn parts() -> Vec<Part> {
         member: format!("tiny_part{}/data/part.bin", i + 1),
         bytes: data.len() as u64,
         sha256: sum(data),
-        decoder: None,
     };
     model().chunks(PART_BYTES).enumerate().map(part).collect()
 }
@@ -70,6 +69,7 @@ fn manifest(sources: Vec<Source>) -> Manifest {
         memory_bytes: 1 << 20,
         bytes: Some(model().len() as u64),
         sha256: Some(sum(&model())),
+        decoder: None,
         sources,
     }
 }
