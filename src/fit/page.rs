@@ -41,8 +41,9 @@ Nothing on this page was measured. The CUDA back end has never run on a card. Wh
   blocks. Tests compare them with what the server charges, and with what the back end allocates, for a small model on a
   driver that runs the kernels on the CPU.
 - **Bytes of a decode step** follow from the sizes; a test counts what the kernels load on that driver and allows 5 % more.
-- **Speeds are bounds**: a card's bandwidth, as its maker gives it, over the bytes of a step. No decoder is faster; how
-  near this one comes is not known. Launches, activations, drawing and the host come on top.
+- **Speeds are bounds**: a card's bandwidth, as its maker gives it, over the bytes of a step that makes one token for each
+  conversation. No such step is faster; how near ours come is not known. Launches, activations, drawing and the host come on
+  top, and are most of it for small models. Drafts, which make several tokens in a step where they are right, are left out.
 
 The driver's own context takes some hundred MiB of every card, and a desktop more: that is what the share of 85 % leaves
 room for.

@@ -106,7 +106,7 @@ pub fn text(terms: &Terms, device_bytes: u64, load: Load, models: &[Candidate]) 
     let Load { streams, context } = load;
     out.push_str(&format!(
         "\nBound, not a measurement: tokens/s of {streams} conversation(s) of {context} tokens together, at most, if a step\n\
-         took no longer than its bytes at the card's bandwidth.\n{}",
+         took no longer than its bytes at the card's bandwidth (launches come on top; without drafts).\n{}",
         bounds(terms, load, models).text()
     ));
     out

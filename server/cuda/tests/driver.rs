@@ -5,7 +5,7 @@ mod support;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quarry_model::backend::BackendError;
+use quarry_model::backend::{Backend as _, BackendError};
 use quarry_model::executor::{ExecError, Row, StepResult, SwapDone};
 use quarry_model::ids::{BlockId, HostBlockId, SwapId};
 use quarry_model::kv::HostPool;
@@ -93,6 +93,20 @@ fn memory_that_is_not_there_is_asked_for_in_numbers() {
     assert_eq!(what, "the KV cache");
     assert!(needed_bytes > free_bytes && free_bytes <= 8 << 20, "{needed_bytes} {free_bytes}");
     Rig::new(TinyModel::qwen3(), TensorType::Q8_0, 8).unwrap();
+}
+
+/// Memory that others hold is not promised again.
+#[test]
+fn the_budget_is_what_is_free_where_that_is_less() {
+    let _alone = alone();
+    let mut first = support::backend();
+    let before = first.own_memory_bytes().unwrap();
+    assert_eq!(before, ((1u64 << 30) as f64 * 0.85) as u64, "its share of 1 GiB");
+    let held = first.arena(600 << 20, 1).unwrap();
+    let now = support::backend().own_memory_bytes().unwrap();
+    assert!(now <= 424 << 20 && now > 400 << 20, "{now}");
+    drop(held);
+    assert_eq!(support::backend().own_memory_bytes().unwrap(), before);
 }
 
 #[test]

@@ -196,21 +196,25 @@ impl Metrics {
     fn take_devices(&self, devices: &[DeviceFigures]) {
         let f = &self.families;
         let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
-        let figures: [(&GaugeVec, &dyn Fn(&DeviceFigures) -> Option<f64>); 9] = [
-            (&f.device_temperature, &|device| device.temperature_celsius),
-            (&f.device_power, &|device| device.power_watts),
-            (&f.device_power_limit, &|device| device.power_limit_watts),
-            (&f.device_memory_used, &|device| bytes(device.memory_used_bytes)),
-            (&f.device_memory_total, &|device| bytes(device.memory_total_bytes)),
-            (&f.device_utilization, &|device| device.utilization),
-            (&f.device_memory_utilization, &|device| device.memory_utilization),
-            (&f.device_clock, &|device| device.clock_hertz),
-            (&f.device_memory_clock, &|device| device.memory_clock_hertz),
-        ];
-        for (gauge, figure) in figures {
+        let figures = |device: &DeviceFigures| -> [(&GaugeVec, Option<f64>); 9] {
+            [
+                (&f.device_temperature, device.temperature_celsius),
+                (&f.device_power, device.power_watts),
+                (&f.device_power_limit, device.power_limit_watts),
+                (&f.device_memory_used, bytes(device.memory_used_bytes)),
+                (&f.device_memory_total, bytes(device.memory_total_bytes)),
+                (&f.device_utilization, device.utilization),
+                (&f.device_memory_utilization, device.memory_utilization),
+                (&f.device_clock, device.clock_hertz),
+                (&f.device_memory_clock, device.memory_clock_hertz),
+            ]
+        };
+        for (gauge, _) in figures(&DeviceFigures::default()) {
             gauge.reset();
-            for device in devices {
-                if let Some(value) = figure(device) {
+        }
+        for device in devices {
+            for (gauge, value) in figures(device) {
+                if let Some(value) = value {
                     gauge.with_label_values(&[&device.name, &device.uuid]).set(value);
                 }
             }
