@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use quarry_agent::eval::Subset;
 use quarry_agent::output::Format;
 
+use crate::config::ByteSize;
+
 #[cfg(feature = "cuda")]
 pub use bench::GpuPart;
 pub use bench::{
@@ -157,6 +159,11 @@ pub enum ModelsCommand {
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
     },
+    /// Say what a CUDA device of some size holds: models, context, conversations; and bounds on their speed.
+    #[command(
+        after_help = "Example: quarry models fit --vram 16GiB --model qwen3-4b-awq --model qwen3-8b-awq"
+    )]
+    Fit(FitArgs),
     /// Compute a model's checksum and compare it.
     Verify {
         /// As `quarry models list` names it.
@@ -167,6 +174,28 @@ pub enum ModelsCommand {
         /// As `quarry models list` names it.
         name: String,
     },
+}
+
+#[derive(Args)]
+pub struct FitArgs {
+    /// The device's memory; `server.gpu_memory_utilization` says how much of it is taken.
+    #[arg(long, value_name = "SIZE", required_unless_present = "page")]
+    pub vram: Option<ByteSize>,
+    /// Only these: known names, GGUF files or hub folders. Two and more are also looked at together.
+    #[arg(long = "model", value_name = "NAME|FILE")]
+    pub models: Vec<String>,
+    /// Conversations that the bounds are for.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub streams: u32,
+    /// Tokens that each of them has.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: u32,
+    /// Print bytes and bounds as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print docs/GPU.md, for the default configuration.
+    #[arg(long, conflicts_with_all = ["vram", "models", "json"])]
+    pub page: bool,
 }
 
 #[derive(Subcommand)]

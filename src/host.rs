@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use quarry_cpu::isa::Isa;
 use quarry_cpu::{CpuBackend, CpuOptions};
 use quarry_http::{AppState, Limits, Metrics, ServeError};
-use quarry_model::backend::ModelFiles;
+use quarry_model::backend::{Backend, ModelFiles};
 use quarry_models::Registry;
 use quarry_runtime::devices::{self, DeviceOptions};
 use quarry_runtime::{Engine, EngineOptions, ModelSource, Yarn};
@@ -18,10 +18,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cli::BackendArgs;
-use crate::config::{Config, DeviceChoice, Environment, IsaChoice, ModelChoice, RopeScalingChoice};
+use crate::config::{Config, Environment, IsaChoice, ModelChoice, RopeScalingChoice};
 use crate::descriptors;
 use crate::fetching::{self, Wanted};
+use crate::fit::{Candidate, Terms};
 use crate::progress::PullProgress;
+
+/// What a name without a quantization means on a GPU, where it has it; see `Registry::resolve_for`.
+const GPU_QUANTIZATION: &str = "awq";
 
 /// A server that listens.
 pub struct Host {
@@ -59,7 +63,13 @@ impl Host {
     }
 
     /// Loads the models that are here and starts the engine; the others are fetched and served once they have come.
-    pub async fn load(&self, config: &Config, models: Models, registry: Registry) -> anyhow::Result<()> {
+    pub async fn load(
+        &self,
+        config: &Config,
+        backend: Box<dyn Backend>,
+        models: Models,
+        registry: Registry,
+    ) -> anyhow::Result<()> {
         let server = &config.server;
         let mut options = EngineOptions::new(models.here);
         let kv_bytes = server.kv_cache.map(|bytes| usize::try_from(bytes.0));
@@ -75,15 +85,12 @@ impl Host {
         options.scheduler.step_us_max = server.step_ms_max.saturating_mul(1000);
         options.forced_tokens = server.forced_tokens;
         options.drafts = server.drafts;
-        let backend = devices::open(DeviceOptions {
-            choice: match server.device {
-                DeviceChoice::Auto => devices::DeviceChoice::Auto,
-                DeviceChoice::Cuda => devices::DeviceChoice::Cuda,
-                DeviceChoice::Cpu => devices::DeviceChoice::Cpu,
-            },
-            cpu: CpuOptions { threads: server.threads, isa: isa(server.isa) },
-            gpu_memory_utilization: server.gpu_memory_utilization,
-        })?;
+        if has_own_memory(&*backend) {
+            // What is still to be fetched must find room beside a KV cache that takes the rest.
+            let sizes = Terms::of(server).options;
+            let known = models.wanted.iter().filter_map(|one| registry.manifest(&one.name).ok());
+            options.awaited_costs = known.filter_map(Candidate::known).map(|one| one.cost(&sizes)).collect();
+        }
         let metrics = self.metrics.clone();
         let loading = tokio::task::spawn_blocking(move || {
             let mut tenth = 0;
@@ -144,8 +151,30 @@ pub struct Models {
     pub wanted: Vec<Wanted>,
 }
 
-/// The models to serve: the one named, else those of the configuration. The first is pulled if it is not here.
-pub fn resolve_models(named: Option<&str>, config: &Config, registry: &Registry) -> anyhow::Result<Models> {
+/// The device of the configuration.
+pub fn open_device(config: &Config) -> anyhow::Result<Box<dyn Backend>> {
+    let server = &config.server;
+    Ok(devices::open(DeviceOptions {
+        choice: server.device.0.clone(),
+        cpu: CpuOptions { threads: server.threads, isa: isa(server.isa) },
+        gpu_memory_utilization: server.gpu_memory_utilization,
+    })?)
+}
+
+/// Whether it is a GPU, for all that the rest of the program needs to know.
+pub fn has_own_memory(backend: &dyn Backend) -> bool {
+    backend.own_memory_bytes().is_some()
+}
+
+/// The models to serve: the one named, else those of the configuration. The first is pulled if it is not here. `is_gpu`
+/// says for which kind of device a name without a quantization is meant.
+pub fn resolve_models(
+    named: Option<&str>,
+    config: &Config,
+    registry: &Registry,
+    is_gpu: bool,
+) -> anyhow::Result<Models> {
+    let preferred = is_gpu.then_some(GPU_QUANTIZATION);
     let choices: Vec<(ModelChoice, &str)> = match named {
         Some(name) => vec![(ModelChoice::named(name, None), "primary")],
         None => {
@@ -160,7 +189,7 @@ pub fn resolve_models(named: Option<&str>, config: &Config, registry: &Registry)
         let yarn = choice.rope_scaling.map(RopeScalingChoice::yarn);
         let other =
             || anyhow::anyhow!("models.{part}: {} is served already, with another rope_scaling", choice.name);
-        match resolve_one(&choice, part, yarn, registry)? {
+        match resolve_one(&choice, part, yarn, registry, preferred)? {
             Resolved::Here(source) => match models.here.iter_mut().find(|known| known.path == source.path) {
                 Some(known) if known.yarn != source.yarn => return Err(other()),
                 Some(known) => known.aliases.extend(source.aliases),
@@ -191,6 +220,7 @@ fn resolve_one(
     part: &str,
     yarn: Option<Yarn>,
     registry: &Registry,
+    preferred: Option<&str>,
 ) -> anyhow::Result<Resolved> {
     let aliases = vec![part.to_owned()];
     let path = Path::new(&choice.name);
@@ -206,7 +236,8 @@ fn resolve_one(
         let name = path.file_stem().map_or_else(|| choice.name.clone(), |s| s.to_string_lossy().into_owned());
         return Ok(Resolved::Here(ModelSource { name, aliases, path: path.to_owned(), yarn }));
     }
-    let name = registry.resolve(&choice.name, choice.quantization.as_deref())?.name.clone();
+    let wanted = choice.quantization.as_deref();
+    let name = registry.resolve_for(&choice.name, wanted, preferred)?.name.clone();
     let mut aliases = aliases;
     if choice.name != name {
         aliases.push(choice.name.clone());
@@ -224,7 +255,7 @@ pub fn open_model(
     environment: &Environment,
 ) -> anyhow::Result<ModelFiles> {
     let registry = environment.registry()?;
-    let models = resolve_models(named, config, &registry)?;
+    let models = resolve_models(named, config, &registry, false)?; // the commands that come here use the CPU
     let source = models.here.into_iter().next().context("no model")?;
     source.open().with_context(|| source.path.display().to_string())
 }

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use crate::cli::InferenceArgs;
 use crate::config::{Config, Environment};
-use crate::host::{Host, resolve_models};
+use crate::host::{Host, has_own_memory, open_device, resolve_models};
 
 /// Where prompts go.
 pub enum Inference {
@@ -56,10 +56,15 @@ pub async fn start(
 ) -> anyhow::Result<Host> {
     // Models first: a pull may take minutes, and a name that does not exist should fail before a port is taken.
     let registry = environment.registry()?;
-    let models = tokio::task::block_in_place(|| resolve_models(model, config, &registry))?;
+    // The device before them: a name without a quantization is meant for it.
+    let (backend, models) = tokio::task::block_in_place(|| {
+        let backend = open_device(config)?;
+        let models = resolve_models(model, config, &registry, has_own_memory(&*backend))?;
+        anyhow::Ok((backend, models))
+    })?;
     let host = Host::bind(config, address).await?;
     tracing::info!(address = %host.address, "listening");
-    host.load(config, models, registry).await?;
+    host.load(config, backend, models, registry).await?;
     tracing::info!(address = %host.address, "ready");
     Ok(host)
 }

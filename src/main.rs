@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod descriptors;
 mod fetching;
+mod fit;
 mod host;
 mod inference;
 mod logging;
@@ -50,7 +51,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(command) => runtime.block_on(commands::demo::run(command, config, &environment)),
         Command::Eval(command) => runtime.block_on(commands::eval::run(command, config, &environment)),
         Command::Bench(command) => runtime.block_on(commands::bench::run(command, config, &environment)),
-        Command::Models(command) => commands::models::run(command, &environment),
+        Command::Models(command) => commands::models::run(command, &config, &environment),
         Command::Openapi => commands::openapi::run(),
         Command::Config(_) => Ok(ExitCode::SUCCESS), // answered above
     };

@@ -8,6 +8,7 @@ import contest
 import machine
 import servers
 from contest import Test
+from cuda_bytes import cuda_bytes
 from drafts import drafts
 from exactness import exactness
 from kv_pressure import kv_pressure
@@ -122,7 +123,7 @@ ROWS = {
     "prefill": prefill, "decode": decode, "decode-depth": decode_depth, "streams": streams,
     "extraction": extraction, "busy": busy, "demo": demo, "exactness": exactness,
     "overload": overload, "switching": switching, "switching-large": switching_large, "kv-pressure": kv_pressure,
-    "switching-router": router,
+    "switching-router": router, "cuda-bytes": cuda_bytes,
     "drafts": lambda: drafts(repeats(2)),
 }
 

@@ -108,15 +108,27 @@ impl Mix {
         Ok(Self::All(found.with_context(|| format!("no mix {name:?}; there are q4_k_m, {}", known()))?))
     }
 
-    fn kind(self, part: &str, layer: usize, layers: usize) -> TensorType {
+    /// The format of a matrix: `part` is `token_embd`, `head`, or a layer's as GGUF files name it. Rows that are no whole
+    /// blocks of a format take the next larger one of smaller blocks, as llama.cpp does.
+    pub fn kind(self, part: &str, layer: usize, layers: usize, columns: usize) -> TensorType {
+        match self.preferred(part, layer, layers) {
+            kind if columns.is_multiple_of(kind.block_elements()) => kind,
+            TensorType::Q4K => TensorType::Q5_0,
+            TensorType::Q5K => TensorType::Q5_1,
+            TensorType::Q6K => TensorType::Q8_0,
+            kind => kind,
+        }
+    }
+
+    fn preferred(self, part: &str, layer: usize, layers: usize) -> TensorType {
         match self {
             Self::All(kind) => kind,
             Self::Q4KM if part == "head" => TensorType::Q6K,
             Self::Q4KM if part == "token_embd" => TensorType::Q4K,
-            // The first and the last eighth, and each third layer between them.
+            // The first and the last eighth, and each third layer between them, as llama.cpp counts them.
             Self::Q4KM => {
                 let eighth = layers / 8;
-                let has_more = layer < eighth || layer >= layers - eighth || (layer - eighth) % 3 == 2;
+                let has_more = layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2;
                 let is_tender = matches!(part, "attn_v" | "ffn_down");
                 if has_more && is_tender { TensorType::Q6K } else { TensorType::Q4K }
             }
@@ -200,11 +212,11 @@ fn tensors(shape: &Shape, mix: Mix, vocab: usize) -> Vec<Tensor> {
     let norm = |name: String, width: usize| Tensor { name, kind: TensorType::F32, shape: vec![width] };
     let matrix = |layer: usize, part: &str, rows: usize, columns: usize| Tensor {
         name: format!("blk.{layer}.{part}.weight"),
-        kind: mix.kind(part, layer, shape.layers),
+        kind: mix.kind(part, layer, shape.layers, columns),
         shape: vec![rows, columns],
     };
-    let head = mix.kind("head", 0, shape.layers);
-    let embedding = if shape.is_tied { head } else { mix.kind("token_embd", 0, shape.layers) };
+    let head = mix.kind("head", 0, shape.layers, hidden);
+    let embedding = if shape.is_tied { head } else { mix.kind("token_embd", 0, shape.layers, hidden) };
     let mut all = vec![
         Tensor { name: "token_embd.weight".to_owned(), kind: embedding, shape: vec![vocab, hidden] },
         norm("output_norm.weight".to_owned(), hidden),
@@ -266,8 +278,13 @@ mod tests {
 
     #[test]
     fn the_mix_is_half_and_half() {
-        let more = |part| (0..28).filter(|&l| Mix::Q4KM.kind(part, l, 28) == TensorType::Q6K).count();
-        assert_eq!((more("ffn_down"), more("attn_v"), more("attn_q")), (13, 13, 0));
+        let more = |part| (0..28).filter(|&l| Mix::Q4KM.kind(part, l, 28, 1024) == TensorType::Q6K).count();
+        assert_eq!((more("ffn_down"), more("attn_v"), more("attn_q")), (14, 14, 0));
+        assert_eq!(
+            Mix::Q4KM.kind("head", 0, 24, 896),
+            TensorType::Q8_0,
+            "896 columns are no whole blocks of 256"
+        );
         assert_eq!(Mix::named("Q8_0").unwrap(), Mix::All(TensorType::Q8_0));
         assert!(Mix::named("q9").is_err() && Shape::named("gpt").is_err());
     }

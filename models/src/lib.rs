@@ -30,7 +30,7 @@ pub mod testing;
 pub use cache::cache_dir_from;
 pub use error::{ModelsError, SourceError};
 pub use hub::{HUB_DEFAULT, HubClient};
-pub use manifest::{Format, Manifest, Part, Source};
+pub use manifest::{Decoder, Format, Manifest, Part, Source};
 pub use pip::{PartFetcher, Pip};
 pub use pull::{Fetchers, Progress, Pulled, Skipped};
 pub use registry::{Against, Listing, Registry, State, Verified};

@@ -32,8 +32,32 @@ pub struct Manifest {
     pub bytes: Option<u64>,
     /// Sum of the file, lower-case hex; absent where not known: then what the hub says of the file is checked.
     pub sha256: Option<String>,
+    /// Its dimensions, as its maker's `config.json` gives them: what it takes can be said before its files are here.
+    pub decoder: Option<Decoder>,
     /// Where it comes from, in order of preference.
     pub sources: Vec<Source>,
+}
+
+/// A decoder's dimensions.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Decoder {
+    /// Blocks.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width of the MLP.
+    pub mlp_hidden: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key-value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Rows of the embedding and of the head.
+    pub vocab: usize,
+    /// The file has no head of its own: it shares the embedding's weights.
+    pub tied_head: bool,
 }
 
 /// What a model is on disk.
@@ -122,7 +146,7 @@ impl Source {
 
 /// The embedded manifests, the default first.
 pub(crate) fn embedded() -> Vec<Manifest> {
-    const TEXTS: [&str; 17] = [
+    const TEXTS: [&str; 18] = [
         include_str!("../manifests/qwen2.5-coder-0.5b-instruct-q4_k_m.toml"),
         include_str!("../manifests/qwen2.5-coder-1.5b-instruct-q4_k_m.toml"),
         include_str!("../manifests/smollm2-135m-instruct-q4_1.toml"),
@@ -133,6 +157,7 @@ pub(crate) fn embedded() -> Vec<Manifest> {
         include_str!("../manifests/qwen3-8b-q4_k_m.toml"),
         include_str!("../manifests/qwen3-14b-q4_k_m.toml"),
         include_str!("../manifests/qwen3-0.6b-bf16.toml"),
+        include_str!("../manifests/qwen3-4b-q4_k_m.toml"),
         include_str!("../manifests/qwen3-4b-awq.toml"),
         include_str!("../manifests/qwen3-4b-instruct-2507-bf16.toml"),
         include_str!("../manifests/qwen3-4b-thinking-2507-bf16.toml"),

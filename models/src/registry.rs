@@ -114,6 +114,20 @@ impl Registry {
     /// # Errors
     /// [`ModelsError::Unknown`], which lists the names; [`ModelsError::Quantization`], which lists the quantizations.
     pub fn resolve(&self, name: &str, quantization: Option<&str>) -> Result<&Manifest, ModelsError> {
+        self.resolve_for(name, quantization, None)
+    }
+
+    /// The same; a name of the hub without a quantization means the model in the `preferred` one, in lower case, if it is
+    /// known in that.
+    ///
+    /// # Errors
+    /// As [`Registry::resolve`].
+    pub fn resolve_for(
+        &self,
+        name: &str,
+        quantization: Option<&str>,
+        preferred: Option<&str>,
+    ) -> Result<&Manifest, ModelsError> {
         let own = |suffix: &str| {
             self.manifests.iter().find(|m| m.name == format!("{}{suffix}", name.to_lowercase()))
         };
@@ -127,7 +141,13 @@ impl Registry {
             let short = model.rsplit('/').next().unwrap_or_default();
             !model.is_empty() && (model.eq_ignore_ascii_case(name) || short.eq_ignore_ascii_case(name))
         };
-        let called: Vec<&Manifest> = self.manifests.iter().filter(is_called).collect();
+        let mut called: Vec<&Manifest> = self.manifests.iter().filter(is_called).collect();
+        if let Some(at) =
+            preferred.and_then(|preferred| called.iter().position(|m| suits(m, Some(preferred))))
+        {
+            let first = called.remove(at);
+            called.insert(0, first);
+        }
         if let Some(found) = called.iter().find(|m| suits(m, wanted.as_deref())) {
             return Ok(found);
         }

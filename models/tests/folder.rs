@@ -140,6 +140,7 @@ fn manifest() -> Manifest {
         memory_bytes: 1 << 20,
         bytes: None,
         sha256: None,
+        decoder: None,
         sources: vec![Source::HubFolder { repo: "owner/tiny".into() }],
     }
 }
@@ -310,6 +311,7 @@ fn models_are_found_by_the_hub_s_names() {
         ("Qwen/Qwen3-8B", Some("bf16"), "qwen3-8b-bf16"),
         ("qwen3-8b", Some("Q4_K_M"), "qwen3-8b-q4_k_m"),
         ("Qwen/Qwen3-8B", None, "qwen3-8b-q4_k_m"),
+        ("qwen3-4b", None, "qwen3-4b-q4_k_m"),
         ("Qwen3-4B-Instruct-2507", Some("bf16"), "qwen3-4b-instruct-2507-bf16"),
         ("Qwen/Qwen3-4B-Thinking-2507", Some("bf16"), "qwen3-4b-thinking-2507-bf16"),
         ("Qwen/Qwen3-14B", Some("awq-4bit"), "qwen3-14b-awq"),
@@ -320,6 +322,17 @@ fn models_are_found_by_the_hub_s_names() {
     ] {
         assert_eq!(found(name, quantization).as_deref(), Ok(expected), "{name} {quantization:?}");
     }
+    let on_a_gpu = |name: &str, quantization| {
+        registry.resolve_for(name, quantization, Some("awq")).map(|m| m.name.clone()).expect("known")
+    };
+    assert_eq!(on_a_gpu("Qwen/Qwen3-4B", None), "qwen3-4b-awq");
+    assert_eq!(on_a_gpu("qwen3-8b", None), "qwen3-8b-awq");
+    assert_eq!(on_a_gpu("qwen3-8b", Some("q4_k_m")), "qwen3-8b-q4_k_m");
+    assert_eq!(
+        on_a_gpu("Qwen3-4B-Instruct-2507", None),
+        "qwen3-4b-instruct-2507-q4_k_m",
+        "there is no AWQ of it"
+    );
     let error = found("Qwen/Qwen3-4B-Instruct-2507", Some("awq-4bit")).expect_err("no such repository");
     assert!(error.contains("\"awq-4bit\"; known: q4_k_m, bf16"), "{error}");
     assert!(found("qwen3-8b-awq", Some("bf16")).expect_err("another").contains("known: awq"));

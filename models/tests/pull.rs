@@ -69,6 +69,7 @@ fn manifest(sources: Vec<Source>) -> Manifest {
         memory_bytes: 1 << 20,
         bytes: Some(model().len() as u64),
         sha256: Some(sum(&model())),
+        decoder: None,
         sources,
     }
 }

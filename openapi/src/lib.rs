@@ -24,6 +24,8 @@ pub use chunk::{ChatChunk, ChunkChoice, Delta};
 pub use document::openapi;
 pub use error::{ApiError, ErrorBody};
 pub use message::{AnswerMessage, ChatMessage, Content, ContentPart};
-pub use models::{AdminMemory, AdminModel, AdminState, Model, ModelDetails, ModelList, Status, Version};
+pub use models::{
+    AdminDevice, AdminMemory, AdminModel, AdminState, Model, ModelDetails, ModelList, Status, Version,
+};
 pub use tokens::{DetokenizeRequest, DetokenizeResponse, RenderResponse, TokenizeRequest, TokenizeResponse};
 pub use usage::{CompletionTokensDetails, PromptTokensDetails, Usage};

@@ -74,6 +74,9 @@ pub struct AdminState {
     pub models: Vec<AdminModel>,
     /// What the server takes of memory, in bytes.
     pub memory: AdminMemory,
+    /// What the devices tell of themselves; empty where they tell nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<AdminDevice>,
     /// Times the engine started anew after a fault.
     pub restarts: u64,
     /// False once it gave up.
@@ -132,6 +135,42 @@ pub struct AdminMemory {
     pub host_pool_bytes_max: u64,
     /// Activations and scratch of the largest step.
     pub scratch_bytes_max: u64,
+}
+
+/// A device in [`AdminState`]; a figure that it does not tell is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AdminDevice {
+    /// What it is called.
+    pub name: String,
+    /// What tells it from others of the same name.
+    pub uuid: String,
+    /// Of its chip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_celsius: Option<f64>,
+    /// What it draws now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_watts: Option<f64>,
+    /// What it may draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_limit_watts: Option<f64>,
+    /// Memory that is taken, by whomever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_used_bytes: Option<u64>,
+    /// Memory in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_total_bytes: Option<u64>,
+    /// Share of the last moments in which some kernel ran, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization: Option<f64>,
+    /// Share of the last moments in which memory was read or written, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_utilization: Option<f64>,
+    /// Clock of its processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_hertz: Option<f64>,
+    /// Clock of its memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_clock_hertz: Option<f64>,
 }
 
 /// `GET /health` and `GET /ready`.

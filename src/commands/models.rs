@@ -1,15 +1,18 @@
-//! `quarry models list|pull|verify|rm`
+//! `quarry models list|pull|fit|verify|rm`
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use quarry_models::{Against, Registry, State};
 
-use crate::cli::ModelsCommand;
-use crate::config::Environment;
+use crate::cli::{FitArgs, ModelsCommand};
+use crate::config::{Config, Environment};
+use crate::fit::{self, Candidate, Load, Terms};
 use crate::progress::PullProgress;
 
 /// Runs one of them.
-pub fn run(command: ModelsCommand, environment: &Environment) -> anyhow::Result<ExitCode> {
+pub fn run(command: ModelsCommand, config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
     let registry = environment.registry()?;
     match command {
         ModelsCommand::List => list(&registry),
@@ -21,6 +24,7 @@ pub fn run(command: ModelsCommand, environment: &Environment) -> anyhow::Result<
             progress.finish();
             println!("{}", pulled?.path.display());
         }
+        ModelsCommand::Fit(args) => fit(&args, config, &registry)?,
         ModelsCommand::Verify { name } => {
             let verified = registry.verify(&name, &mut |_, _| {})?;
             let known = match verified.against {
@@ -50,4 +54,35 @@ fn list(registry: &Registry) {
         let size = bytes.map_or_else(|| "-".to_owned(), |bytes| (bytes / 1_000_000).to_string());
         println!("{:<40} {:<8} {:>10}  {}", entry.manifest.name, entry.manifest.quantization, size, state);
     }
+}
+
+fn fit(args: &FitArgs, config: &Config, registry: &Registry) -> anyhow::Result<()> {
+    if args.page {
+        print!("{}", fit::page());
+        return Ok(());
+    }
+    let terms = Terms::of(&config.server);
+    let load = Load { streams: args.streams as usize, context: args.context as usize };
+    let bytes = args.vram.context("--vram says how much memory the device has")?.0;
+    let models = match args.models.is_empty() {
+        true => registry.manifests().iter().filter_map(Candidate::known).collect(),
+        false => args.models.iter().map(|name| candidate(name, registry)).collect::<Result<Vec<_>, _>>()?,
+    };
+    match args.json {
+        true => println!("{:#}", fit::json(&terms, bytes, load, &models)),
+        false => print!("{}", fit::text(&terms, bytes, load, &models)),
+    }
+    Ok(())
+}
+
+/// A file or folder, else a known name.
+fn candidate(name: &str, registry: &Registry) -> anyhow::Result<Candidate> {
+    let path = Path::new(name);
+    if path.exists() {
+        return Candidate::open(path);
+    }
+    let manifest = registry.resolve(name, None)?;
+    Candidate::known(manifest).with_context(|| {
+        format!("the dimensions of {name} are not known; once it is here, name its file: {}", manifest.name)
+    })
 }

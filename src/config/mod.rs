@@ -2,6 +2,7 @@
 //!
 //! Each subsystem owns its struct; this joins them. A variable `QUARRY__SERVER__PORT=9000` sets `server.port`.
 
+mod device;
 mod models;
 mod origin;
 pub mod schema;
@@ -21,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use device::Device;
 pub use models::{ModelChoice, ModelsConfig, RopeScalingChoice};
 pub use origin::{Origin, origins};
 pub use size::ByteSize;
@@ -71,18 +73,6 @@ pub enum IsaChoice {
     Portable,
 }
 
-/// What computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceChoice {
-    /// A CUDA device where there is one.
-    Auto,
-    /// A CUDA device.
-    Cuda,
-    /// The processor.
-    Cpu,
-}
-
 /// The inference server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -91,10 +81,13 @@ pub struct ServerConfig {
     pub host: IpAddr,
     /// Port.
     pub port: u16,
-    /// What computes: `auto` takes a CUDA device where the program has that back end and the machine such a device, else
-    /// the CPU; `cuda` and `cpu` insist.
-    pub device: DeviceChoice,
-    /// Share of a CUDA device's memory that may be taken for weights, KV cache and scratch.
+    /// What computes: `auto` takes the first CUDA device where the program has that back end and the machine such a device,
+    /// else the CPU. `cuda` and `cpu` insist; `cuda:1` and `cuda:GPU-UUID` (or the beginning of it) name a device as
+    /// `nvidia-smi -L` lists them. A model that is named without its quantization is AWQ on a CUDA device, if the name has
+    /// that; elsewhere it is the first that `quarry models list` shows.
+    pub device: Device,
+    /// Share of a CUDA device's memory that may be taken for weights, KV cache and scratch; less where other programs have
+    /// taken more than the rest.
     pub gpu_memory_utilization: f64,
     /// Threads of the CPU back end; 0 takes one per physical core that the process may use, within its
     /// container's quota, rounded to the nearest whole thread.
@@ -151,7 +144,7 @@ impl Default for ServerConfig {
         Self {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8000,
-            device: DeviceChoice::Auto,
+            device: Device::default(),
             gpu_memory_utilization: limits::GPU_MEMORY_UTILIZATION_DEFAULT,
             threads: 0,
             isa: IsaChoice::Auto,

@@ -49,11 +49,11 @@ int attribute(const Driver& self, int which) {
   }
 }
 
-// Entry points about the device: `body` runs if it is the one there is.
+// Entry points about a device: `body` runs if there is such a one.
 template <class Body>
 CUresult of_device(CUdevice device, const void* out, Body body) {
   return enter(Needs::initialized, [&](Driver& self, Lock& held) {
-    if (device != 0) return CUDA_ERROR_INVALID_DEVICE;
+    if (device < 0 || device >= self.devices) return CUDA_ERROR_INVALID_DEVICE;
     if (!out) return CUDA_ERROR_INVALID_VALUE;
     return body(self, held);
   });
@@ -74,16 +74,19 @@ CUDA_API CUresult cuInit(unsigned flags) { return flags ? CUDA_ERROR_INVALID_VAL
 
 CUDA_API CUresult cuDriverGetVersion(int* version) { return answer(Needs::nothing, version, DRIVER_VERSION); }
 
-CUDA_API CUresult cuDeviceGetCount(int* count) { return answer(Needs::initialized, count, 1); }
+CUDA_API CUresult cuDeviceGetCount(int* count) {
+  return answer(Needs::initialized, count, driver().devices);
+}
 
 CUDA_API CUresult cuDeviceGet(CUdevice* device, int ordinal) {
-  return of_device(ordinal, device, [&](Driver&, Lock&) { return *device = 0, CUDA_SUCCESS; });
+  return of_device(ordinal, device, [&](Driver&, Lock&) { return *device = ordinal, CUDA_SUCCESS; });
 }
 
 CUDA_API CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
   return of_device(device, name, [&](Driver&, Lock&) {
     if (length <= 0) return CUDA_ERROR_INVALID_VALUE;
-    snprintf(name, static_cast<size_t>(length), "Fake CUDA device");
+    const size_t bytes = static_cast<size_t>(length);
+    device == 0 ? snprintf(name, bytes, "Fake CUDA device") : snprintf(name, bytes, "Fake CUDA device %d", device);
     return CUDA_SUCCESS;
   });
 }
@@ -91,7 +94,7 @@ CUDA_API CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
 CUDA_API CUresult cuDeviceGetPCIBusId(char* id, int length, CUdevice device) {
   return of_device(device, id, [&](Driver&, Lock&) {
     if (length < 13) return CUDA_ERROR_INVALID_VALUE;
-    snprintf(id, static_cast<size_t>(length), "0000:01:00.0");
+    snprintf(id, static_cast<size_t>(length), "0000:%02x:00.0", 1 + device);
     return CUDA_SUCCESS;
   });
 }
@@ -99,6 +102,7 @@ CUDA_API CUresult cuDeviceGetPCIBusId(char* id, int length, CUdevice device) {
 CUDA_API CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
   return of_device(device, uuid, [&](Driver&, Lock&) {
     memcpy(uuid->bytes, "fake CUDA device", sizeof uuid->bytes);
+    uuid->bytes[sizeof uuid->bytes - 1] = static_cast<char>(uuid->bytes[sizeof uuid->bytes - 1] + device);
     return CUDA_SUCCESS;
   });
 }
@@ -123,6 +127,8 @@ CUDA_API CUresult cuDeviceComputeCapability(int* major, int* minor, CUdevice dev
 CUDA_API CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
   return of_device(device, context, [&](Driver& self, Lock&) {
     if (self.queues.failure != CUDA_SUCCESS) return self.queues.failure;
+    if (self.retained && self.current_device != device) return CUDA_ERROR_NOT_SUPPORTED;  // see the README
+    self.current_device = device;
     self.retained++;
     *context = the_context();
     return CUDA_SUCCESS;
@@ -166,7 +172,7 @@ CUDA_API CUresult cuCtxSetCurrent(CUcontext context) {
 
 CUDA_API CUresult cuCtxGetCurrent(CUcontext* context) { return answer(Needs::initialized, context, current_context); }
 
-CUDA_API CUresult cuCtxGetDevice(CUdevice* device) { return answer(Needs::context, device, 0); }
+CUDA_API CUresult cuCtxGetDevice(CUdevice* device) { return answer(Needs::context, device, driver().current_device); }
 
 CUDA_API CUresult cuCtxGetApiVersion(CUcontext, unsigned* version) {
   return answer(Needs::initialized, version, static_cast<unsigned>(DRIVER_VERSION));

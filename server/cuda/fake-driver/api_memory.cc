@@ -160,7 +160,7 @@ CUDA_API CUresult cuMemFreeAsync(CUdeviceptr at, CUstream stream) {
 
 CUDA_API CUresult cuDeviceGetDefaultMemPool(CUmemoryPool* out, CUdevice device) {
   return enter(Needs::initialized, [&](Driver& self, Lock&) {
-    if (device != 0) return CUDA_ERROR_INVALID_DEVICE;
+    if (device < 0 || device >= self.devices) return CUDA_ERROR_INVALID_DEVICE;
     if (!out) return CUDA_ERROR_INVALID_VALUE;
     if (!self.memory_pools) return CUDA_ERROR_NOT_SUPPORTED;
     *out = reinterpret_cast<CUmemoryPool>(&self.memory);

@@ -9,6 +9,7 @@ namespace fake {
 namespace {
 
 constexpr uint64_t MEMORY_BYTES_DEFAULT = 1ull << 30;
+constexpr uint64_t DEVICES_MAX = 8;
 
 // A number from the environment; false, with a line on stderr, if it is set and no such number.
 bool number_from(const char* name, uint64_t most, uint64_t* value, const char** rest = nullptr) {
@@ -38,13 +39,14 @@ CUresult initialize() {
   if (self.initialized) return CUDA_SUCCESS;
   uint64_t devices = 1, bytes = MEMORY_BYTES_DEFAULT, seed = 1, pools = 1, major = 8, fail = 0;
   const char *minor = ".9", *sticky = "";
-  if (!number_from("FAKE_CUDA_DEVICES", 1, &devices) || !number_from("FAKE_CUDA_MEMORY_BYTES", 1ull << 42, &bytes) ||
+  if (!number_from("FAKE_CUDA_DEVICES", DEVICES_MAX, &devices) || !number_from("FAKE_CUDA_MEMORY_BYTES", 1ull << 42, &bytes) ||
       !number_from("FAKE_CUDA_SEED", UINT64_MAX, &seed) || !number_from("FAKE_CUDA_MEMORY_POOLS", 1, &pools) ||
       !number_from("FAKE_CUDA_COMPUTE", 99, &major, &minor) ||
       !number_from("FAKE_CUDA_FAIL_LAUNCH", UINT64_MAX, &fail, &sticky)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   if (devices == 0) return CUDA_ERROR_NO_DEVICE;
+  self.devices = static_cast<int>(devices);
   if (!self.memory.set_total(bytes)) return CUDA_ERROR_OPERATING_SYSTEM;
   self.compute_major = static_cast<int>(major);
   self.compute_minor = *minor == '.' ? atoi(minor + 1) : 0;

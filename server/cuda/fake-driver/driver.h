@@ -90,6 +90,7 @@ struct Driver {
   unsigned retained = 0;       // of the primary context
   unsigned context_flags = 0;
   int devices = 1;
+  int current_device = 0;      // whose primary context it is
   int compute_major = 8, compute_minor = 9;
   bool memory_pools = true;
 

@@ -39,6 +39,18 @@ void fake_cuda_counters(struct FakeCudaCounters* out);
 // Sets all to 0 except bytes_now and pinned_bytes_now; bytes_peak becomes bytes_now.
 void fake_cuda_reset_counters(void);
 
+// What kernels loaded of one allocation, since loads are watched: sectors of 32 bytes, each once a launch.
+struct FakeCudaLoads {
+  uint64_t address, size;  // of the allocation
+  uint64_t bytes;
+};
+
+// Counts what kernels load by __ldg, __ldcs and cp.async, from zero; 0: not any more. Synchronize before. Answers 0 where
+// no kernels' library is open, or it tells of no loads (README).
+int fake_cuda_watch_loads(int on);
+// Writes at most `most` entries, an allocation each; the number that there are. Synchronize before.
+size_t fake_cuda_loads(struct FakeCudaLoads* out, size_t most);
+
 // Draws all further orders from this seed (first: FAKE_CUDA_SEED, or 1).
 void fake_cuda_set_seed(uint64_t seed);
 // How much memory the device has (first: FAKE_CUDA_MEMORY_BYTES, or 1 GiB); less than is allocated now leaves none

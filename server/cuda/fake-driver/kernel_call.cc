@@ -1,5 +1,7 @@
 #include "kernel_call.h"
 
+#include "loads.h"
+
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -90,11 +92,18 @@ bool find_kernel(const std::string& name, Function* out) {
   return out->entry != nullptr;
 }
 
+LoadHook* find_load_hook() {
+  return kernels ? static_cast<LoadHook*>(dlsym(kernels, "shim_on_load")) : nullptr;
+}
+
 CUresult call_kernel(const Memory& memory, const Function& kernel, void** arguments, const Call& call,
                      std::string* why) {
   handle_faults();
   trap_text[0] = 0;
-  if (call_guarded(kernel.entry, arguments, call)) {
+  loads().begin();
+  const int failed = call_guarded(kernel.entry, arguments, call);
+  loads().end();
+  if (failed) {
     *why = "kernel " + kernel.name + ": " + trap_text;
     return CUDA_ERROR_ILLEGAL_ADDRESS;
   }

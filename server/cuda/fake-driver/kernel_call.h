@@ -12,6 +12,10 @@ CUresult open_kernels(std::string* why);
 // The entry of a kernel and the sizes of its arguments; false if the library has no such entry.
 bool find_kernel(const std::string& name, Function* out);
 
+// The library's `shim_on_load`; null if there is none.
+using LoadHook = void (*)(const void* from, unsigned bytes);
+LoadHook* find_load_hook();
+
 struct Call {
   Dim3 grid, block;
   size_t shared_bytes;

@@ -6,6 +6,8 @@
 #include "sanitizers.h"
 #include <cstdlib>
 
+void (*shim_on_load)(const void* from, unsigned bytes) = nullptr;
+
 namespace shim {
 namespace {
 
@@ -79,6 +81,7 @@ void copy_async(void* to, const void* from, unsigned bytes, int line) {
 #if defined(__SANITIZE_ADDRESS__)
   if (__asan_region_is_poisoned(const_cast<void*>(from), bytes)) die("cp.async reads out of bounds", line);
 #endif
+  if (shim_on_load) shim_on_load(from, bytes);
   Copies& copies = own_copies();
   if (copies.count == COPIES_MAX) die("too many asynchronous copies under way", line);
 #if defined(SHIM_TSAN)

@@ -31,6 +31,10 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 
+/// Called before each load of global memory by __ldg, __ldcs or cp.async: how weights, keys and values come. Null: nobody
+/// counts them. The fake driver sets it between launches. Plain loads (norms, tables, activations) are not told.
+extern "C" void (*shim_on_load)(const void* from, unsigned bytes);
+
 namespace shim {
 
 /// What all threads of a block have in common.
@@ -169,6 +173,7 @@ inline int max(int a, int b) { return a > b ? a : b; }
 template <class T>
 T __ldg(const T* p) {
   if (reinterpret_cast<uintptr_t>(p) % sizeof(T) != 0) shim::die("a load that is not aligned is not allowed");
+  if (shim_on_load) shim_on_load(p, sizeof(T));
   return *p;
 }
 template <class T>

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use quarry_cuda_layout::KvShape;
 use quarry_model::backend::{
-    ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, WarmModel,
+    ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, Monitor, WarmModel,
 };
 use quarry_model::copier::{Completions, Copier};
 use quarry_model::executor::{ExecError, Executor, KvBlocks};
@@ -13,17 +13,20 @@ use quarry_model::limits::GPU_MEMORY_UTILIZATION_DEFAULT;
 use quarry_model::sampler::{SampleRow, Sampled};
 use quarry_model::spec::DecoderSpec;
 
-use crate::device::{Device, Memory, Unavailable, backend, exec};
+use crate::device::{Device, DeviceId, Memory, Unavailable, backend, exec};
 use crate::draws::{DrawRoom, Draws, Place};
 use crate::executor::CudaExecutor;
 use crate::kv::{CudaKvBlocks, KvCache};
 use crate::locked_pool::LockedPool;
+use crate::nvml::{self, Nvml};
 use crate::probe::{Probe, ProbePlan};
 use crate::weights::HostWeights;
 
 /// How the device is used.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CudaOptions {
+    /// Which device.
+    pub device: DeviceId,
     /// Share of the device's memory that may be taken, above 0 and at most 1.
     pub memory_utilization: f64,
     /// Kernels in place of those that were built in; for tests, whose driver is none.
@@ -32,7 +35,7 @@ pub struct CudaOptions {
 
 impl Default for CudaOptions {
     fn default() -> Self {
-        Self { memory_utilization: GPU_MEMORY_UTILIZATION_DEFAULT, image: None }
+        Self { device: DeviceId::First, memory_utilization: GPU_MEMORY_UTILIZATION_DEFAULT, image: None }
     }
 }
 
@@ -55,16 +58,18 @@ impl Loader for CudaLoader {
 }
 
 impl CudaBackend {
-    /// Opens the first device.
+    /// Opens a device. Its budget is its share of the memory, or what is free where others have taken more than the rest.
     ///
     /// # Errors
     /// [`Unavailable`] in one line for the user, who may then compute on the CPU.
     pub fn new(options: CudaOptions) -> Result<Self, Unavailable> {
-        let device = Device::open(options.image)?;
-        let (total, _) = device.memory().map_err(|error| Unavailable::Driver(crate::device::text(error)))?;
+        let device = Device::open(&options.device, options.image)?;
+        let (total, free) =
+            device.memory().map_err(|error| Unavailable::Driver(crate::device::text(error)))?;
         let copier =
             Copier::start().map_err(|error| Unavailable::Driver(format!("copier thread: {error}")))?;
-        let memory_bytes = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
+        let share = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
+        let memory_bytes = share.min(free);
         let (device, copier, locked) = (Arc::new(device), Arc::new(copier), Arc::default());
         Ok(Self { device, copier, locked, memory_bytes })
     }
@@ -100,6 +105,11 @@ impl CudaBackend {
         crate::probe::probe(&self.device, plan).map_err(exec)
     }
 
+    /// Its UUID as NVML has it, `GPU-…`.
+    pub fn device_uuid(&self) -> &str {
+        &self.device.uuid
+    }
+
     /// What the device is called.
     pub fn device_name(&self) -> &str {
         &self.device.name
@@ -109,6 +119,16 @@ impl CudaBackend {
 impl Backend for CudaBackend {
     fn name(&self) -> &'static str {
         "cuda"
+    }
+
+    fn monitor(&self) -> Option<Arc<dyn Monitor>> {
+        match Nvml::open(nvml::LIBRARY, &self.device.name, &self.device.uuid) {
+            Ok(nvml) => Some(Arc::new(nvml)),
+            Err(why) => {
+                tracing::debug!(%why, "no figures of the device");
+                None
+            }
+        }
     }
 
     fn own_memory_bytes(&self) -> Option<u64> {

@@ -25,6 +25,14 @@ pub enum Unavailable {
     /// There is a driver, and nothing to drive.
     #[error("the CUDA driver finds no device")]
     NoDevice,
+    /// There are devices, and the one that was asked for is none of them.
+    #[error("there is no CUDA device {wanted}; there are: {}", .present.join(", "))]
+    NoSuchDevice {
+        /// Its index, or the beginning of its UUID.
+        wanted: String,
+        /// Index and UUID of each that is there.
+        present: Vec<String>,
+    },
     /// The device is older than every kernel that was built.
     #[error("{name} has compute capability {}.{}; {least} or later is needed", .capability.0, .capability.1)]
     TooOld {
@@ -89,6 +97,68 @@ pub fn backend(error: DriverError) -> BackendError {
     BackendError::Device(text(error))
 }
 
+/// Which device, among those that `CUDA_VISIBLE_DEVICES` leaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceId {
+    /// The driver's first.
+    #[default]
+    First,
+    /// By the driver's count, from 0.
+    Index(usize),
+    /// By its UUID as `nvidia-smi -L` prints it (`GPU-…`, `MIG-…`), or as much of its beginning as is no other's.
+    Uuid(String),
+}
+
+impl DeviceId {
+    /// The driver's number of the device.
+    fn ordinal(&self) -> Result<usize, Unavailable> {
+        let driver = |error: DriverError| match error.0 {
+            CUresult::CUDA_ERROR_NO_DEVICE => Unavailable::NoDevice,
+            _ => Unavailable::Driver(text(error)),
+        };
+        let count = usize::try_from(CudaContext::device_count().map_err(driver)?).unwrap_or(0);
+        let uuids = || -> Result<Vec<String>, DriverError> {
+            let uuid =
+                |ordinal| Ok(hexadecimal(&result::device::get_uuid(result::device::get(ordinal)?)?.bytes));
+            (0..count as i32).map(uuid).collect()
+        };
+        let nobody = |wanted: String| {
+            let uuids = uuids().unwrap_or_default();
+            let present =
+                uuids.iter().enumerate().map(|(index, uuid)| format!("{index} (GPU-{uuid})")).collect();
+            Unavailable::NoSuchDevice { wanted, present }
+        };
+        match self {
+            _ if count == 0 => Err(Unavailable::NoDevice),
+            Self::First => Ok(0),
+            Self::Index(index) if *index < count => Ok(*index),
+            Self::Index(index) => Err(nobody(index.to_string())),
+            Self::Uuid(wanted) => {
+                let begin = wanted.to_lowercase();
+                let begin = begin.trim_start_matches("gpu-").trim_start_matches("mig-");
+                let uuids = uuids().map_err(driver)?;
+                let mut found = uuids.iter().enumerate().filter(|(_, uuid)| uuid.starts_with(begin));
+                match (found.next(), found.next()) {
+                    (Some((index, _)), None) => Ok(index),
+                    _ => Err(nobody(wanted.clone())),
+                }
+            }
+        }
+    }
+}
+
+/// As UUIDs are written: 8, 4, 4, 4 and 12 digits.
+fn hexadecimal(bytes: &[std::ffi::c_char; 16]) -> String {
+    let mut out = String::new();
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        out.push_str(&format!("{:02x}", *byte as u8));
+    }
+    out
+}
+
 /// A device that is there, with its kernels.
 pub struct Device {
     context: Arc<CudaContext>,
@@ -97,19 +167,21 @@ pub struct Device {
     pub uploads: Arc<CudaStream>,
     pub kernels: Kernels,
     pub name: String,
+    /// As NVML knows it: `GPU-…`.
+    pub uuid: String,
 }
 
 impl Device {
-    /// The first device; `image` in place of the kernels that were built in.
+    /// A device; `image` in place of the kernels that were built in.
     ///
     /// # Errors
     /// [`Unavailable`] says why there is none; nothing here panics where libcuda is missing.
-    pub fn open(image: Option<&'static [u8]>) -> Result<Self, Unavailable> {
+    pub fn open(which: &DeviceId, image: Option<&'static [u8]>) -> Result<Self, Unavailable> {
         // SAFETY: loads the library, whose constructors are the driver's own, and lets it go.
         if !unsafe { cudarc::driver::sys::is_culib_present() } {
             return Err(Unavailable::NoDriver);
         }
-        let context = CudaContext::new(0).map_err(|error| match error.0 {
+        let context = CudaContext::new(which.ordinal()?).map_err(|error| match error.0 {
             CUresult::CUDA_ERROR_NO_DEVICE | CUresult::CUDA_ERROR_INVALID_DEVICE => Unavailable::NoDevice,
             _ => Unavailable::Driver(text(error)),
         })?;
@@ -117,11 +189,12 @@ impl Device {
         // SAFETY: no memory here is cudarc's, so its own events between streams guard nothing; ours do.
         unsafe { context.disable_event_tracking() };
         let name = context.name().map_err(driver)?;
+        let uuid = format!("GPU-{}", hexadecimal(&context.uuid().map_err(driver)?.bytes));
         let kernels = Kernels::load(&context, &name, image)?;
         let compute = context.new_stream().map_err(driver)?;
         let copies = context.new_stream().map_err(driver)?;
         let uploads = context.new_stream().map_err(driver)?;
-        Ok(Self { context, compute, copies, uploads, kernels, name })
+        Ok(Self { context, compute, copies, uploads, kernels, name, uuid })
     }
 
     /// Bytes of its memory, and of these the free ones.

@@ -16,6 +16,7 @@ mod host_bytes;
 mod kernels;
 mod kv;
 mod locked_pool;
+mod nvml;
 mod orders;
 mod packing;
 mod pinned;
@@ -24,5 +25,5 @@ mod upload;
 mod weights;
 
 pub use backend::{CudaBackend, CudaOptions};
-pub use device::Unavailable;
+pub use device::{DeviceId, Unavailable};
 pub use probe::{Probe, ProbePlan};

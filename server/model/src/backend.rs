@@ -94,6 +94,39 @@ pub trait Loader: Send + Sync {
     fn warm(&self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError>;
 }
 
+/// A device's own figures at one moment; `None` for what it does not tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceFigures {
+    /// What it is called.
+    pub name: String,
+    /// What tells it from others of the same name.
+    pub uuid: String,
+    /// Of its chip.
+    pub temperature_celsius: Option<f64>,
+    /// What it draws now.
+    pub power_watts: Option<f64>,
+    /// What it may draw.
+    pub power_limit_watts: Option<f64>,
+    /// Memory that is taken, by whomever.
+    pub memory_used_bytes: Option<u64>,
+    /// Memory in all.
+    pub memory_total_bytes: Option<u64>,
+    /// Share of the last moments in which some kernel ran, 0 to 1.
+    pub utilization: Option<f64>,
+    /// Share of the last moments in which memory was read or written, 0 to 1.
+    pub memory_utilization: Option<f64>,
+    /// Clock of its processors.
+    pub clock_hertz: Option<f64>,
+    /// Clock of its memory.
+    pub memory_clock_hertz: Option<f64>,
+}
+
+/// Tells figures of the devices that a back end computes on, on any thread and beside steps. It may take milliseconds.
+pub trait Monitor: Send + Sync {
+    /// One entry a device; those that tell nothing now are left out.
+    fn read(&self) -> Vec<DeviceFigures>;
+}
+
 /// One device.
 pub trait Backend: Send {
     /// `cpu`, `cuda`, `reference`.
@@ -107,6 +140,11 @@ pub trait Backend: Send {
     /// works while the host waits do.
     fn runs_ahead(&self) -> bool {
         false
+    }
+
+    /// What tells figures of the device itself, where there is such a thing.
+    fn monitor(&self) -> Option<Arc<dyn Monitor>> {
+        None
     }
 
     /// What the model costs here.

@@ -1,23 +1,79 @@
 //! Which device computes: the CPU, or a CUDA device where the program has that back end (feature `cuda`) and the machine
 //! has one.
 
+use std::fmt;
+use std::str::FromStr;
+
 use quarry_cpu::{CpuBackend, CpuOptions};
 use quarry_model::backend::{Backend, BackendError};
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// A CUDA device where there is one, else the CPU.
+    /// The first CUDA device where there is one, else the CPU.
     #[default]
     Auto,
     /// A CUDA device, or an error.
-    Cuda,
+    Cuda(CudaDevice),
     /// The CPU.
     Cpu,
 }
 
+/// Which CUDA device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CudaDevice {
+    /// The driver's first.
+    First,
+    /// By the driver's count, from 0.
+    Index(usize),
+    /// By its UUID (`GPU-…`), or the beginning of it.
+    Uuid(String),
+}
+
+/// A device in words that are none.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{0}` is no device; write auto, cuda, cuda:INDEX, cuda:GPU-UUID (as nvidia-smi -L prints it) or cpu"
+)]
+pub struct NoDevice(String);
+
+impl FromStr for DeviceChoice {
+    type Err = NoDevice;
+
+    fn from_str(text: &str) -> Result<Self, NoDevice> {
+        let which = match text.to_lowercase().as_str() {
+            "auto" => return Ok(Self::Auto),
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => return Ok(Self::Cuda(CudaDevice::First)),
+            other => {
+                other.strip_prefix("cuda:").map(str::to_owned).ok_or_else(|| NoDevice(text.to_owned()))?
+            }
+        };
+        if let Ok(index) = which.parse() {
+            return Ok(Self::Cuda(CudaDevice::Index(index)));
+        }
+        let digits = which.strip_prefix("gpu-").or_else(|| which.strip_prefix("mig-")).unwrap_or_default();
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+            return Err(NoDevice(text.to_owned()));
+        }
+        Ok(Self::Cuda(CudaDevice::Uuid(format!("{}-{digits}", which[..3].to_uppercase()))))
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(CudaDevice::First) => f.write_str("cuda"),
+            Self::Cuda(CudaDevice::Index(index)) => write!(f, "cuda:{index}"),
+            Self::Cuda(CudaDevice::Uuid(uuid)) => write!(f, "cuda:{uuid}"),
+        }
+    }
+}
+
 /// Which device, and how it is used.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DeviceOptions {
     /// Which.
     pub choice: DeviceChoice,
@@ -50,27 +106,34 @@ pub fn open(options: DeviceOptions) -> Result<Box<dyn Backend>, DeviceError> {
     if !(share > 0.0 && share <= 1.0) {
         return Err(DeviceError::Utilization(share));
     }
-    if options.choice != DeviceChoice::Cpu {
-        match cuda(share) {
+    match options.choice {
+        DeviceChoice::Cpu => {}
+        DeviceChoice::Cuda(which) => return cuda(which, share).map_err(DeviceError::NoCuda),
+        DeviceChoice::Auto => match cuda(CudaDevice::First, share) {
             Ok(backend) => return Ok(backend),
-            Err(why) if options.choice == DeviceChoice::Cuda => return Err(DeviceError::NoCuda(why)),
             Err(why) => tracing::info!(%why, "computing on the CPU"),
-        }
+        },
     }
     Ok(Box::new(CpuBackend::new(options.cpu)?))
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(memory_utilization: f64) -> Result<Box<dyn Backend>, String> {
-    use quarry_cuda::{CudaBackend, CudaOptions};
-    let options = CudaOptions { memory_utilization, ..CudaOptions::default() };
+fn cuda(which: CudaDevice, memory_utilization: f64) -> Result<Box<dyn Backend>, String> {
+    use quarry_cuda::{CudaBackend, CudaOptions, DeviceId};
+    let device = match which {
+        CudaDevice::First => DeviceId::First,
+        CudaDevice::Index(index) => DeviceId::Index(index),
+        CudaDevice::Uuid(uuid) => DeviceId::Uuid(uuid),
+    };
+    let options = CudaOptions { device, memory_utilization, ..CudaOptions::default() };
     let backend = CudaBackend::new(options).map_err(|why| why.to_string())?;
-    tracing::info!(device = backend.device_name(), "computing on a CUDA device");
+    let (device, uuid) = (backend.device_name(), backend.device_uuid());
+    tracing::info!(device, uuid, memory_bytes_max = backend.own_memory_bytes(), "computing on a CUDA device");
     Ok(Box::new(backend))
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_: f64) -> Result<Box<dyn Backend>, String> {
+fn cuda(_: CudaDevice, _: f64) -> Result<Box<dyn Backend>, String> {
     Err("this program was built without it (feature `cuda`)".into())
 }
 
@@ -88,6 +151,18 @@ mod tests {
     }
 
     #[test]
+    fn devices_are_named_as_people_write_them() {
+        for text in ["auto", "cpu", "cuda", "cuda:1", "cuda:GPU-66616b65-2043", "cuda:MIG-0a"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        assert_eq!("CUDA:gpu-0A".parse::<DeviceChoice>().unwrap().to_string(), "cuda:GPU-0a");
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:GPU-", "cuda:GPU-xyz", "cuda:1,2"] {
+            let error = text.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{text}`")) && error.contains("cuda:INDEX"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_share_that_is_none_is_refused() {
         for share in [0.0, -1.0, 1.5, f64::NAN] {
             let error = open(options(DeviceChoice::Cpu, share)).err().map(|error| error.to_string());
@@ -98,7 +173,8 @@ mod tests {
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn what_was_not_built_in_cannot_be_asked_for() {
-        let error = open(options(DeviceChoice::Cuda, 0.5)).err().map(|error| error.to_string());
+        let error =
+            open(options(DeviceChoice::Cuda(CudaDevice::First), 0.5)).err().map(|error| error.to_string());
         assert!(error.is_some_and(|words| words.contains("feature `cuda`")));
         assert_eq!(open(options(DeviceChoice::Auto, 0.5)).unwrap().name(), "cpu");
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use quarry_core::ids::{RequestId, Tick, TokenId};
 use quarry_core::request::{Request, RequestParts};
 use quarry_core::verdict::Verdict;
-use quarry_model::backend::Backend;
+use quarry_model::backend::{Backend, DeviceFigures, Monitor};
 use quarry_text::detokenizer::Detokenizer;
 use quarry_text::stop::StopMatcher;
 use tokio::sync::mpsc;
@@ -46,6 +46,7 @@ pub struct Engine {
     queue: Arc<Queue>,
     forced_tokens: bool,
     drafts: bool,
+    monitor: Option<Arc<dyn Monitor>>,
 }
 
 impl Engine {
@@ -61,6 +62,7 @@ impl Engine {
     ) -> Result<Self, HostError> {
         let mut options = options;
         options.scheduler.swap_space_bytes = options.swap_space_bytes as u64;
+        let monitor = backend.monitor();
         let mut registry = Registry::open(backend, &options)?;
         options.scheduler.kv_slabs = registry.kv_slabs();
         registry.load_first(progress)?;
@@ -85,7 +87,7 @@ impl Engine {
             .map_err(HostError::Thread)?;
         let thread = Arc::new(Mutex::new(Some(thread)));
         let next_id = Arc::new(AtomicU64::new(1));
-        Ok(Self { shared, thread, next_id, inbox, queue, forced_tokens, drafts })
+        Ok(Self { shared, thread, next_id, inbox, queue, forced_tokens, drafts, monitor })
     }
 
     /// Every model served.
@@ -226,6 +228,11 @@ impl Engine {
     /// The engine at this moment.
     pub fn snapshot(&self) -> Snapshot {
         self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the devices tell of themselves, where they do. May take milliseconds: not for an async thread.
+    pub fn devices(&self) -> Vec<DeviceFigures> {
+        self.monitor.as_ref().map(|monitor| monitor.read()).unwrap_or_default()
     }
 
     /// Whether a request would be taken now.

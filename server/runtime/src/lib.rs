@@ -35,6 +35,8 @@ pub use opening::{HostError, ServedModel};
 pub use options::{EngineOptions, ModelSource, Yarn};
 /// The engine's pure types that requests are made of.
 pub use quarry_core::{ids, limits, request};
+/// What devices tell of themselves.
+pub use quarry_model::backend::DeviceFigures;
 /// What models speak.
 pub use quarry_text as text;
 pub use queue::Reservation;

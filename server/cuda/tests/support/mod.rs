@@ -47,6 +47,7 @@ pub struct Rig {
     pub executor: Box<dyn Executor>,
     pub kv: Box<dyn KvBlocks>,
     pub block_bytes: usize,
+    pub files: ModelFiles,
     pub vocab: usize,
     _folder: Option<tempfile::TempDir>,
 }
@@ -60,20 +61,21 @@ impl Rig {
         let folder = tempfile::tempdir().expect("a folder for the model");
         let path = folder.path().join("tiny.gguf");
         model.write(&path, kind).expect("the model is written");
-        let rig = Self::open(&ModelFiles::open(&path).expect("the model is read"), blocks)?;
+        let rig = Self::open(ModelFiles::open(&path).expect("the model is read"), blocks)?;
         Ok(Self { _folder: Some(folder), ..rig })
     }
 
     /// A model that is open.
-    pub fn open(files: &ModelFiles, blocks: usize) -> Result<Self, BackendError> {
+    pub fn open(files: ModelFiles, blocks: usize) -> Result<Self, BackendError> {
         let mut backend = backend();
         let options = ActivateOptions { block_tokens: BLOCK_TOKENS, batch_tokens_max: 64, batch_rows_max: 8 };
-        let warm = backend.loader().warm(files, &mut |_| ())?;
-        let block_bytes = backend.cost(&files.spec, files, &options).block_bytes;
+        let warm = backend.loader().warm(&files, &mut |_| ())?;
+        let block_bytes = backend.cost(&files.spec, &files, &options).block_bytes;
         let arena = backend.arena(block_bytes, blocks)?;
         let kv = backend.kv_blocks(&files.spec, &arena, BLOCK_TOKENS)?;
         let executor = backend.activate(&warm, &*kv, &options)?;
-        Ok(Self { executor, kv, block_bytes, vocab: files.spec.vocab, _folder: None })
+        let vocab = files.spec.vocab;
+        Ok(Self { executor, kv, block_bytes, files, vocab, _folder: None })
     }
 
     /// Logits of the last of `tokens`, which are run at the positions from `first` on.
@@ -102,7 +104,7 @@ impl Rig {
         Ok(out.logits)
     }
 
-    fn rows(&mut self, rows: &[Row<'_>], out: &mut StepResult) -> Result<(), ExecError> {
+    pub fn rows(&mut self, rows: &[Row<'_>], out: &mut StepResult) -> Result<(), ExecError> {
         let ticket = self.executor.submit(&Batch::new(rows))?;
         let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
         let draw = SampleRow::new(&params);
@@ -126,6 +128,15 @@ pub struct Counters {
     rest: [u64; 8],
     kernels: u64,
     by_kernel: [[u64; 9]; 128],
+}
+
+/// What kernels loaded of an allocation, as `FakeCudaLoads`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loads {
+    pub address: u64,
+    pub size: u64,
+    pub bytes: u64,
 }
 
 impl FakeDriver {
@@ -162,6 +173,24 @@ impl FakeDriver {
     pub fn forget_waits(&self, forget: bool) {
         // SAFETY: as `fake_cuda.h` declares it.
         unsafe { self.call::<unsafe extern "C" fn(i32)>("fake_cuda_forget_waits")(i32::from(forget)) }
+    }
+
+    /// Counts from zero what kernels load of each allocation.
+    pub fn watch_loads(&self) {
+        // SAFETY: as `fake_cuda.h` declares it.
+        let told = unsafe { self.call::<unsafe extern "C" fn(i32) -> i32>("fake_cuda_watch_loads")(1) };
+        assert_ne!(told, 0, "the kernels' library tells of its loads");
+    }
+
+    /// Allocations that kernels have loaded from since.
+    pub fn loads(&self) -> Vec<Loads> {
+        let mut out = vec![Loads::default(); 64];
+        let read = self.call::<unsafe extern "C" fn(*mut Loads, usize) -> usize>("fake_cuda_loads");
+        // SAFETY: as `fake_cuda.h` declares it; it writes at most as many as there is room for.
+        let count = unsafe { read(out.as_mut_ptr(), out.len()) };
+        assert!(count <= out.len());
+        out.truncate(count);
+        out
     }
 
     /// The n-th launch from now on fails.

@@ -8,6 +8,8 @@ use prometheus::{
 use super::sizes::Sizes;
 
 const LABELS: &[&str] = &["model_name", "engine"];
+/// Of what a device tells of itself.
+const DEVICE: &[&str] = &["device", "uuid"];
 
 /// Seconds to the first token, as vLLM cuts them.
 const FIRST_TOKEN_S: &[f64] = &[
@@ -202,6 +204,33 @@ families! {
     memory_bytes_max: GaugeVec("quarry_memory_bytes_max", "The memory budget; absent where there is none");
     device_memory_bytes_max: GaugeVec(
         "quarry_device_memory_bytes_max", "The budget of the device's own memory; absent where it has none"
+    );
+    device_temperature: GaugeVec(
+        "quarry_device_temperature_celsius", "Of the device's chip", DEVICE
+    );
+    device_power: GaugeVec(
+        "quarry_device_power_watts", "What the device draws", DEVICE
+    );
+    device_power_limit: GaugeVec(
+        "quarry_device_power_limit_watts", "What the device may draw", DEVICE
+    );
+    device_memory_used: GaugeVec(
+        "quarry_device_memory_used_bytes", "Memory of the device that is taken, by whomever", DEVICE
+    );
+    device_memory_total: GaugeVec(
+        "quarry_device_memory_total_bytes", "Memory of the device", DEVICE
+    );
+    device_utilization: GaugeVec(
+        "quarry_device_utilization_ratio", "Share of the last moments in which some kernel ran, 0 to 1", DEVICE
+    );
+    device_memory_utilization: GaugeVec(
+        "quarry_device_memory_utilization_ratio", "Share of the last moments in which the device's memory was used, 0 to 1", DEVICE
+    );
+    device_clock: GaugeVec(
+        "quarry_device_clock_hertz", "Clock of the device's processors", DEVICE
+    );
+    device_memory_clock: GaugeVec(
+        "quarry_device_memory_clock_hertz", "Clock of the device's memory", DEVICE
     );
     healthy: GaugeVec("quarry_engine_healthy", "0 when the engine gave up");
     step_rows: HistogramVec("quarry_step_rows", "Rows of one step", LABELS, STEP_ROWS);

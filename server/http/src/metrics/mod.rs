@@ -9,8 +9,10 @@ mod sizes;
 
 use std::sync::{Mutex, PoisonError};
 
-use prometheus::{Encoder as _, IntCounterVec, Registry, TextEncoder};
-use quarry_runtime::{FinishReason, ModelState, Observer, RequestStats, Snapshot, StepStats, SwitchStats};
+use prometheus::{Encoder as _, GaugeVec, IntCounterVec, Registry, TextEncoder};
+use quarry_runtime::{
+    DeviceFigures, FinishReason, ModelState, Observer, RequestStats, Snapshot, StepStats, SwitchStats,
+};
 
 use families::Families;
 use llamacpp::LlamaCpp;
@@ -97,11 +99,16 @@ impl Metrics {
     }
 
     /// All of it as text; the snapshot is `None` while the engine is not there.
-    pub(crate) fn render(&self, snapshot: Option<&Snapshot>) -> Result<String, prometheus::Error> {
+    pub(crate) fn render(
+        &self,
+        snapshot: Option<&Snapshot>,
+        devices: &[DeviceFigures],
+    ) -> Result<String, prometheus::Error> {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(snapshot) = snapshot {
             self.take(snapshot);
         }
+        self.take_devices(devices);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|e| prometheus::Error::Msg(e.to_string()))
@@ -183,6 +190,35 @@ impl Metrics {
             }
         }
         set(&f.restarts, &labels, snapshot.restarts);
+    }
+
+    /// A figure that a device tells no more is gone, not what it was.
+    fn take_devices(&self, devices: &[DeviceFigures]) {
+        let f = &self.families;
+        let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+        let figures = |device: &DeviceFigures| -> [(&GaugeVec, Option<f64>); 9] {
+            [
+                (&f.device_temperature, device.temperature_celsius),
+                (&f.device_power, device.power_watts),
+                (&f.device_power_limit, device.power_limit_watts),
+                (&f.device_memory_used, bytes(device.memory_used_bytes)),
+                (&f.device_memory_total, bytes(device.memory_total_bytes)),
+                (&f.device_utilization, device.utilization),
+                (&f.device_memory_utilization, device.memory_utilization),
+                (&f.device_clock, device.clock_hertz),
+                (&f.device_memory_clock, device.memory_clock_hertz),
+            ]
+        };
+        for (gauge, _) in figures(&DeviceFigures::default()) {
+            gauge.reset();
+        }
+        for device in devices {
+            for (gauge, value) in figures(device) {
+                if let Some(value) = value {
+                    gauge.with_label_values(&[&device.name, &device.uuid]).set(value);
+                }
+            }
+        }
     }
 
     fn take_state(&self, model: &str, state: &ModelState) {

@@ -44,8 +44,8 @@ fn the_stock_boards_names_and_labels_are_there() {
         ModelSnapshot { model: "m".into(), running: 1, prefix_hit_tokens: 20, ..ModelSnapshot::default() };
     let other = ModelSnapshot { model: "n".into(), prefix_hit_tokens: 5, ..ModelSnapshot::default() };
     let snapshot = Snapshot { models: vec![model, other], restarts: 2, ..Default::default() };
-    metrics.render(Some(&snapshot)).unwrap();
-    let text = metrics.render(Some(&snapshot)).unwrap();
+    metrics.render(Some(&snapshot), &[]).unwrap();
+    let text = metrics.render(Some(&snapshot), &[]).unwrap();
     let labels = "{engine=\"0\",model_name=\"m\"}";
     for line in [
         format!("vllm:num_requests_running{labels} 1"),
@@ -93,7 +93,7 @@ fn the_stock_boards_names_and_labels_are_there() {
 
 #[test]
 fn without_an_engine_nothing_is_claimed() {
-    let text = Metrics::new().unwrap().render(None).unwrap();
+    let text = Metrics::new().unwrap().render(None, &[]).unwrap();
     assert!(!text.contains("num_requests_running{"), "{text}");
 }
 
@@ -104,7 +104,7 @@ fn llamacpp_names_are_there_where_they_are_wanted() {
         metrics.step(&StepStats { model: "m".into(), rows: 2, tokens: 31, ..Default::default() });
         metrics.step(&StepStats { model: "m".into(), rows: 4, tokens: 4, ..Default::default() });
         let model = ModelSnapshot { model: "m".into(), running: 3, waiting: 2, ..ModelSnapshot::default() };
-        metrics.render(Some(&Snapshot { models: vec![model], ..Default::default() })).unwrap()
+        metrics.render(Some(&Snapshot { models: vec![model], ..Default::default() }), &[]).unwrap()
     };
     assert!(!text(Metrics::new().unwrap()).contains("llamacpp:"));
     let text = text(Metrics::with_llamacpp_names().unwrap());
@@ -124,4 +124,27 @@ fn llamacpp_names_are_there_where_they_are_wanted() {
     ] {
         assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
     }
+}
+
+#[test]
+fn devices_tell_what_they_know_and_no_more() {
+    let metrics = Metrics::new().unwrap();
+    let figures = DeviceFigures {
+        name: "card".into(),
+        uuid: "GPU-1".into(),
+        temperature_celsius: Some(61.0),
+        memory_used_bytes: Some(1 << 28),
+        ..DeviceFigures::default()
+    };
+    let text = metrics.render(None, &[figures]).unwrap();
+    let labels = "{device=\"card\",uuid=\"GPU-1\"}";
+    for line in [
+        format!("quarry_device_temperature_celsius{labels} 61"),
+        format!("quarry_device_memory_used_bytes{labels} 268435456"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    assert!(!text.contains("quarry_device_power_watts"), "what is not told is not there");
+    let text = metrics.render(None, &[]).unwrap();
+    assert!(!text.contains("quarry_device_temperature"), "nor what is told no more");
 }

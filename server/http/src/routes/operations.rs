@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use quarry_openapi::{AdminMemory, AdminModel, AdminState, Status, Version};
-use quarry_runtime::ModelSnapshot;
+use quarry_openapi::{AdminDevice, AdminMemory, AdminModel, AdminState, Status, Version};
+use quarry_runtime::{DeviceFigures, ModelSnapshot};
 
 use crate::error::HttpError;
 use crate::state::AppState;
@@ -39,9 +39,16 @@ pub(crate) async fn version() -> Json<Version> {
 /// `GET /metrics`.
 pub(crate) async fn metrics(State(state): State<AppState>) -> Result<Response, HttpError> {
     let snapshot = state.try_engine().map(|engine| engine.snapshot());
-    let text = state.metrics().render(snapshot.as_ref());
+    let devices = devices(&state).await;
+    let text = state.metrics().render(snapshot.as_ref(), &devices);
     let text = text.map_err(|e| HttpError::internal(format!("metrics: {e}")))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// What the devices tell of themselves, asked on a thread that may wait.
+async fn devices(state: &AppState) -> Vec<DeviceFigures> {
+    let Some(engine) = state.try_engine().cloned() else { return Vec::new() };
+    tokio::task::spawn_blocking(move || engine.devices()).await.unwrap_or_default()
 }
 
 /// `GET /admin/state`.
@@ -72,7 +79,24 @@ pub(crate) async fn admin_state(State(state): State<AppState>) -> Result<Json<Ad
         scratch_bytes_max: now.budget.scratch_bytes,
     };
     let models = now.models.iter().map(model).collect();
-    Ok(Json(AdminState { models, memory, restarts: now.restarts, healthy: now.healthy }))
+    let devices = devices(&state).await.into_iter().map(admin_device).collect();
+    Ok(Json(AdminState { models, memory, devices, restarts: now.restarts, healthy: now.healthy }))
+}
+
+fn admin_device(figures: DeviceFigures) -> AdminDevice {
+    AdminDevice {
+        name: figures.name,
+        uuid: figures.uuid,
+        temperature_celsius: figures.temperature_celsius,
+        power_watts: figures.power_watts,
+        power_limit_watts: figures.power_limit_watts,
+        memory_used_bytes: figures.memory_used_bytes,
+        memory_total_bytes: figures.memory_total_bytes,
+        utilization: figures.utilization,
+        memory_utilization: figures.memory_utilization,
+        clock_hertz: figures.clock_hertz,
+        memory_clock_hertz: figures.memory_clock_hertz,
+    }
 }
 
 /// `GET /openapi.json`.

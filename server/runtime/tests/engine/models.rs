@@ -222,6 +222,26 @@ fn own_memory(files: &Files, warm: usize) -> (FaultyBackend, Faults, EngineOptio
     (backend, faults, EngineOptions { memory_bytes: Some(host), ..options })
 }
 
+/// Nobody says how large the KV cache is: on a device with memory of its own it is what weights and scratch leave.
+#[tokio::test]
+async fn kv_memory_is_what_the_device_has_left() {
+    let files = Files::new();
+    let engine = start(Box::new(backend()), files.options());
+    let scratch = engine.snapshot().budget.scratch_bytes;
+    let weights: u64 = engine.models().iter().map(|model| model.weight_bytes).sum();
+    let (slab, gib) = (64 << 20, 1u64 << 30);
+    for own_memory_bytes in [3 * gib, gib] {
+        let (mut backend, _) = faulty_backend();
+        backend.own_memory_bytes = Some(own_memory_bytes);
+        let options = EngineOptions { kv_bytes: None, ..files.options() };
+        let engine = start(Box::new(backend), options);
+        let budget = engine.snapshot().budget;
+        assert!(budget.kv_bytes + scratch + weights <= own_memory_bytes + slab, "{budget:?}");
+        assert!(budget.kv_bytes + scratch + weights > own_memory_bytes - slab, "{budget:?}");
+        all(&mut submit_to(&engine, asked(&engine, 0, 1, 5)).unwrap()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn weights_stay_warm_where_the_device_has_memory_of_its_own() {
     let files = Files::new();
