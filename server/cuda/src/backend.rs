@@ -16,21 +16,24 @@ use crate::device::{Device, Memory, Unavailable, backend, exec};
 use crate::draws::{DrawRoom, Draws, Place};
 use crate::executor::CudaExecutor;
 use crate::kv::{CudaKvBlocks, KvCache, KvShape};
+use crate::prefill::PrefillAttention;
 use crate::scratch::Scratch;
 use crate::weights::{HostWeights, device_bytes};
 
 /// How the device is used.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct CudaOptions {
     /// Share of the device's memory that may be taken, above 0 and at most 1.
     pub memory_utilization: f64,
     /// Kernels in place of those that were built in; for tests, whose driver is none.
     pub image: Option<&'static [u8]>,
+    /// Computes attention of rows with many tokens in place of our own kernel.
+    pub prefill_attention: Option<&'static dyn PrefillAttention>,
 }
 
 impl Default for CudaOptions {
     fn default() -> Self {
-        Self { memory_utilization: GPU_MEMORY_UTILIZATION_DEFAULT, image: None }
+        Self { memory_utilization: GPU_MEMORY_UTILIZATION_DEFAULT, image: None, prefill_attention: None }
     }
 }
 
@@ -39,6 +42,7 @@ pub struct CudaBackend {
     device: Arc<Device>,
     copier: Arc<Copier>,
     memory_bytes: u64,
+    prefill_attention: Option<&'static dyn PrefillAttention>,
 }
 
 /// Packs weights into host memory.
@@ -62,7 +66,8 @@ impl CudaBackend {
         let copier =
             Copier::start().map_err(|error| Unavailable::Driver(format!("copier thread: {error}")))?;
         let memory_bytes = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
-        Ok(Self { device: Arc::new(device), copier: Arc::new(copier), memory_bytes })
+        let prefill_attention = options.prefill_attention;
+        Ok(Self { device: Arc::new(device), copier: Arc::new(copier), memory_bytes, prefill_attention })
     }
 
     /// Draws from `samples.len() × vocab` logits as an executor does; and how many of the rows the host drew. For tests.
@@ -159,9 +164,9 @@ impl Backend for CudaBackend {
         options.check(cache.shape.block_tokens)?;
         let weights = weights.upload(&self.device).map_err(backend)?;
         let (device, spec) = (self.device.clone(), model.spec.clone());
-        CudaExecutor::new(device, spec, Arc::new(weights), cache, options)
-            .map(|executor| Box::new(executor) as Box<dyn Executor>)
-            .map_err(|error| BackendError::Device(error.to_string()))
+        let executor =
+            CudaExecutor::new(device, spec, Arc::new(weights), cache, options, self.prefill_attention)?;
+        Ok(Box::new(executor))
     }
 }
 

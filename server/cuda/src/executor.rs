@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use quarry_model::backend::ActivateOptions;
+use quarry_model::backend::{ActivateOptions, BackendError};
 use quarry_model::executor::{Batch, BlockCopy, Caps, ExecError, Executor, StepResult, StepTicket};
 use quarry_model::sampler::SampleRow;
 use quarry_model::spec::DecoderSpec;
 
-use crate::device::{Device, Memory, exec};
+use crate::device::{Device, Memory, backend, exec};
 use crate::draws::{Draws, Place};
 use crate::forward::Pass;
 use crate::kv::KvCache;
 use crate::orders::Orders;
+use crate::prefill::{Prefill, PrefillAttention};
 use crate::scratch::{HEAD_ROWS, Scratch};
 use crate::weights::DeviceWeights;
 
@@ -30,6 +31,7 @@ pub struct CudaExecutor {
     /// What the host sends of a step, reused.
     orders: Vec<u8>,
     draws: Draws,
+    prefill: Option<Prefill>,
     tickets: u64,
     in_flight: Option<(u64, Orders)>,
 }
@@ -41,10 +43,14 @@ impl CudaExecutor {
         weights: Arc<DeviceWeights>,
         cache: Arc<KvCache>,
         options: &ActivateOptions,
-    ) -> Result<Self, ExecError> {
+        library: Option<&'static dyn PrefillAttention>,
+    ) -> Result<Self, BackendError> {
         let positions_max = spec.context_tokens_max.min(cache.blocks() * options.block_tokens);
         let scratch = Scratch::plan(&spec, options, positions_max);
-        let memory = device.allocate(scratch.bytes).map_err(exec)?;
+        let memory = device.allocate(scratch.bytes).map_err(backend)?;
+        let prefill = library
+            .map(|library| Prefill::new(library, &device, &spec, &cache, &scratch, options))
+            .transpose()?;
         let draws = Draws::new(scratch.draw_room);
         let caps = Caps {
             block_tokens: options.block_tokens,
@@ -67,6 +73,7 @@ impl CudaExecutor {
             memory,
             orders: Vec::new(),
             draws,
+            prefill,
             tickets: 0,
             in_flight: None,
         })
@@ -81,6 +88,7 @@ impl CudaExecutor {
             scratch: &self.scratch,
             memory: &self.memory,
             orders,
+            prefill: self.prefill.as_ref(),
         }
     }
 
@@ -103,7 +111,7 @@ impl Executor for CudaExecutor {
         self.in_flight = None;
         self.device.bind().map_err(exec)?;
         let tile_tokens = Scratch::tile_tokens(&self.spec);
-        let orders = Orders::write(batch, &self.cache, tile_tokens, &mut self.orders);
+        let orders = Orders::write(batch, &self.cache, tile_tokens, self.prefill.is_some(), &mut self.orders);
         self.memory.write(self.scratch.orders.start, &self.orders, &self.device.compute).map_err(exec)?;
         if !self.pass(orders).run(batch.is_wanted).map_err(exec)? {
             return Err(ExecError::Abandoned);

@@ -15,8 +15,10 @@ mod kernels;
 mod kv;
 mod orders;
 mod packing;
+mod prefill;
 mod scratch;
 mod weights;
 
 pub use backend::{CudaBackend, CudaOptions};
 pub use device::Unavailable;
+pub use prefill::{AttentionShape, PrefillAttention, PrefillCall};

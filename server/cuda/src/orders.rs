@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use quarry_model::executor::{Batch, Row};
 
 use crate::kv::KvCache;
+use crate::prefill::PrefillOrders;
 
 /// Where each array begins in the bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct Orders {
     /// The largest position of a token apart.
     pub apart_last: usize,
     pub wanted_count: usize,
+    /// For a library that computes what tiles have.
+    pub prefill: PrefillOrders,
 }
 
 /// Tokens up to which a row's attention is computed token by token.
@@ -46,8 +49,15 @@ struct Tile {
 
 impl Orders {
     /// Fills `bytes`; rows are checked. Tiles have up to `tile_tokens` tokens; with 0 there are none. Rows without tiles
-    /// come first, whatever their order in the batch; wanted positions keep the batch's.
-    pub fn write(batch: &Batch<'_>, cache: &KvCache, tile_tokens: usize, bytes: &mut Vec<u8>) -> Self {
+    /// come first, whatever their order in the batch; wanted positions keep the batch's. `by_library` adds what a library
+    /// needs that computes the others.
+    pub fn write(
+        batch: &Batch<'_>,
+        cache: &KvCache,
+        tile_tokens: usize,
+        by_library: bool,
+        bytes: &mut Vec<u8>,
+    ) -> Self {
         let block_tokens = cache.shape.block_tokens;
         bytes.clear();
         let mut orders = Self::default();
@@ -110,6 +120,10 @@ impl Orders {
         orders.wanted = put(bytemuck::cast_slice(&wanted));
         orders.tile_firsts = put(bytemuck::cast_slice(&tile_firsts));
         orders.tile_counts = put(bytemuck::cast_slice(&tile_counts));
+        if by_library && orders.tiles > 0 {
+            let rows: Vec<&Row<'_>> = batch.rows.iter().filter(|row| in_tiles(row)).collect();
+            orders.prefill = PrefillOrders::write(&rows, cache, &mut put);
+        }
         orders
     }
 }

@@ -7,6 +7,7 @@ use quarry_model::spec::DecoderSpec;
 
 use crate::draws::DrawRoom;
 use crate::packing::{COLUMNS, GROUP};
+use crate::prefill::PrefillOrders;
 
 /// Where pieces begin, in bytes.
 const ALIGN: usize = 256;
@@ -84,7 +85,9 @@ impl Scratch {
         out.logits = cut(HEAD_ROWS.min(tokens) * spec.vocab.max(spec.hidden) * 4);
         out.draw_room = DrawRoom::plan(HEAD_ROWS.min(tokens), spec.vocab);
         out.draws = cut(out.draw_room.bytes);
-        out.orders = cut(orders_bytes(tokens, tables));
+        out.orders =
+            cut(orders_bytes(tokens, tables)
+                + PrefillOrders::bytes_max(tokens, options.batch_rows_max, tables));
         out.bytes = end;
         out
     }
