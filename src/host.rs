@@ -18,7 +18,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cli::BackendArgs;
-use crate::config::{Config, DeviceChoice, Environment, IsaChoice, ModelChoice, RopeScalingChoice};
+use crate::config::{
+    Config, DeviceChoice, Environment, IsaChoice, ModelChoice, PrefillChoice, RopeScalingChoice,
+};
 use crate::descriptors;
 use crate::fetching::{self, Wanted};
 use crate::progress::PullProgress;
@@ -82,6 +84,10 @@ impl Host {
             },
             cpu: CpuOptions { threads: server.threads, isa: isa(server.isa) },
             gpu_memory_utilization: server.gpu_memory_utilization,
+            prefill_attention: match server.prefill_attention {
+                PrefillChoice::Own => devices::PrefillChoice::Own,
+                PrefillChoice::FlashAttn => devices::PrefillChoice::FlashAttn,
+            },
         })?;
         let metrics = self.metrics.clone();
         let loading = tokio::task::spawn_blocking(move || {

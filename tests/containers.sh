@@ -2,10 +2,10 @@
 # The container files, checked without an engine: Dockerfiles linted, the compose file read by docker-compose and held against
 # the configuration that it mounts. Images are built by docker/try-without-engine.sh, which takes too long for each change.
 #
-#   tests/containers.sh [PROGRAM]      the program checks docker/quarry.yaml; target/debug/quarry by default
+#   tests/containers.sh [PROGRAM]      the program that checks docker/quarry.yaml; the debug build of this checkout by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
-program=${1:-target/debug/quarry}
+program=${1:-${CARGO_TARGET_DIR:-target}/debug/quarry}
 
 die() { printf 'containers: %s\n' "$*" >&2; exit 1; }
 [ -x "$program" ] || die "no program at $program; run: cargo build"

@@ -4,7 +4,9 @@
 #
 #   1. the executor's suite on the device, with the kernels that are built in
 #   2. the same under compute-sanitizer: memory, then races (SANITIZE=0 leaves it out; it takes long)
-#   3. tokens/s of random-weight Qwen3-4B and 8B at 1, 4 and 8 clients, beside the bound of the card's bandwidth
+#   3. with FLASH=1 the suite with candle-flash-attn's prefill attention (hours to build): CUDA_HOME has to be a
+#      whole toolkit, with cuBLAS, and CUDA_COMPUTE_CAP your card's, such as 89
+#   4. tokens/s of random-weight Qwen3-4B and 8B at 1, 4 and 8 clients, beside the bound of the card's bandwidth
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 command -v nvidia-smi >/dev/null || { echo "no nvidia-smi: is there a driver?" >&2; exit 1; }
@@ -33,6 +35,11 @@ if [ "${SANITIZE:-1}" = 1 ]; then
     echo "== $tool"
     "$sanitizer" --tool "$tool" --error-exitcode 1 "$test" a_model_answers_on_the_device 2>&1 | tee "$out/$tool.txt"
   done
+fi
+
+if [ "${FLASH:-0}" = 1 ]; then
+  echo "== flash-attn"
+  cargo test --release --package quarry-flash --features gpu --test gpu -- --nocapture 2>&1 | tee "$out/flash.txt"
 fi
 
 echo "== speed"
