@@ -18,7 +18,7 @@ use quarry_tiny::{TensorType, TinyModel};
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
-/// What the library computes, as its C function is given it. Softmax in f64 over all keys that a query sees.
+/// What the library computes, as its C function is given it. A softmax over all keys that a query sees, in f32.
 ///
 /// # Safety
 /// As of the library's; addresses of the fake driver's memory are the process's own.
@@ -95,39 +95,44 @@ unsafe extern "C" fn run_mha(
             let (count, positions) = (end - first, after - before);
             assert!(count <= row_tokens_max as usize && positions <= row_positions_max as usize);
             assert!(end <= tokens as usize && count <= positions);
-            let page = |position: usize| {
+            let place = |position: usize| {
                 let table = tables.add(row * table_row as usize);
                 (*table.add(position / page_tokens as usize) as usize, position % page_tokens as usize)
             };
-            for (head, token) in
-                (0..heads as usize).flat_map(|head| (first..end).map(move |token| (head, token)))
-            {
-                let group = head / (heads / kv_heads) as usize;
-                let query = q.add(token * q_row as usize + head * q_head as usize);
-                let seen = positions - count + (token - first) + 1;
-                let number = |at: *const bf16, i: usize| f64::from((*at.add(i)).to_f32());
-                let key = |position: usize| {
-                    let (page, at) = page(position);
-                    k.add(page * k_page as usize + at * k_row as usize + group * k_head as usize)
-                };
-                let value = |position: usize| {
-                    let (page, at) = page(position);
-                    v.add(page * v_page as usize + at * v_row as usize + group * v_head as usize)
-                };
-                let dims = 0..dim as usize;
-                let scores: Vec<f64> = (0..seen)
-                    .map(|at| dims.clone().map(|i| number(query, i) * number(key(at), i)).sum::<f64>())
-                    .map(|score| score * f64::from(scale))
-                    .collect();
-                let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
-                let sum: f64 = weights.iter().sum();
-                for i in dims {
-                    let mixed: f64 = weights.iter().enumerate().map(|(at, w)| w * number(value(at), i)).sum();
-                    let to = o.add(token * o_row as usize + head * o_head as usize + i);
-                    *to = bf16::from_f64(mixed / sum);
+            let (dim, group_heads) = (dim as usize, (heads / kv_heads) as usize);
+            for group in 0..kv_heads as usize {
+                // Dimension by dimension, so that the loops below run over positions side by side.
+                let (mut keys, mut values) =
+                    (vec![vec![0.0f32; positions]; dim], vec![vec![0.0f32; dim]; positions]);
+                for position in 0..positions {
+                    let (page, at) = place(position);
+                    let key = k.add(page * k_page as usize + at * k_row as usize + group * k_head as usize);
+                    let value = v.add(page * v_page as usize + at * v_row as usize + group * v_head as usize);
+                    for i in 0..dim {
+                        keys[i][position] = (*key.add(i)).to_f32();
+                        values[position][i] = (*value.add(i)).to_f32();
+                    }
                 }
-                *sums.add(head * tokens as usize + token) = (most + sum.ln()) as f32;
+                let heads = group * group_heads..(group + 1) * group_heads;
+                for (head, token) in heads.flat_map(|head| (first..end).map(move |token| (head, token))) {
+                    let query = q.add(token * q_row as usize + head * q_head as usize);
+                    let seen = positions - count + (token - first) + 1;
+                    let mut scores = vec![0.0f32; seen];
+                    for (i, keys) in keys.iter().enumerate() {
+                        let query = (*query.add(i)).to_f32() * scale;
+                        scores.iter_mut().zip(keys).for_each(|(score, key)| *score += query * key);
+                    }
+                    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let (mut sum, mut mixed) = (0.0f32, vec![0.0f32; dim]);
+                    for (score, values) in scores.iter().zip(&values) {
+                        let weight = (score - most).exp();
+                        sum += weight;
+                        mixed.iter_mut().zip(values).for_each(|(mixed, value)| *mixed += weight * value);
+                    }
+                    let to = o.add(token * o_row as usize + head * o_head as usize);
+                    mixed.iter().enumerate().for_each(|(i, mixed)| *to.add(i) = bf16::from_f32(mixed / sum));
+                    *sums.add(head * tokens as usize + token) = most + sum.ln();
+                }
             }
         }
     }
