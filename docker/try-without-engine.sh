@@ -2,6 +2,7 @@
 # Builds docker/Dockerfile and runs what comes out on a Debian machine that has neither a container engine nor a registry:
 #
 #   docker/try-without-engine.sh [WORK_FOLDER]      as root; a quarter of an hour the first time, 8 GB in the folder
+#   CUDA=1 …                                        also the build stage of Dockerfile.cuda, with FEATURES=cuda
 #
 # Buildah carries out the Dockerfile's own lines. Its two bases are made here, from Debian's packages and the Rust toolchain
 # of this machine, and named like the real ones: so what is shown is shown of these stand-ins, not of the published images.
@@ -50,11 +51,13 @@ if ! here "$build_base"; then
   store run --isolation chroot --env DEBIAN_FRONTEND=noninteractive "$container" -- sh -c 'apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends ca-certificates gcc libc6-dev >/dev/null'
   store copy --quiet "$container" /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt >/dev/null
-  rm -rf "$work/toolchain"
-  mkdir "$work/toolchain"
+  rm -rf "$work/toolchain" "$work/cargo"
+  mkdir -p "$work/toolchain" "$work/cargo/bin"
+  for tool in cargo rustc; do ln -s "/usr/local/rustup/bin/$tool" "$work/cargo/bin/$tool"; done
   tar -C "$(rustc --print sysroot)" --exclude=share -c . | tar -C "$work/toolchain" -x
   store copy --quiet "$container" "$work/toolchain" /usr/local/rustup >/dev/null
-  store config --env CARGO_HOME=/usr/local/cargo --env PATH=/usr/local/rustup/bin:/usr/bin:/bin "$container"
+  store copy --quiet "$container" "$work/cargo" /usr/local/cargo >/dev/null
+  store config --env CARGO_HOME=/usr/local/cargo --env PATH=/usr/local/cargo/bin:/usr/bin:/bin "$container"
   store commit --quiet "$container" "$build_base" >/dev/null
   store rm "$container" >/dev/null
 fi
@@ -146,4 +149,27 @@ server=
 printf 'ended with 0 after SIGTERM\n'
 if healthy >"$work/health.log"; then die "health still says ok"; fi
 printf 'quarry health then: %s\n' "$(sed 's/^quarry: //' "$work/health.log" | head -1)"
+if [ "${CUDA:-0}" = 1 ]; then
+  cuda_base=docker.io/$(sed -n 's/^FROM \(nvidia[^ ]*\) AS build$/\1/p' Dockerfile.cuda)
+  step "stand-in for ${cuda_base#docker.io/}"
+  if ! here "$cuda_base"; then
+    # Debian instead of Ubuntu, and of the toolkit what toolkit.sh gets: our kernels' compiler, no libraries.
+    stand_in=$(store from "$run_base")
+    store copy --quiet "$stand_in" "$(server/cuda/toolkit.sh)" /usr/local/cuda >/dev/null
+    store run --isolation chroot --env DEBIAN_FRONTEND=noninteractive "$stand_in" -- sh -c \
+      'apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates >/dev/null'
+    store copy --quiet "$stand_in" /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt >/dev/null
+    store commit --quiet "$stand_in" "$cuda_base" >/dev/null
+    store rm "$stand_in" >/dev/null
+  fi
+  step "Dockerfile.cuda, its build stage, with FEATURES=cuda"
+  store bud --isolation chroot --format docker --pull-never --ignorefile .dockerignore --tag quarry:cuda-build \
+    --target build --build-arg FEATURES=cuda --file Dockerfile.cuda . >"$work/build-cuda.log" 2>&1 ||
+    { tail -30 "$work/build-cuda.log"; die "does not build"; }
+  store rm "$container" >/dev/null
+  container=$(store from --pull-never localhost/quarry:cuda-build)
+  inside /out/quarry --version
+  inside ldd /out/quarry
+  inside sh -c 'ls -l /out/quarry' | awk '{ printf "%d MB with kernels\n", $5 / 1048576 }'
+fi
 printf '\nall as expected, in %s s\n' "$SECONDS"
