@@ -11,6 +11,7 @@
 use std::ffi::c_void;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUdeviceptr;
@@ -152,7 +153,7 @@ impl Prefill {
     /// [`BackendError::Options`] with what to change.
     pub fn new(
         library: &'static dyn PrefillAttention,
-        device: &std::sync::Arc<Device>,
+        device: &Arc<Device>,
         spec: &DecoderSpec,
         cache: &KvCache,
         scratch: &Scratch,
@@ -184,7 +185,7 @@ impl Prefill {
     }
 
     /// One row of a page whose keys are 0 and values 1: attention of whatever queries is 1 everywhere.
-    fn computes(&self, device: &std::sync::Arc<Device>) -> Result<bool, DriverError> {
+    fn computes(&self, device: &Arc<Device>) -> Result<bool, DriverError> {
         const ONE: u16 = 0x3f80;
         let AttentionShape { heads, kv_heads, head_dim, page_tokens } = self.shape;
         let (tokens, width, page) = (page_tokens, heads * head_dim, kv_heads * page_tokens * head_dim);
