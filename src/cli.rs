@@ -34,6 +34,9 @@ pub enum Command {
     /// Serve models over HTTP: /v1/chat/completions and what belongs to it.
     #[command(after_help = "Example: quarry serve --model qwen2.5-coder-0.5b-instruct-q4_k_m --port 8000")]
     Serve(ServeArgs),
+    /// Ask the configured server whether it takes requests: status 0 if it does. For probes without curl.
+    #[command(after_help = "Example: quarry health --live")]
+    Health(HealthArgs),
     /// Get job postings from addresses, saved pages and folders of them.
     #[command(
         after_help = "Examples:\n  quarry scrape https://example.com/careers\n  quarry scrape saved/ --format json > jobs.json\n  quarry scrape page.html --dry-run --explain"
@@ -73,6 +76,19 @@ pub struct ServeArgs {
     #[arg(long)]
     pub port: Option<u16>,
     /// Address to listen on. [default: 127.0.0.1]
+    #[arg(long)]
+    pub host: Option<IpAddr>,
+}
+
+#[derive(Args)]
+pub struct HealthArgs {
+    /// Ask whether the process lives (/health) instead of whether a request would be taken now (/ready).
+    #[arg(long)]
+    pub live: bool,
+    /// Port. [default: server.port of the configuration]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Address. [default: server.host; all interfaces mean loopback]
     #[arg(long)]
     pub host: Option<IpAddr>,
 }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cli::BackendArgs;
-use crate::config::{Config, Environment, IsaChoice, ModelChoice, RopeScalingChoice};
+use crate::config::{Config, Environment, IsaChoice, ModelChoice, PrefillChoice, RopeScalingChoice};
 use crate::descriptors;
 use crate::fetching::{self, Wanted};
 use crate::fit::{Candidate, Terms};
@@ -158,6 +158,10 @@ pub fn open_device(config: &Config) -> anyhow::Result<Box<dyn Backend>> {
         choice: server.device.0.clone(),
         cpu: CpuOptions { threads: server.threads, isa: isa(server.isa) },
         gpu_memory_utilization: server.gpu_memory_utilization,
+        prefill_attention: match server.prefill_attention {
+            PrefillChoice::Own => devices::PrefillChoice::Own,
+            PrefillChoice::FlashAttn => devices::PrefillChoice::FlashAttn,
+        },
     })?)
 }
 

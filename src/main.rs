@@ -42,6 +42,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return commands::config::run(command, cli.config.as_deref(), &environment);
     }
     let config = config::load(cli.config.as_deref(), &environment)?;
+    if let Command::Health(args) = &cli.command {
+        return commands::health::run(args, &config.server);
+    }
     let is_server = matches!(cli.command, Command::Serve(_));
     logging::start(&config.logging, is_server)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -53,7 +56,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench(command) => runtime.block_on(commands::bench::run(command, config, &environment)),
         Command::Models(command) => commands::models::run(command, &config, &environment),
         Command::Openapi => commands::openapi::run(),
-        Command::Config(_) => Ok(ExitCode::SUCCESS), // answered above
+        Command::Config(_) | Command::Health(_) => Ok(ExitCode::SUCCESS), // answered above
     };
     // A prompt of megabytes that nobody waits for any more must not keep the process.
     runtime.shutdown_timeout(END_MAX);

@@ -3,10 +3,18 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Answer, MODEL, Server, chat_body, model};
+
+/// `quarry health` of a server, with further arguments.
+fn health(server: &Server, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quarry"));
+    command.args(["health", "--port", &server.address.port().to_string()]).args(arguments);
+    command.env("QUARRY__SERVER__HOST", "0.0.0.0").output().unwrap()
+}
 
 #[test]
 fn while_the_model_loads_the_server_says_so() {
@@ -19,6 +27,10 @@ fn while_the_model_loads_the_server_says_so() {
         assert_eq!(answer.header("retry-after"), Some("5"));
     }
     assert_eq!(server.get("/health").status, 200);
+    let (ready, live) = (health(&server, &[]), health(&server, &["--live"]));
+    let said = String::from_utf8_lossy(&ready.stderr);
+    assert!(ready.status.code() == Some(1) && said.contains("/ready answers 503: "), "{ready:?}");
+    assert!(live.status.success(), "{live:?}");
     server.wait("is ready", |server| server.get("/ready").status == 200);
     assert_eq!(server.get("/v1/models").json()["data"].as_array().unwrap().len(), 1);
     // That it loads is no fault: nobody is to be woken by its log.
@@ -30,6 +42,13 @@ fn while_the_model_loads_the_server_says_so() {
     assert!(alarms.is_empty(), "{alarms:?}");
     let refused = server.log_lines().into_iter().filter(|line| line["message"] == "refused").count();
     assert_eq!(refused, 2, "the two that were no probes");
+    let ready = health(&server, &[]);
+    assert!(ready.status.success() && ready.stdout == b"ok\n", "{ready:?}");
+    server.send_signal("-TERM");
+    assert_eq!(server.ended().code(), Some(0));
+    let gone = health(&server, &["--live"]);
+    let said = String::from_utf8_lossy(&gone.stderr);
+    assert!(gone.status.code() == Some(1) && said.contains("does not answer"), "{gone:?}");
 }
 
 #[test]

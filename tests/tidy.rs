@@ -18,12 +18,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("quarry-cpu", &["quarry-model", "quarry-formats"]),
     ("quarry-cuda", &["quarry-cuda-layout", "quarry-model", "quarry-formats"]),
     ("quarry-cuda-layout", &["quarry-model", "quarry-formats"]),
+    ("quarry-flash", &["quarry-cuda"]),
     ("quarry-reference", &["quarry-model", "quarry-formats"]),
     ("quarry-conformance", &["quarry-model", "quarry-tiny"]),
     ("quarry-simulation", &["quarry-core"]),
     (
         "quarry-runtime",
-        &["quarry-core", "quarry-model", "quarry-text", "quarry-formats", "quarry-cpu", "quarry-cuda"],
+        &[
+            "quarry-core",
+            "quarry-model",
+            "quarry-text",
+            "quarry-formats",
+            "quarry-cpu",
+            "quarry-cuda",
+            "quarry-flash",
+        ],
     ),
     ("quarry-http", &["quarry-core", "quarry-runtime", "quarry-text", "quarry-openapi"]),
     ("quarry-openapi", &[]),
@@ -48,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["quarry-http", "quarry-agent"]),
     ("candle-core", &["quarry-reference"]),
+    ("candle-flash-attn", &["quarry-flash"]),
     ("cudarc", &["quarry-cuda"]),
     (
         "tokio",

@@ -73,6 +73,16 @@ pub enum IsaChoice {
     Portable,
 }
 
+/// What computes attention of prompts on a CUDA device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrefillChoice {
+    /// Our own kernel.
+    Own,
+    /// FlashAttention-2.
+    FlashAttn,
+}
+
 /// The inference server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -89,6 +99,9 @@ pub struct ServerConfig {
     /// Share of a CUDA device's memory that may be taken for weights, KV cache and scratch; less where other programs have
     /// taken more than the rest.
     pub gpu_memory_utilization: f64,
+    /// What computes attention of prompts on a CUDA device: `own` gives a token the same bits however a batch is made up;
+    /// `flash-attn`, where the program was built with it, is FlashAttention-2, which does not.
+    pub prefill_attention: PrefillChoice,
     /// Threads of the CPU back end; 0 takes one per physical core that the process may use, within its
     /// container's quota, rounded to the nearest whole thread.
     pub threads: usize,
@@ -146,6 +159,7 @@ impl Default for ServerConfig {
             port: 8000,
             device: Device::default(),
             gpu_memory_utilization: limits::GPU_MEMORY_UTILIZATION_DEFAULT,
+            prefill_attention: PrefillChoice::Own,
             threads: 0,
             isa: IsaChoice::Auto,
             memory: None,

@@ -19,11 +19,12 @@ use crate::executor::CudaExecutor;
 use crate::kv::{CudaKvBlocks, KvCache};
 use crate::locked_pool::LockedPool;
 use crate::nvml::{self, Nvml};
+use crate::prefill::PrefillAttention;
 use crate::probe::{Probe, ProbePlan};
 use crate::weights::HostWeights;
 
 /// How the device is used.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct CudaOptions {
     /// Which device.
     pub device: DeviceId,
@@ -31,11 +32,18 @@ pub struct CudaOptions {
     pub memory_utilization: f64,
     /// Kernels in place of those that were built in; for tests, whose driver is none.
     pub image: Option<&'static [u8]>,
+    /// Computes attention of rows with many tokens in place of our own kernel.
+    pub prefill_attention: Option<&'static dyn PrefillAttention>,
 }
 
 impl Default for CudaOptions {
     fn default() -> Self {
-        Self { device: DeviceId::First, memory_utilization: GPU_MEMORY_UTILIZATION_DEFAULT, image: None }
+        Self {
+            device: DeviceId::First,
+            memory_utilization: GPU_MEMORY_UTILIZATION_DEFAULT,
+            image: None,
+            prefill_attention: None,
+        }
     }
 }
 
@@ -45,6 +53,7 @@ pub struct CudaBackend {
     copier: Arc<Copier>,
     locked: Arc<Mutex<Option<LockedPool>>>,
     memory_bytes: u64,
+    prefill_attention: Option<&'static dyn PrefillAttention>,
 }
 
 /// Packs weights into host memory that the device reads by itself.
@@ -71,7 +80,8 @@ impl CudaBackend {
         let share = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
         let memory_bytes = share.min(free);
         let (device, copier, locked) = (Arc::new(device), Arc::new(copier), Arc::default());
-        Ok(Self { device, copier, locked, memory_bytes })
+        let prefill_attention = options.prefill_attention;
+        Ok(Self { device, copier, locked, memory_bytes, prefill_attention })
     }
 
     /// Draws from `samples.len() × vocab` logits as an executor does; and how many of the rows the host drew. For tests.
@@ -191,9 +201,9 @@ impl Backend for CudaBackend {
         let weights = model.state.clone().downcast::<HostWeights>().map_err(|_| BackendError::Foreign)?;
         let cache = kv.state().downcast::<KvCache>().map_err(|_| BackendError::Foreign)?;
         options.check(cache.shape.block_tokens)?;
-        CudaExecutor::new(self.device.clone(), model.spec.clone(), weights, cache, options)
-            .map(|executor| Box::new(executor) as Box<dyn Executor>)
-            .map_err(|error| BackendError::Device(error.to_string()))
+        let (device, spec) = (self.device.clone(), model.spec.clone());
+        let executor = CudaExecutor::new(device, spec, weights, cache, options, self.prefill_attention)?;
+        Ok(Box::new(executor))
     }
 }
 

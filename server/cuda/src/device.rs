@@ -159,6 +159,13 @@ fn hexadecimal(bytes: &[std::ffi::c_char; 16]) -> String {
     out
 }
 
+/// Whether the driver's library can be loaded. cudarc has such a question too, but not where another crate, as candle does
+/// for flash-attn, has it link the driver.
+fn is_driver_present() -> bool {
+    // SAFETY: loads the library, whose constructors are the driver's own, and lets it go.
+    ["libcuda.so.1", "libcuda.so"].into_iter().any(|name| unsafe { libloading::Library::new(name) }.is_ok())
+}
+
 /// A device that is there, with its kernels.
 pub struct Device {
     context: Arc<CudaContext>,
@@ -177,8 +184,7 @@ impl Device {
     /// # Errors
     /// [`Unavailable`] says why there is none; nothing here panics where libcuda is missing.
     pub fn open(which: &DeviceId, image: Option<&'static [u8]>) -> Result<Self, Unavailable> {
-        // SAFETY: loads the library, whose constructors are the driver's own, and lets it go.
-        if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        if !is_driver_present() {
             return Err(Unavailable::NoDriver);
         }
         let context = CudaContext::new(which.ordinal()?).map_err(|error| match error.0 {

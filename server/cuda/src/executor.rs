@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use cudarc::driver::DriverError;
-use quarry_model::backend::ActivateOptions;
+use quarry_model::backend::{ActivateOptions, BackendError};
 use quarry_model::executor::{
     AheadRow, Batch, BlockCopy, Caps, ExecError, Executor, Row, StepResult, StepTicket,
 };
 use quarry_model::sampler::SampleRow;
 use quarry_model::spec::DecoderSpec;
 
-use crate::device::{Device, Memory, exec};
+use crate::device::{Device, Memory, backend, exec};
 use crate::draws::{Draws, Place};
 use crate::forward::Pass;
 use crate::graphs::Graphs;
 use crate::kv::KvCache;
 use crate::orders::Orders;
 use crate::pinned::Pinned;
+use crate::prefill::{Prefill, PrefillAttention};
 use crate::upload::Arrivals;
 use crate::weights::{DeviceWeights, HostWeights};
 use quarry_cuda_layout::{HEAD_ROWS, Scratch};
@@ -45,6 +46,7 @@ pub struct CudaExecutor {
     unread: usize,
     draws: Draws,
     graphs: Graphs,
+    prefill: Option<Prefill>,
     tickets: u64,
     in_flight: Option<(u64, Orders)>,
 }
@@ -56,13 +58,17 @@ impl CudaExecutor {
         host: Arc<HostWeights>,
         cache: Arc<KvCache>,
         options: &ActivateOptions,
-    ) -> Result<Self, ExecError> {
-        let (weights, arrivals) = host.upload(&device).map_err(exec)?;
+        library: Option<&'static dyn PrefillAttention>,
+    ) -> Result<Self, BackendError> {
+        let (weights, arrivals) = host.upload(&device).map_err(backend)?;
         let positions_max = spec.context_tokens_max.min(cache.blocks() * options.block_tokens);
         let scratch = Scratch::plan(&spec, options, positions_max);
-        let memory = device.allocate(scratch.bytes).map_err(exec)?;
-        let draws = Draws::new(scratch.draw_room, &device).map_err(exec)?;
-        let sending = || Pinned::new(&device, scratch.orders.len()).map_err(exec);
+        let memory = device.allocate(scratch.bytes).map_err(backend)?;
+        let prefill = library
+            .map(|library| Prefill::new(library, &device, &spec, &cache, &scratch, options))
+            .transpose()?;
+        let draws = Draws::new(scratch.draw_room, &device).map_err(backend)?;
+        let sending = || Pinned::new(&device, scratch.orders.len()).map_err(backend);
         let sending = [sending()?, sending()?];
         let caps = Caps {
             block_tokens: options.block_tokens,
@@ -90,6 +96,7 @@ impl CudaExecutor {
             unread: 0,
             draws,
             graphs: Graphs::default(),
+            prefill,
             tickets: 0,
             in_flight: None,
         })
@@ -105,6 +112,7 @@ impl CudaExecutor {
             scratch: &self.scratch,
             memory: &self.memory,
             orders,
+            prefill: self.prefill.as_ref(),
         }
     }
 
@@ -112,7 +120,14 @@ impl CudaExecutor {
     fn start(&mut self, batch: &Batch<'_>, drawn: bool) -> Result<StepTicket, ExecError> {
         let tile_tokens = Scratch::tile_tokens(&self.spec);
         let tokens_max = self.caps.batch_tokens_max;
-        let orders = Orders::write(batch, &self.cache, tile_tokens, tokens_max, &mut self.orders);
+        let orders = Orders::write(
+            batch,
+            &self.cache,
+            tile_tokens,
+            tokens_max,
+            self.prefill.is_some(),
+            &mut self.orders,
+        );
         if self.unread == self.sending.len() {
             self.device.synchronize().map_err(exec)?;
             self.unread = 0;

@@ -20,6 +20,7 @@ use crate::kernels::Shape;
 use crate::kv::KvCache;
 use crate::orders::Orders;
 use crate::packing::{COLUMNS, Form, GROUP, TILE};
+use crate::prefill::Prefill;
 use crate::upload::Arrivals;
 use crate::weights::{DeviceMatrix, DeviceWeights, Embedding, Layer};
 use quarry_cuda_layout::Scratch;
@@ -46,6 +47,8 @@ pub struct Pass<'a> {
     pub scratch: &'a Scratch,
     pub memory: &'a Memory,
     pub orders: Orders,
+    /// In place of `attend_prefill`.
+    pub prefill: Option<&'a Prefill>,
 }
 
 /// Which forms of activations a product needs.
@@ -97,15 +100,19 @@ impl Pass<'_> {
         self.arrivals.map_or(Ok(()), |arrivals| arrivals.wait(self.device, part))
     }
 
-    fn at(&self, range: &Range<usize>) -> CUdeviceptr {
+    pub fn at(&self, range: &Range<usize>) -> CUdeviceptr {
         self.memory.at(range.start, range.len())
     }
 
     fn order(&self, offset: usize) -> Argument {
-        Argument::Address(self.memory.at(self.scratch.orders.start + offset, 0))
+        Argument::Address(self.order_at(offset))
     }
 
-    fn launch(
+    pub fn order_at(&self, offset: usize) -> CUdeviceptr {
+        self.memory.at(self.scratch.orders.start + offset, 0)
+    }
+
+    pub fn launch(
         &self,
         name: &'static str,
         grid: (usize, usize, usize),
@@ -226,6 +233,9 @@ impl Pass<'_> {
             self.launch("attend", (splits, kv_heads, tokens), 128, 0, &mut arguments)?;
             let merged = &mut [skip(&scratch.attended), partial, int(heads), int(head_dim), int(splits)];
             self.launch("attend_merge", (heads, tokens, 1), 32 * head_dim.div_ceil(32).min(8), 0, merged)?;
+        }
+        if let Some(prefill) = self.prefill.filter(|_| orders.tiles > 0) {
+            return self.attend_by(prefill, layer);
         }
         let to = Argument::Address(self.at(&scratch.attended));
         let mut arguments = vec![to, Argument::Address(self.at(&scratch.q)), arena];

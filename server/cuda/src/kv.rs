@@ -43,6 +43,20 @@ impl KvCache {
         self.slabs * self.slab_blocks
     }
 
+    /// Largest distance of which every block's offset is a multiple.
+    pub fn page_bytes(&self) -> usize {
+        let (mut a, mut b) = (self.slab_bytes, self.shape.block_bytes());
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    }
+
+    /// Places in the arena at that distance.
+    pub fn pages(&self) -> usize {
+        (self.slabs * self.slab_bytes).div_ceil(self.page_bytes().max(1))
+    }
+
     /// Where a block begins in the arena, in bytes.
     pub fn offset(&self, block: BlockId) -> usize {
         let block = block.0 as usize;

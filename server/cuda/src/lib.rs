@@ -20,10 +20,12 @@ mod nvml;
 mod orders;
 mod packing;
 mod pinned;
+mod prefill;
 mod probe;
 mod upload;
 mod weights;
 
 pub use backend::{CudaBackend, CudaOptions};
 pub use device::{DeviceId, Unavailable};
+pub use prefill::{AttentionShape, PrefillAttention, PrefillCall};
 pub use probe::{Probe, ProbePlan};

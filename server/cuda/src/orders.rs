@@ -6,6 +6,7 @@ use quarry_cuda_layout::SPLIT;
 use quarry_model::executor::{Batch, Row};
 
 use crate::kv::KvCache;
+use crate::prefill::PrefillOrders;
 
 /// Where each array begins in the bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +36,8 @@ pub struct Orders {
     pub wanted_count: usize,
     /// Set where the batch was filled up to a shape that comes again and again.
     pub bucket: Option<Bucket>,
+    /// For a library that computes what tiles have.
+    pub prefill: PrefillOrders,
 }
 
 /// A shape of batches without tiles. Everything that a launch is told follows from it, so a recorded pass fits all of them.
@@ -73,11 +76,13 @@ impl Orders {
     /// Fills `bytes`; rows are checked. Tiles have up to `tile_tokens` tokens; with 0 there are none. Rows without tiles
     /// come first, whatever their order in the batch; wanted positions keep the batch's. A batch without tiles is filled up
     /// to its [`Bucket`] where that has at most `tokens_max` tokens: with first tokens of a sequence, which nobody wants.
+    /// `by_library` adds what a library needs that computes the tiles' rows.
     pub fn write(
         batch: &Batch<'_>,
         cache: &KvCache,
         tile_tokens: usize,
         tokens_max: usize,
+        by_library: bool,
         bytes: &mut Vec<u8>,
     ) -> Self {
         let block_tokens = cache.shape.block_tokens;
@@ -152,6 +157,10 @@ impl Orders {
         orders.wanted = put(bytemuck::cast_slice(&wanted));
         orders.tile_firsts = put(bytemuck::cast_slice(&tile_firsts));
         orders.tile_counts = put(bytemuck::cast_slice(&tile_counts));
+        if by_library && orders.tiles > 0 {
+            let rows: Vec<&Row<'_>> = batch.rows.iter().filter(|row| in_tiles(row)).collect();
+            orders.prefill = PrefillOrders::write(&rows, cache, &mut put);
+        }
         // Last, for its length is no part of a bucket.
         orders.tables = put(bytemuck::cast_slice(&tables));
         orders

@@ -72,6 +72,16 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// What computes attention of prompts on a CUDA device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrefillChoice {
+    /// Our own kernel: the bits of decode, whatever a batch is made of.
+    #[default]
+    Own,
+    /// FlashAttention-2, where it is built in (feature `flash-attn`).
+    FlashAttn,
+}
+
 /// Which device, and how it is used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceOptions {
@@ -81,6 +91,8 @@ pub struct DeviceOptions {
     pub cpu: CpuOptions,
     /// Share of a CUDA device's memory that may be taken, above 0 and at most 1.
     pub gpu_memory_utilization: f64,
+    /// Attention of prompts on a CUDA device.
+    pub prefill_attention: PrefillChoice,
 }
 
 /// The device that was asked for cannot be had.
@@ -89,6 +101,12 @@ pub enum DeviceError {
     /// Asked for by name, and not there; or the program has no such back end.
     #[error("no CUDA device can be used: {0}; `server.device: cpu` computes on the CPU")]
     NoCuda(String),
+    /// Attention that the program does not have.
+    #[error(
+        "server.prefill_attention is flash-attn, and this program was built without it (feature `flash-attn`); \
+         `own` is in every program"
+    )]
+    NoFlashAttn,
     /// A share that is none.
     #[error("server.gpu_memory_utilization is {0}; it must be above 0 and at most 1")]
     Utilization(f64),
@@ -106,10 +124,14 @@ pub fn open(options: DeviceOptions) -> Result<Box<dyn Backend>, DeviceError> {
     if !(share > 0.0 && share <= 1.0) {
         return Err(DeviceError::Utilization(share));
     }
+    if options.prefill_attention == PrefillChoice::FlashAttn && !cfg!(feature = "flash-attn") {
+        return Err(DeviceError::NoFlashAttn);
+    }
+    let prefill = options.prefill_attention;
     match options.choice {
         DeviceChoice::Cpu => {}
-        DeviceChoice::Cuda(which) => return cuda(which, share).map_err(DeviceError::NoCuda),
-        DeviceChoice::Auto => match cuda(CudaDevice::First, share) {
+        DeviceChoice::Cuda(which) => return cuda(which, share, prefill).map_err(DeviceError::NoCuda),
+        DeviceChoice::Auto => match cuda(CudaDevice::First, share, prefill) {
             Ok(backend) => return Ok(backend),
             Err(why) => tracing::info!(%why, "computing on the CPU"),
         },
@@ -118,14 +140,23 @@ pub fn open(options: DeviceOptions) -> Result<Box<dyn Backend>, DeviceError> {
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(which: CudaDevice, memory_utilization: f64) -> Result<Box<dyn Backend>, String> {
+fn cuda(
+    which: CudaDevice,
+    memory_utilization: f64,
+    prefill: PrefillChoice,
+) -> Result<Box<dyn Backend>, String> {
     use quarry_cuda::{CudaBackend, CudaOptions, DeviceId};
     let device = match which {
         CudaDevice::First => DeviceId::First,
         CudaDevice::Index(index) => DeviceId::Index(index),
         CudaDevice::Uuid(uuid) => DeviceId::Uuid(uuid),
     };
-    let options = CudaOptions { device, memory_utilization, ..CudaOptions::default() };
+    let prefill_attention = match prefill {
+        #[cfg(feature = "flash-attn")]
+        PrefillChoice::FlashAttn => Some(&quarry_flash::FlashAttention as _),
+        _ => None,
+    };
+    let options = CudaOptions { device, memory_utilization, prefill_attention, ..CudaOptions::default() };
     let backend = CudaBackend::new(options).map_err(|why| why.to_string())?;
     let (device, uuid) = (backend.device_name(), backend.device_uuid());
     tracing::info!(device, uuid, memory_bytes_max = backend.own_memory_bytes(), "computing on a CUDA device");
@@ -133,7 +164,7 @@ fn cuda(which: CudaDevice, memory_utilization: f64) -> Result<Box<dyn Backend>, 
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_: CudaDevice, _: f64) -> Result<Box<dyn Backend>, String> {
+fn cuda(_: CudaDevice, _: f64, _: PrefillChoice) -> Result<Box<dyn Backend>, String> {
     Err("this program was built without it (feature `cuda`)".into())
 }
 
@@ -142,7 +173,8 @@ mod tests {
     use super::*;
 
     fn options(choice: DeviceChoice, gpu_memory_utilization: f64) -> DeviceOptions {
-        DeviceOptions { choice, cpu: CpuOptions { threads: 1, isa: None }, gpu_memory_utilization }
+        let cpu = CpuOptions { threads: 1, isa: None };
+        DeviceOptions { choice, cpu, gpu_memory_utilization, prefill_attention: PrefillChoice::Own }
     }
 
     #[test]
@@ -168,6 +200,15 @@ mod tests {
             let error = open(options(DeviceChoice::Cpu, share)).err().map(|error| error.to_string());
             assert!(error.is_some_and(|words| words.contains("gpu_memory_utilization")));
         }
+    }
+
+    #[cfg(not(feature = "flash-attn"))]
+    #[test]
+    fn attention_that_was_not_built_in_cannot_be_asked_for() {
+        let flash =
+            DeviceOptions { prefill_attention: PrefillChoice::FlashAttn, ..options(DeviceChoice::Auto, 0.5) };
+        let error = open(flash).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|words| words.contains("feature `flash-attn`")));
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -90,7 +90,8 @@ impl Scratch {
         out.logits = cut(HEAD_ROWS.min(tokens) * spec.vocab.max(spec.hidden) * 4);
         out.draw_room = DrawRoom::plan(HEAD_ROWS.min(tokens), spec.vocab);
         out.draws = cut(out.draw_room.bytes);
-        out.orders = cut(orders_bytes(tokens, tables));
+        out.orders =
+            cut(orders_bytes(tokens, tables) + library_bytes(tokens, options.batch_rows_max, tables));
         out.bytes = end;
         out
     }
@@ -109,4 +110,10 @@ impl Scratch {
 fn orders_bytes(tokens: usize, tables: usize) -> usize {
     // Nine arrays, each of which may begin a little later; a tile has a token at least.
     tokens * (7 * 4 + 8) + tables * 8 + 9 * 8
+}
+
+/// What a library that computes prefill attention is sent besides, for tables of so many blocks together.
+fn library_bytes(tokens: usize, rows: usize, blocks: usize) -> usize {
+    // Tables, ends of tokens and positions, each token's number; each array may begin a little later.
+    4 * (blocks + 2 * (rows + 1) + tokens) + 4 * 8
 }

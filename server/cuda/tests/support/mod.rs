@@ -22,7 +22,8 @@ pub fn fake_driver() -> &'static libloading::Library {
     static LOADED: OnceLock<libloading::Library> = OnceLock::new();
     LOADED.get_or_init(|| {
         let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fake-cuda");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake-cuda.sh");
+        // Also where server/flash includes this file.
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../cuda/tests/fake-cuda.sh");
         let ended = Command::new("bash").arg(script).arg(&out).output().expect("bash is there");
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
         // SAFETY: no other thread reads the environment yet: tests call this first, and it runs once.
@@ -34,12 +35,14 @@ pub fn fake_driver() -> &'static libloading::Library {
 
 /// The back end over the fake driver.
 pub fn backend() -> CudaBackend {
+    backend_with(CudaOptions::default())
+}
+
+/// The same with other options.
+pub fn backend_with(options: CudaOptions) -> CudaBackend {
     fake_driver();
-    let options = CudaOptions {
-        image: Some(b".version 7.0\n.target sm_80\n.address_size 64\n\0"),
-        ..CudaOptions::default()
-    };
-    CudaBackend::new(options).expect("the fake driver has a device")
+    let image = Some(&b".version 7.0\n.target sm_80\n.address_size 64\n\0"[..]);
+    CudaBackend::new(CudaOptions { image, ..options }).expect("the fake driver has a device")
 }
 
 /// A tiny model on the back end, with blocks of 16 positions.
