@@ -45,6 +45,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "quarry-client",
             "quarry-cpu",
+            "quarry-cuda",
+            "quarry-cuda-layout",
             "quarry-formats",
             "quarry-model",
             "quarry-openapi",
