@@ -7,7 +7,7 @@
 #   5 wrong lane of a warp                                 wrong_lane
 #   6 mask of another row                                  stale_mask
 #   7 misaligned load                                      misaligned
-#   8 index past 2^31                                      short_index
+#   8 index past 2^32                                      short_index
 #   9 order of AWQ's zero points                           zero_points_in_another_order_are_found
 #  10 order of streams in a swap                           a_swap_that_waits_for_nothing_is_found
 #

@@ -44,14 +44,14 @@ void test_embed16(Case& c) {
   }
 }
 
-/// A table of more than 2^31 elements: only the rows asked for are there, the rest is addresses.
+/// A table of more than 2^32 elements: only the rows asked for are there, the rest is addresses.
 void test_embed_far(Case& c) {
   const int hidden = 4096;
-  const size_t vocabulary = 600000, bytes = vocabulary * hidden * 2;
+  const size_t vocabulary = 1200000, bytes = vocabulary * hidden * 2;
   void* const mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) return c.report.fail("no addresses for a large table");
   uint16_t* const table = static_cast<uint16_t*>(mapped);
-  const std::vector<uint32_t> ids = {uint32_t(c.random.in(524288, 599999)), uint32_t(c.random.in(0, 1000))};
+  const std::vector<uint32_t> ids = {uint32_t(c.random.in(1048577, 1199999)), uint32_t(c.random.in(0, 1000))};
   for (uint32_t id : ids) {
     for (int i = 0; i < hidden; i++) table[size_t(id) * hidden + i] = round16<bf16>(1.0f + c.random.unit());
   }

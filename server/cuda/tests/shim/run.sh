@@ -71,7 +71,7 @@ finds() {
       echo "$kernel: $name is NOT found"
       failed=1
     else
-      how=$(grep -m 1 -E 'SUMMARY|shim: |bits differ|not .*allowed' "$work/output")
+      how=$(grep -m 1 -E 'SUMMARY|shim: |bits differ|not .*allowed|FAILED' "$work/output")
       echo "$kernel: $name is found: $(echo "$how" | sed 's/^ *//; s#/[^ ]*/##' | cut -c -100)"
     fi
   done
