@@ -42,7 +42,9 @@ EXPECTED = [
     ("gemm_q", {WEIGHTS: 1, r"IMMA\.16832": 16, COPY: 1}),
     ("gemm_", {WEIGHTS: 4, r"HMMA\.16816": 32, COPY: 1}),
     ("attend_merge", {}),
+    ("attend_prefill_i8", {COPY: 4, r"HMMA\.16816": 64, r"LDSM\.16\.M88": 16, r"LDSM\.16\.MT": 16, r"LDS\.128": 4}),
     ("attend_prefill", {COPY: 4, r"HMMA\.16816": 64, r"LDSM\.16\.M88": 16, r"LDSM\.16\.MT": 16}),
+    ("attend_i8", {COPY: 4, r"HMMA\.16816": 32, r"LDSM\.16\.MT": 4}),
     ("attend", {COPY: 4, r"HMMA\.16816": 32, r"LDSM\.16\.MT": 4}),
 ]
 
