@@ -18,7 +18,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cli::BackendArgs;
-use crate::config::{Config, DeviceChoice, Environment, IsaChoice, ModelChoice, RopeScalingChoice};
+use crate::config::{
+    Config, DeviceChoice, Environment, IsaChoice, KvCacheType, ModelChoice, RopeScalingChoice,
+};
 use crate::descriptors;
 use crate::fetching::{self, Wanted};
 use crate::progress::PullProgress;
@@ -83,6 +85,12 @@ impl Host {
             },
             cpu: CpuOptions { threads: server.threads, isa: isa(server.isa) },
             gpu_memory_utilization: server.gpu_memory_utilization,
+            kv_cache_type: match server.kv_cache_type {
+                KvCacheType::Auto => devices::KvCacheType::Auto,
+                KvCacheType::Bf16 => devices::KvCacheType::Bf16,
+                KvCacheType::Int8 => devices::KvCacheType::Int8,
+            },
+            int8_head: server.int8_head,
         })?;
         let metrics = self.metrics.clone();
         let loading = tokio::task::spawn_blocking(move || {

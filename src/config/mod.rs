@@ -83,6 +83,18 @@ pub enum DeviceChoice {
     Cpu,
 }
 
+/// How the KV cache is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KvCacheType {
+    /// What loses least on the device.
+    Auto,
+    /// bfloat16, on a CUDA device.
+    Bf16,
+    /// Integers of 8 bits, on a CUDA device.
+    Int8,
+}
+
 /// The inference server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -96,6 +108,12 @@ pub struct ServerConfig {
     pub device: DeviceChoice,
     /// Share of a CUDA device's memory that may be taken for weights, KV cache and scratch.
     pub gpu_memory_utilization: f64,
+    /// How a CUDA device holds the KV cache: `auto` is `bf16`; `int8` takes about half the memory, with a scale for each key
+    /// and value of a head, and changes answers slightly. The CPU has a way of its own, `auto`, and refuses the others.
+    pub kv_cache_type: KvCacheType,
+    /// Round heads of 16-bit numbers, as AWQ models have, to 8 bits on a CUDA device: each step reads less, answers change
+    /// slightly. An error on the CPU.
+    pub int8_head: bool,
     /// Threads of the CPU back end; 0 takes one per physical core that the process may use, within its
     /// container's quota, rounded to the nearest whole thread.
     pub threads: usize,
@@ -153,6 +171,8 @@ impl Default for ServerConfig {
             port: 8000,
             device: DeviceChoice::Auto,
             gpu_memory_utilization: limits::GPU_MEMORY_UTILIZATION_DEFAULT,
+            kv_cache_type: KvCacheType::Auto,
+            int8_head: false,
             threads: 0,
             isa: IsaChoice::Auto,
             memory: None,

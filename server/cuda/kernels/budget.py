@@ -106,10 +106,10 @@ def measured():
 
 def written(kernels):
     names = sorted({name for name, _ in kernels})
-    lines = [f"{'kernel':<16}{'shared':>8}" + "".join(f"{a:>8}" for a in ARCHITECTURES)]
+    lines = [f"{'kernel':<18}{'shared':>8}" + "".join(f"{a:>8}" for a in ARCHITECTURES)]
     for name in names:
         shared = max(kernels[name, a][1] for a in ARCHITECTURES)
-        lines.append(f"{name:<16}{shared:>8}" + "".join(f"{kernels[name, a][0]:>8}" for a in ARCHITECTURES))
+        lines.append(f"{name:<18}{shared:>8}" + "".join(f"{kernels[name, a][0]:>8}" for a in ARCHITECTURES))
     return HEAD + "\n".join(lines) + "\n"
 
 

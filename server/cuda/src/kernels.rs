@@ -21,7 +21,7 @@ struct Image {
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
 /// Every kernel by name.
-const NAMES: [&str; 31] = [
+const NAMES: [&str; 34] = [
     "embed_bf16",
     "embed_f16",
     "embed_q4",
@@ -47,9 +47,12 @@ const NAMES: [&str; 31] = [
     "gemm_bf16",
     "gemm_f16",
     "rope_store",
+    "rope_store_i8",
     "attend",
+    "attend_i8",
     "attend_merge",
     "attend_prefill",
+    "attend_prefill_i8",
     "gather_rows",
     "take_drawn",
     "sample",

@@ -24,3 +24,4 @@ mod weights;
 
 pub use backend::{CudaBackend, CudaOptions};
 pub use device::Unavailable;
+pub use quarry_cuda_layout::{Holding, KvKind};

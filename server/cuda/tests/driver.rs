@@ -5,6 +5,7 @@ mod support;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quarry_cuda::{Holding, KvKind};
 use quarry_model::backend::BackendError;
 use quarry_model::executor::{AheadRow, Batch, ExecError, Row, StepResult, SwapDone};
 use quarry_model::ids::{BlockId, HostBlockId, SwapId};
@@ -182,6 +183,35 @@ fn long_and_short_rows_in_one_batch_get_the_bits_they_get_alone() {
     assert_eq!(FakeDriver::get().counters().launches - before, 15 * layers + 5);
     assert_eq!(rig.batch(&rows[..1]).unwrap(), expected[..tokens.len() * rig.vocab]);
     assert_eq!(FakeDriver::get().counters().launches - before, 15 * layers + 5 + 13 * layers + 5);
+}
+
+/// Fewer bytes, nearly the same logits, and not quite: the choice has come where it is meant.
+#[test]
+fn eight_bits_take_less_and_answer_nearly_the_same() {
+    let _alone = alone();
+    let tokens: Vec<u32> = (1..50).collect();
+    let model = TinyModel::qwen3();
+    let mut run = |holding| {
+        let mut rig = Rig::with(holding, model, TensorType::BF16, 8).unwrap();
+        let logits = rig.step(&tokens, 0, &table(0, 4)).unwrap();
+        (logits, rig.block_bytes, rig.weight_bytes)
+    };
+    let (expected, block_bytes, weight_bytes) = run(Holding::default());
+    let largest = expected.iter().fold(0.0_f32, |most, logit| most.max(logit.abs()));
+    let kv = KvKind::Int8;
+    let holdings = [Holding { kv, ..Holding::default() }, Holding { int8_head: true, ..Holding::default() }];
+    for holding in holdings {
+        let (logits, less_block, less_weight) = run(holding);
+        let apart = logits.iter().zip(&expected).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        let share = apart / largest;
+        assert!(share > 0.0 && share < 0.03, "{holding:?}: {share}");
+        let scaled = block_bytes / (2 * model.head_dim) * (model.head_dim + 4);
+        assert_eq!(less_block, if holding.kv == kv { scaled } else { block_bytes }, "{holding:?}");
+        // 9 bits of 16, in tiles of 16 rows; pieces begin at multiples of 256 bytes.
+        let head = model.vocab().next_multiple_of(16) * model.hidden * 7 / 8;
+        let saved = if holding.int8_head { head } else { 0 };
+        assert!((weight_bytes - less_weight).abs_diff(saved) < 512, "{holding:?}");
+    }
 }
 
 #[test]

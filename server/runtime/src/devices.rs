@@ -16,6 +16,18 @@ pub enum DeviceChoice {
     Cpu,
 }
 
+/// How the KV cache is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvCacheType {
+    /// What loses least on the device.
+    #[default]
+    Auto,
+    /// bfloat16.
+    Bf16,
+    /// Integers of 8 bits with a scale for each key and value of a head: about half the bytes, slightly other answers.
+    Int8,
+}
+
 /// Which device, and how it is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeviceOptions {
@@ -25,6 +37,10 @@ pub struct DeviceOptions {
     pub cpu: CpuOptions,
     /// Share of a CUDA device's memory that may be taken, above 0 and at most 1.
     pub gpu_memory_utilization: f64,
+    /// How the KV cache is held; the CPU has but one way.
+    pub kv_cache_type: KvCacheType,
+    /// Whether a CUDA device holds heads of 16-bit numbers in 8 bits.
+    pub int8_head: bool,
 }
 
 /// The device that was asked for cannot be had.
@@ -36,6 +52,9 @@ pub enum DeviceError {
     /// A share that is none.
     #[error("server.gpu_memory_utilization is {0}; it must be above 0 and at most 1")]
     Utilization(f64),
+    /// What only a CUDA device can do.
+    #[error("{0} needs a CUDA device, and the CPU computes; leave it out, or see `server.device`")]
+    NeedsCuda(&'static str),
     /// The CPU back end.
     #[error(transparent)]
     Cpu(#[from] BackendError),
@@ -51,26 +70,43 @@ pub fn open(options: DeviceOptions) -> Result<Box<dyn Backend>, DeviceError> {
         return Err(DeviceError::Utilization(share));
     }
     if options.choice != DeviceChoice::Cpu {
-        match cuda(share) {
+        match cuda(&options) {
             Ok(backend) => return Ok(backend),
             Err(why) if options.choice == DeviceChoice::Cuda => return Err(DeviceError::NoCuda(why)),
             Err(why) => tracing::info!(%why, "computing on the CPU"),
         }
     }
+    // Its cache is 16-bit integers, which make attention exact whatever the batch.
+    match options.kv_cache_type {
+        KvCacheType::Auto => {}
+        KvCacheType::Bf16 => return Err(DeviceError::NeedsCuda("server.kv_cache_type: bf16")),
+        KvCacheType::Int8 => return Err(DeviceError::NeedsCuda("server.kv_cache_type: int8")),
+    }
+    if options.int8_head {
+        return Err(DeviceError::NeedsCuda("server.int8_head"));
+    }
     Ok(Box::new(CpuBackend::new(options.cpu)?))
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(memory_utilization: f64) -> Result<Box<dyn Backend>, String> {
-    use quarry_cuda::{CudaBackend, CudaOptions};
-    let options = CudaOptions { memory_utilization, ..CudaOptions::default() };
+fn cuda(options: &DeviceOptions) -> Result<Box<dyn Backend>, String> {
+    use quarry_cuda::{CudaBackend, CudaOptions, Holding, KvKind};
+    let kv = match options.kv_cache_type {
+        KvCacheType::Auto | KvCacheType::Bf16 => KvKind::Bf16,
+        KvCacheType::Int8 => KvKind::Int8,
+    };
+    let options = CudaOptions {
+        memory_utilization: options.gpu_memory_utilization,
+        holding: Holding { kv, int8_head: options.int8_head },
+        ..CudaOptions::default()
+    };
     let backend = CudaBackend::new(options).map_err(|why| why.to_string())?;
     tracing::info!(device = backend.device_name(), "computing on a CUDA device");
     Ok(Box::new(backend))
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_: f64) -> Result<Box<dyn Backend>, String> {
+fn cuda(_: &DeviceOptions) -> Result<Box<dyn Backend>, String> {
     Err("this program was built without it (feature `cuda`)".into())
 }
 
@@ -79,7 +115,13 @@ mod tests {
     use super::*;
 
     fn options(choice: DeviceChoice, gpu_memory_utilization: f64) -> DeviceOptions {
-        DeviceOptions { choice, cpu: CpuOptions { threads: 1, isa: None }, gpu_memory_utilization }
+        DeviceOptions {
+            choice,
+            cpu: CpuOptions { threads: 1, isa: None },
+            gpu_memory_utilization,
+            kv_cache_type: KvCacheType::Auto,
+            int8_head: false,
+        }
     }
 
     #[test]
@@ -92,6 +134,20 @@ mod tests {
         for share in [0.0, -1.0, 1.5, f64::NAN] {
             let error = open(options(DeviceChoice::Cpu, share)).err().map(|error| error.to_string());
             assert!(error.is_some_and(|words| words.contains("gpu_memory_utilization")));
+        }
+    }
+
+    #[test]
+    fn the_processor_refuses_what_it_cannot_do() {
+        let plain = options(DeviceChoice::Cpu, 0.5);
+        let asked = [
+            (DeviceOptions { kv_cache_type: KvCacheType::Bf16, ..plain }, "server.kv_cache_type: bf16"),
+            (DeviceOptions { kv_cache_type: KvCacheType::Int8, ..plain }, "server.kv_cache_type: int8"),
+            (DeviceOptions { int8_head: true, ..plain }, "server.int8_head"),
+        ];
+        for (options, key) in asked {
+            let error = open(options).err().map(|error| error.to_string());
+            assert!(error.as_ref().is_some_and(|words| words.contains(key)), "{error:?}");
         }
     }
 

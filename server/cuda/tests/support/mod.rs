@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use quarry_cuda::{CudaBackend, CudaOptions};
+use quarry_cuda::{CudaBackend, CudaOptions, Holding};
 use quarry_model::backend::{ActivateOptions, Backend as _, BackendError, ModelFiles};
 use quarry_model::executor::{Batch, ExecError, Executor, KvBlocks, Row, StepResult};
 use quarry_model::ids::BlockId;
@@ -34,8 +34,14 @@ pub fn fake_driver() -> &'static libloading::Library {
 
 /// The back end over the fake driver.
 pub fn backend() -> CudaBackend {
+    backend_with(Holding::default())
+}
+
+/// The same, holding models so.
+pub fn backend_with(holding: Holding) -> CudaBackend {
     fake_driver();
     let options = CudaOptions {
+        holding,
         image: Some(b".version 7.0\n.target sm_80\n.address_size 64\n\0"),
         ..CudaOptions::default()
     };
@@ -47,6 +53,7 @@ pub struct Rig {
     pub executor: Box<dyn Executor>,
     pub kv: Box<dyn KvBlocks>,
     pub block_bytes: usize,
+    pub weight_bytes: usize,
     pub vocab: usize,
     _folder: tempfile::TempDir,
 }
@@ -57,18 +64,37 @@ pub const BLOCK_TOKENS: usize = 16;
 impl Rig {
     /// In an arena of so many blocks.
     pub fn new(model: TinyModel, kind: TensorType, blocks: usize) -> Result<Self, BackendError> {
+        Self::with(Holding::default(), model, kind, blocks)
+    }
+
+    /// The same, held so.
+    pub fn with(
+        holding: Holding,
+        model: TinyModel,
+        kind: TensorType,
+        blocks: usize,
+    ) -> Result<Self, BackendError> {
         let folder = tempfile::tempdir().expect("a folder for the model");
         let path = folder.path().join("tiny.gguf");
         model.write(&path, kind).expect("the model is written");
         let files = ModelFiles::open(&path).expect("the model is read");
-        let mut backend = backend();
+        let mut backend = backend_with(holding);
         let options = ActivateOptions { block_tokens: BLOCK_TOKENS, batch_tokens_max: 64, batch_rows_max: 8 };
         let warm = backend.loader().warm(&files, &mut |_| ())?;
-        let block_bytes = backend.cost(&files.spec, &files, &options).block_bytes;
+        let cost = backend.cost(&files.spec, &files, &options);
+        let block_bytes = cost.block_bytes;
         let arena = backend.arena(block_bytes, blocks)?;
         let kv = backend.kv_blocks(&files.spec, &arena, BLOCK_TOKENS)?;
         let executor = backend.activate(&warm, &*kv, &options)?;
-        Ok(Self { executor, kv, block_bytes, vocab: files.spec.vocab, _folder: folder })
+        assert_eq!(warm.bytes, cost.weight_bytes, "what was foretold");
+        Ok(Self {
+            executor,
+            kv,
+            block_bytes,
+            weight_bytes: warm.bytes,
+            vocab: files.spec.vocab,
+            _folder: folder,
+        })
     }
 
     /// Logits of the last of `tokens`, which are run at the positions from `first` on.
