@@ -18,7 +18,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cli::BackendArgs;
-use crate::config::{Config, Environment, IsaChoice, ModelChoice, PrefillChoice, RopeScalingChoice};
+use crate::config::{
+    Config, Environment, IsaChoice, KvCacheType, ModelChoice, PrefillChoice, RopeScalingChoice,
+};
 use crate::descriptors;
 use crate::fetching::{self, Wanted};
 use crate::fit::{Candidate, Terms};
@@ -87,9 +89,9 @@ impl Host {
         options.drafts = server.drafts;
         if has_own_memory(&*backend) {
             // What is still to be fetched must find room beside a KV cache that takes the rest.
-            let sizes = Terms::of(server).options;
+            let terms = Terms::of(server);
             let known = models.wanted.iter().filter_map(|one| registry.manifest(&one.name).ok());
-            options.awaited_costs = known.filter_map(Candidate::known).map(|one| one.cost(&sizes)).collect();
+            options.awaited_costs = known.filter_map(Candidate::known).map(|one| one.cost(&terms)).collect();
         }
         let metrics = self.metrics.clone();
         let loading = tokio::task::spawn_blocking(move || {
@@ -162,6 +164,12 @@ pub fn open_device(config: &Config) -> anyhow::Result<Box<dyn Backend>> {
             PrefillChoice::Own => devices::PrefillChoice::Own,
             PrefillChoice::FlashAttn => devices::PrefillChoice::FlashAttn,
         },
+        kv_cache_type: match server.kv_cache_type {
+            KvCacheType::Auto => devices::KvCacheType::Auto,
+            KvCacheType::Bf16 => devices::KvCacheType::Bf16,
+            KvCacheType::Int8 => devices::KvCacheType::Int8,
+        },
+        int8_head: server.int8_head,
     })?)
 }
 

@@ -62,7 +62,8 @@ fn fit(args: &FitArgs, config: &Config, registry: &Registry) -> anyhow::Result<(
         return Ok(());
     }
     let terms = Terms::of(&config.server);
-    let load = Load { streams: args.streams as usize, context: args.context as usize };
+    let (streams, context) = (args.streams as usize, args.context as usize);
+    let load = Load { streams, context, holding: terms.holding };
     let bytes = args.vram.context("--vram says how much memory the device has")?.0;
     let models = match args.models.is_empty() {
         true => registry.manifests().iter().filter_map(Candidate::known).collect(),

@@ -83,6 +83,18 @@ pub enum PrefillChoice {
     FlashAttn,
 }
 
+/// How the KV cache is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KvCacheType {
+    /// What loses least on the device.
+    Auto,
+    /// bfloat16, on a CUDA device.
+    Bf16,
+    /// Integers of 8 bits, on a CUDA device.
+    Int8,
+}
+
 /// The inference server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -102,6 +114,12 @@ pub struct ServerConfig {
     /// What computes attention of prompts on a CUDA device: `own` gives a token the same bits however a batch is made up;
     /// `flash-attn`, where the program was built with it, is FlashAttention-2, which does not.
     pub prefill_attention: PrefillChoice,
+    /// How a CUDA device holds the KV cache: `auto` is `bf16`; `int8` takes about half the memory, with a scale for each key
+    /// and value of a head, and changes answers slightly. The CPU has a way of its own, `auto`, and refuses the others.
+    pub kv_cache_type: KvCacheType,
+    /// Round heads of 16-bit numbers, as AWQ models have, to 8 bits on a CUDA device: each step reads less, answers change
+    /// slightly. An error on the CPU.
+    pub int8_head: bool,
     /// Threads of the CPU back end; 0 takes one per physical core that the process may use, within its
     /// container's quota, rounded to the nearest whole thread.
     pub threads: usize,
@@ -160,6 +178,8 @@ impl Default for ServerConfig {
             device: Device::default(),
             gpu_memory_utilization: limits::GPU_MEMORY_UTILIZATION_DEFAULT,
             prefill_attention: PrefillChoice::Own,
+            kv_cache_type: KvCacheType::Auto,
+            int8_head: false,
             threads: 0,
             isa: IsaChoice::Auto,
             memory: None,

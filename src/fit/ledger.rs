@@ -1,16 +1,19 @@
 //! What a device has left for KV beside a model, or beside two: the engine's own rule, in tokens.
 
+use quarry_cuda_layout::{Holding, KvKind};
 use quarry_model::backend::{ActivateOptions, ModelCost};
 use quarry_runtime::limits::SLAB_BYTES;
 use quarry_runtime::{Budget, kv_slabs};
 
 use super::Candidate;
-use crate::config::ServerConfig;
+use crate::config::{KvCacheType, ServerConfig};
 
 /// What of the configuration says how much memory is taken, and for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub options: ActivateOptions,
+    /// How the device holds models.
+    pub holding: Holding,
     /// Share of the device's memory.
     pub utilization: f64,
     /// Slabs of KV memory, where somebody set them.
@@ -45,6 +48,10 @@ impl Terms {
                 batch_tokens_max: server.step_tokens_max as usize,
                 batch_rows_max: server.step_rows_max as usize,
             },
+            holding: Holding {
+                kv: if server.kv_cache_type == KvCacheType::Int8 { KvKind::Int8 } else { KvKind::Bf16 },
+                int8_head: server.int8_head,
+            },
             utilization: server.gpu_memory_utilization,
             kv_slabs: server.kv_cache.map(|bytes| bytes.0.div_ceil(SLAB_BYTES as u64)),
             context_tokens_max: server.context_tokens_max.map_or(usize::MAX, |tokens| tokens as usize),
@@ -71,7 +78,7 @@ impl Terms {
 
     /// A model alone on a device; `None` where it cannot run there.
     pub fn fit(&self, device_bytes: u64, model: &Candidate) -> Option<Fit> {
-        let cost = model.cost(&self.options);
+        let cost = model.cost(self);
         let budget = self.budget(device_bytes, &[cost]);
         if !budget.holds(cost.weight_bytes as u64) {
             return None;
@@ -90,7 +97,7 @@ impl Terms {
     /// Two models on a device; `None` where one of them cannot run there.
     pub fn pair(&self, device_bytes: u64, models: [&Candidate; 2]) -> Option<Pair> {
         self.fit(device_bytes, models[0]).and(self.fit(device_bytes, models[1]))?;
-        let costs = models.map(|model| model.cost(&self.options));
+        let costs = models.map(|model| model.cost(self));
         let budget = self.budget(device_bytes, &costs);
         let kv_bytes = budget.kv_bytes;
         let weights = costs.iter().map(|cost| cost.weight_bytes as u64).sum();

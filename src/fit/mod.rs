@@ -16,7 +16,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use quarry_bench::make_model::Mix;
 use quarry_formats::quant::TensorType;
-use quarry_model::backend::{ActivateOptions, ModelCost, ModelFiles};
+use quarry_model::backend::{ModelCost, ModelFiles};
 use quarry_model::families::tensors;
 use quarry_model::spec::{DecoderSpec, RopePairing, RopeScaling, RopeSpec};
 use quarry_model::weights::WeightInfo;
@@ -62,8 +62,8 @@ impl Candidate {
     }
 
     /// What it takes on a CUDA device.
-    pub fn cost(&self, options: &ActivateOptions) -> ModelCost {
-        quarry_cuda_layout::cost(&self.spec, &self.tensors, options)
+    pub fn cost(&self, terms: &Terms) -> ModelCost {
+        terms.holding.cost(&self.spec, &self.tensors, &terms.options)
     }
 }
 

@@ -79,8 +79,11 @@ pub fn page() -> String {
     );
     out.push_str(&pairs(&terms, &models).markdown());
     for (load, words) in [
-        (Load { streams: 1, context: 1024 }, "one conversation of 1,024 tokens"),
-        (Load { streams: 8, context: 2048 }, "eight conversations of 2,048 tokens, all of them together"),
+        (Load { streams: 1, context: 1024, holding: terms.holding }, "one conversation of 1,024 tokens"),
+        (
+            Load { streams: 8, context: 2048, holding: terms.holding },
+            "eight conversations of 2,048 tokens, all of them together",
+        ),
     ] {
         out.push_str(&format!(
             "\n## Bound on tokens a second: {words}\n\n\

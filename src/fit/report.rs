@@ -36,7 +36,7 @@ pub fn holding(terms: &Terms, device_bytes: u64, models: &[Candidate]) -> Table 
     ];
     let mut table = Table::new(2, head);
     for model in models {
-        let cost = model.cost(&terms.options);
+        let cost = model.cost(terms);
         let per_token = cost.block_bytes / terms.options.block_tokens / 1024;
         let fit = terms.fit(device_bytes, model);
         let mut row = vec![model.name.clone(), model.quantization.clone()];
@@ -103,7 +103,7 @@ pub fn text(terms: &Terms, device_bytes: u64, load: Load, models: &[Candidate]) 
             }
         }
     }
-    let Load { streams, context } = load;
+    let Load { streams, context, .. } = load;
     out.push_str(&format!(
         "\nBound, not a measurement: tokens/s of {streams} conversation(s) of {context} tokens together, at most, if a step\n\
          took no longer than its bytes at the card's bandwidth (launches come on top; without drafts).\n{}",
@@ -118,7 +118,7 @@ const PAIRS_OF_MAX: usize = 6;
 /// The same for programs, in bytes.
 pub fn json(terms: &Terms, device_bytes: u64, load: Load, models: &[Candidate]) -> Value {
     let of = |model: &Candidate| {
-        let cost = model.cost(&terms.options);
+        let cost = model.cost(terms);
         let fit = terms.fit(device_bytes, model);
         let on = |card: &super::cards::Card| json!({"card": card.name, "tokens_per_second_max": load.tokens_max(model, card.bandwidth)});
         json!({

@@ -45,7 +45,9 @@ EXPECTED = [
     ("probe_s8", {r"IMMA\.16832": 8}),
     ("probe_bf16", {r"HMMA\.16816": 8}),
     ("attend_merge", {}),
+    ("attend_prefill_i8", {COPY: 4, r"HMMA\.16816": 64, r"LDSM\.16\.M88": 16, r"LDSM\.16\.MT": 16, r"LDS\.128": 4}),
     ("attend_prefill", {COPY: 4, r"HMMA\.16816": 64, r"LDSM\.16\.M88": 16, r"LDSM\.16\.MT": 16}),
+    ("attend_i8", {COPY: 4, r"HMMA\.16816": 32, r"LDSM\.16\.MT": 4}),
     ("attend", {COPY: 4, r"HMMA\.16816": 32, r"LDSM\.16\.MT": 4}),
 ]
 
@@ -111,10 +113,10 @@ def measured():
 
 def written(kernels):
     names = sorted({name for name, _ in kernels})
-    lines = [f"{'kernel':<16}{'shared':>8}" + "".join(f"{a:>8}" for a in ARCHITECTURES)]
+    lines = [f"{'kernel':<18}{'shared':>8}" + "".join(f"{a:>8}" for a in ARCHITECTURES)]
     for name in names:
         shared = max(kernels[name, a][1] for a in ARCHITECTURES)
-        lines.append(f"{name:<16}{shared:>8}" + "".join(f"{kernels[name, a][0]:>8}" for a in ARCHITECTURES))
+        lines.append(f"{name:<18}{shared:>8}" + "".join(f"{kernels[name, a][0]:>8}" for a in ARCHITECTURES))
     return HEAD + "\n".join(lines) + "\n"
 
 

@@ -53,6 +53,11 @@ __device__ __forceinline__ u32 pack_bf16(float low, float high) {
   return __bfloat16_as_ushort(__float2bfloat16_rn(low)) |
          static_cast<u32>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
 }
+__device__ __forceinline__ u32 subtract_bf16(u32 a, u32 b) {
+  const auto low = [](u32 pair) { return __uint_as_float(pair << 16); };
+  const auto high = [](u32 pair) { return __uint_as_float(pair & 0xffff0000u); };
+  return pack_bf16(low(a) - low(b), high(a) - high(b));
+}
 template <int BYTES>
 __device__ __forceinline__ void copy_async(void* shared, const void* global, int line = __builtin_LINE()) {
   shim::copy_async(shared, global, BYTES, line);
@@ -110,6 +115,12 @@ __device__ __forceinline__ u32 pack_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
+/// Two differences of bfloat16, rounded.
+__device__ __forceinline__ u32 subtract_bf16(u32 a, u32 b) {
+  u32 pair;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(b), "r"(0xbf80bf80u), "r"(a));  // b times -1
+  return pair;
+}
 /// Starts a copy of 4, 8 or 16 bytes, both addresses multiples of that, from global to shared memory.
 template <int BYTES>
 __device__ __forceinline__ void copy_async(void* shared, const void* global) {
@@ -159,6 +170,14 @@ __device__ __forceinline__ float warp_max(float v) {
 /// The two bfloat16 of a register as floats, the lower half first.
 __device__ __forceinline__ float low_bf16(u32 pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float high_bf16(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+/// Four int8 as bfloat16: those of bytes 0 and 2, and of 1 and 3. A byte's lower 7 bits are those of a bfloat16 from 128
+/// on; its sign says whether that is 128 or 256 too many.
+__device__ __forceinline__ void unpack_s8(u32& even, u32& odd, u32 bytes) {
+  constexpr u32 LOW = 0x007f007fu, SIGN = 0x00800080u, FROM_128 = 0x43004300u;
+  even = subtract_bf16((bytes & LOW) | FROM_128, (bytes & SIGN) | FROM_128);
+  odd = subtract_bf16((bytes >> 8 & LOW) | FROM_128, (bytes >> 8 & SIGN) | FROM_128);
+}
 
 __device__ __forceinline__ float to_float(bf16 v) { return __bfloat162float(v); }
 __device__ __forceinline__ float to_float(f16 v) { return __half2float(v); }

@@ -11,6 +11,12 @@
 
 constexpr int ROW_THREADS = 256;  // of every kernel that makes a row
 
+/// x in steps, to nearest even; 0 where the step is 0.
+__device__ __forceinline__ i8 rounded_s8(float x, float step) {
+  const int rounded = step > 0.0f ? __float2int_rn(__fdiv_rn(x, step)) : 0;
+  return static_cast<i8>(max(-127, min(127, rounded)));  // a subnormal step is coarse
+}
+
 /// Where the int8 of a row go: q [padded(k)], scale and sum [padded(k) / 32].
 struct Int8Row {
   i8* q;
@@ -24,10 +30,9 @@ struct Int8Row {
   }
   __device__ __forceinline__ void store(int group, int lane, float x) const {
     const float step = __fdiv_rn(warp_max(fabsf(x)), 127.0f);
-    int rounded = step > 0.0f ? __float2int_rn(__fdiv_rn(x, step)) : 0;
-    rounded = max(-127, min(127, rounded));  // a subnormal step is coarse
-    const int total = warp_sum(rounded);
-    q[group * GROUP + lane] = static_cast<i8>(rounded);
+    const i8 rounded = rounded_s8(x, step);
+    const int total = warp_sum(static_cast<int>(rounded));
+    q[group * GROUP + lane] = rounded;
     if (lane == 0) {
       scale[group] = step;
       sum[group] = __fmul_rn(step, static_cast<float>(total));

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use quarry_cuda_layout::KvShape;
+use quarry_cuda_layout::{Holding, KvShape};
 use quarry_model::backend::{
     ActivateOptions, Backend, BackendError, Loader, ModelCost, ModelFiles, Monitor, WarmModel,
 };
@@ -30,6 +30,8 @@ pub struct CudaOptions {
     pub device: DeviceId,
     /// Share of the device's memory that may be taken, above 0 and at most 1.
     pub memory_utilization: f64,
+    /// How models are held.
+    pub holding: Holding,
     /// Kernels in place of those that were built in; for tests, whose driver is none.
     pub image: Option<&'static [u8]>,
     /// Computes attention of rows with many tokens in place of our own kernel.
@@ -41,6 +43,7 @@ impl Default for CudaOptions {
         Self {
             device: DeviceId::First,
             memory_utilization: GPU_MEMORY_UTILIZATION_DEFAULT,
+            holding: Holding::default(),
             image: None,
             prefill_attention: None,
         }
@@ -54,14 +57,18 @@ pub struct CudaBackend {
     locked: Arc<Mutex<Option<LockedPool>>>,
     memory_bytes: u64,
     prefill_attention: Option<&'static dyn PrefillAttention>,
+    holding: Holding,
 }
 
 /// Packs weights into host memory that the device reads by itself.
-struct CudaLoader(Arc<Device>);
+struct CudaLoader {
+    device: Arc<Device>,
+    holding: Holding,
+}
 
 impl Loader for CudaLoader {
     fn warm(&self, files: &ModelFiles, progress: &mut dyn FnMut(f32)) -> Result<WarmModel, BackendError> {
-        let weights = HostWeights::load(files, &self.0, progress)?;
+        let weights = HostWeights::load(files, &self.device, self.holding, progress)?;
         Ok(WarmModel { spec: files.spec.clone(), bytes: weights.bytes(), state: Arc::new(weights) })
     }
 }
@@ -80,8 +87,8 @@ impl CudaBackend {
         let share = (total as f64 * options.memory_utilization.clamp(0.0, 1.0)) as u64;
         let memory_bytes = share.min(free);
         let (device, copier, locked) = (Arc::new(device), Arc::new(copier), Arc::default());
-        let prefill_attention = options.prefill_attention;
-        Ok(Self { device, copier, locked, memory_bytes, prefill_attention })
+        let (prefill_attention, holding) = (options.prefill_attention, options.holding);
+        Ok(Self { device, copier, locked, memory_bytes, prefill_attention, holding })
     }
 
     /// Draws from `samples.len() × vocab` logits as an executor does; and how many of the rows the host drew. For tests.
@@ -150,11 +157,11 @@ impl Backend for CudaBackend {
     }
 
     fn cost(&self, spec: &DecoderSpec, files: &ModelFiles, options: &ActivateOptions) -> ModelCost {
-        quarry_cuda_layout::cost(spec, files.weights.tensors(), options)
+        self.holding.cost(spec, files.weights.tensors(), options)
     }
 
     fn loader(&self) -> Arc<dyn Loader> {
-        Arc::new(CudaLoader(self.device.clone()))
+        Arc::new(CudaLoader { device: self.device.clone(), holding: self.holding })
     }
 
     fn arena(&mut self, slab_bytes: usize, slabs: usize) -> Result<KvArena, BackendError> {
@@ -176,7 +183,7 @@ impl Backend for CudaBackend {
         arena: &KvArena,
         block_tokens: usize,
     ) -> Result<Box<dyn KvBlocks>, BackendError> {
-        let shape = KvShape::new(spec, block_tokens);
+        let shape = KvShape::new(spec, block_tokens).of(self.holding.kv);
         if block_tokens == 0 || !block_tokens.is_multiple_of(16) {
             let what = format!("blocks of {block_tokens} positions: the kernels need a multiple of 16");
             return Err(BackendError::Options(what));

@@ -23,7 +23,7 @@ use crate::packing::{COLUMNS, Form, GROUP, TILE};
 use crate::prefill::Prefill;
 use crate::upload::Arrivals;
 use crate::weights::{DeviceMatrix, DeviceWeights, Embedding, Layer};
-use quarry_cuda_layout::Scratch;
+use quarry_cuda_layout::{KvKind, Scratch};
 
 /// Tokens up to which a product is a gemv.
 const GEMV_TOKENS: usize = 8;
@@ -175,10 +175,14 @@ impl Pass<'_> {
             (Argument::Address(self.at(&scratch.q)), Argument::Address(self.cache.memory.address()));
         let block_tokens = Argument::Int(self.cache.shape.block_tokens as i32);
         let int = |value: usize| Argument::Int(value as i32);
+        let (store, threads) = match self.cache.shape.kind {
+            KvKind::Bf16 => ("rope_store", 32 * head_dim.div_ceil(64)),
+            KvKind::Int8 => ("rope_store_i8", 32),
+        };
         self.launch(
-            "rope_store",
+            store,
             (count, heads + 2 * kv_heads, 1),
-            32 * head_dim.div_ceil(64),
+            threads,
             0,
             &mut [
                 q,
@@ -219,6 +223,10 @@ impl Pass<'_> {
         let int = |value: usize| Argument::Int(value as i32);
         let arena = Argument::Address(self.cache.memory.address());
         let shape = [layer, heads, kv_heads, head_dim, self.cache.shape.block_tokens].map(int);
+        let [few, many] = match self.cache.shape.kind {
+            KvKind::Bf16 => ["attend", "attend_prefill"],
+            KvKind::Int8 => ["attend_i8", "attend_prefill_i8"],
+        };
         let splits = orders.splits;
         let most = scratch.attend_tokens(self.spec, splits);
         let partial = Argument::Address(self.at(&scratch.partial));
@@ -230,7 +238,7 @@ impl Pass<'_> {
             arguments.extend([skip_order(orders.table_begins), skip_order(orders.positions)]);
             arguments.extend(shape);
             arguments.push(int(splits));
-            self.launch("attend", (splits, kv_heads, tokens), 128, 0, &mut arguments)?;
+            self.launch(few, (splits, kv_heads, tokens), 128, 0, &mut arguments)?;
             let merged = &mut [skip(&scratch.attended), partial, int(heads), int(head_dim), int(splits)];
             self.launch("attend_merge", (heads, tokens, 1), 32 * head_dim.div_ceil(32).min(8), 0, merged)?;
         }
@@ -244,7 +252,7 @@ impl Pass<'_> {
         arguments.extend([self.order(orders.tile_firsts), self.order(orders.tile_counts)]);
         arguments.extend(shape);
         let block = if head_dim > 128 { 256 } else { 128 };
-        self.launch("attend_prefill", (orders.tiles, kv_heads, 1), block, 0, &mut arguments)
+        self.launch(many, (orders.tiles, kv_heads, 1), block, 0, &mut arguments)
     }
 
     fn mlp(&self, layer: &Layer<DeviceMatrix, CUdeviceptr>) -> Result<()> {

@@ -21,7 +21,7 @@ struct Image {
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
 /// Every kernel by name.
-const NAMES: [&str; 33] = [
+const NAMES: [&str; 36] = [
     "embed_bf16",
     "embed_f16",
     "embed_q4",
@@ -49,9 +49,12 @@ const NAMES: [&str; 33] = [
     "probe_s8",
     "probe_bf16",
     "rope_store",
+    "rope_store_i8",
     "attend",
+    "attend_i8",
     "attend_merge",
     "attend_prefill",
+    "attend_prefill_i8",
     "gather_rows",
     "take_drawn",
     "sample",

@@ -1,7 +1,8 @@
 //! A model's paged KV cache in the device's arena, and its way to the host pool.
 //!
 //! ```text
-//! block → layer → keys, values → kv head → position → head_dim, bf16
+//! bf16   block → layer → keys, values → kv head → position → head_dim
+//! int8   block → layer → keys, values → kv head → 16 positions → position → head_dim, then 16 scales
 //! ```
 //! Swaps run on the copy stream, ordered by the copier thread: a block that leaves is read once the steps that were queued
 //! before are done; one that comes is in no step before its swap has ended.

@@ -29,3 +29,4 @@ pub use backend::{CudaBackend, CudaOptions};
 pub use device::{DeviceId, Unavailable};
 pub use prefill::{AttentionShape, PrefillAttention, PrefillCall};
 pub use probe::{Probe, ProbePlan};
+pub use quarry_cuda_layout::{Holding, KvKind};

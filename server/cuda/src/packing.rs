@@ -29,15 +29,15 @@ pub struct HostMatrix {
 }
 
 impl HostMatrix {
-    /// From a file's rows; `zeroed` gives memory.
+    /// From a file's rows, in a form for their type, [`Form::Q8`] being one for every type; `zeroed` gives memory.
     pub fn pack(
         kind: TensorType,
+        form: Form,
         rows: usize,
         columns: usize,
         bytes: &[u8],
         zeroed: &dyn Fn(usize) -> HostBytes,
     ) -> Self {
-        let form = Form::of(kind);
         let (weights, scales) = form.bytes(rows, columns);
         let mut matrix = Self { form, rows, columns, weights: zeroed(weights), scales: zeroed(scales) };
         let row_bytes = kind.row_bytes(columns);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUdeviceptr;
-use quarry_cuda_layout::Scratch;
+use quarry_cuda_layout::{KvKind, Scratch};
 use quarry_model::backend::{ActivateOptions, BackendError};
 use quarry_model::executor::Row;
 use quarry_model::spec::DecoderSpec;
@@ -159,6 +159,10 @@ impl Prefill {
             let instead = "set server.prefill_attention to own";
             BackendError::Options(format!("{} cannot compute this model: {why}; {instead}", library.name()))
         };
+        if cache.shape.kind != KvKind::Bf16 {
+            let kind = cache.shape.kind.name();
+            return Err(refuse(format!("it reads bf16, and server.kv_cache_type is {kind}")));
+        }
         if let Some(why) = library.refusal(shape) {
             return Err(refuse(why));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUdeviceptr;
-use quarry_cuda_layout::Places;
+use quarry_cuda_layout::{Holding, Places};
 use quarry_formats::quant::{TensorType, decode};
 use quarry_model::backend::{BackendError, ModelFiles};
 use quarry_model::spec::DecoderSpec;
@@ -96,12 +96,23 @@ impl Loader<'_> {
     }
 
     fn matrix(&self, name: &str) -> Result<HostMatrix, BackendError> {
+        self.matrix_as(name, &Form::of)
+    }
+
+    /// In the form that `form_of` gives its type.
+    fn matrix_as(
+        &self,
+        name: &str,
+        form_of: &dyn Fn(TensorType) -> Form,
+    ) -> Result<HostMatrix, BackendError> {
         let (info, bytes) = self.file.tensor(name).ok_or_else(|| Self::missing(name))?;
         let &[rows, columns] = &info.shape[..] else {
             let what = format!("has {} dimensions, a matrix has 2", info.shape.len());
             return Err(BackendError::Tensor { tensor: name.to_owned(), what });
         };
-        let packed = HostMatrix::pack(info.kind, rows, columns, &bytes, &|bytes| self.zeroed(bytes));
+        let packed = HostMatrix::pack(info.kind, form_of(info.kind), rows, columns, &bytes, &|bytes| {
+            self.zeroed(bytes)
+        });
         drop(bytes);
         self.file.release(name); // the file's pages would else be there beside the packed form until the end
         Ok(packed)
@@ -113,6 +124,7 @@ impl HostWeights {
     pub fn load(
         files: &ModelFiles,
         device: &Arc<Device>,
+        holding: Holding,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self, BackendError> {
         let spec: &DecoderSpec = &files.spec;
@@ -144,7 +156,8 @@ impl HostWeights {
         }
         let name = "token_embd.weight";
         let kind = load.file.tensor(name).ok_or_else(|| Loader::missing(name))?.0.kind;
-        let head = load.matrix(if spec.tied_head { name } else { "output.weight" })?;
+        let head =
+            load.matrix_as(if spec.tied_head { name } else { "output.weight" }, &|kind| holding.head(kind))?;
         let embedding = match Form::of(kind) {
             Form::Awq => {
                 let what = "is packed as AWQ, which has embeddings as they are".into();

@@ -36,7 +36,7 @@ fn decode(rig: &mut Rig, rows: u32, positions: usize) -> (u64, u64) {
     driver.watch_loads();
     rig.rows(&last, &mut StepResult::default()).unwrap();
     let loads = driver.loads();
-    let weight_bytes = quarry_cuda_layout::weight_bytes(&rig.files.spec, rig.files.weights.tensors()) as u64;
+    let weight_bytes = rig.weight_bytes as u64;
     let arena_bytes = rig.block_bytes as u64 * u64::from(BLOCKS);
     let of = |size: u64| {
         let slack = size / 100;

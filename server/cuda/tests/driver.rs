@@ -5,6 +5,7 @@ mod support;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quarry_cuda::{Holding, KvKind};
 use quarry_model::backend::{Backend as _, BackendError, ModelFiles};
 use quarry_model::executor::{AheadRow, Batch, ExecError, Row, StepResult, SwapDone};
 use quarry_model::ids::{BlockId, HostBlockId, SwapId};
@@ -185,6 +186,35 @@ fn long_and_short_rows_in_one_batch_get_the_bits_they_get_alone() {
     assert_eq!(FakeDriver::get().counters().launches - before, 15 * layers + 5 + 13 * layers + 5);
 }
 
+/// Fewer bytes, nearly the same logits, and not quite: the choice has come where it is meant.
+#[test]
+fn eight_bits_take_less_and_answer_nearly_the_same() {
+    let _alone = alone();
+    let tokens: Vec<u32> = (1..50).collect();
+    let model = TinyModel::qwen3();
+    let run = |holding| {
+        let mut rig = Rig::with(holding, model, TensorType::BF16, 8).unwrap();
+        let logits = rig.step(&tokens, 0, &table(0, 4)).unwrap();
+        (logits, rig.block_bytes, rig.weight_bytes)
+    };
+    let (expected, block_bytes, weight_bytes) = run(Holding::default());
+    let largest = expected.iter().fold(0.0_f32, |most, logit| most.max(logit.abs()));
+    let kv = KvKind::Int8;
+    let holdings = [Holding { kv, ..Holding::default() }, Holding { int8_head: true, ..Holding::default() }];
+    for holding in holdings {
+        let (logits, less_block, less_weight) = run(holding);
+        let apart = logits.iter().zip(&expected).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        let share = apart / largest;
+        assert!(share > 0.0 && share < 0.03, "{holding:?}: {share}");
+        let scaled = block_bytes / (2 * model.head_dim) * (model.head_dim + 4);
+        assert_eq!(less_block, if holding.kv == kv { scaled } else { block_bytes }, "{holding:?}");
+        // 9 bits of 16, in tiles of 16 rows; pieces begin at multiples of 256 bytes.
+        let head = model.vocab().next_multiple_of(16) * model.hidden * 7 / 8;
+        let saved = if holding.int8_head { head } else { 0 };
+        assert!((weight_bytes - less_weight).abs_diff(saved) < 512, "{holding:?}");
+    }
+}
+
 #[test]
 fn memory_that_is_not_there_is_asked_for_in_numbers() {
     let _alone = alone();
@@ -313,7 +343,7 @@ fn zero_points_in_another_order_are_found() {
     TinyModel::qwen3().write_hub(folder.path(), HubWeights::Awq, 1).unwrap();
     let tokens: Vec<u32> = (1..20).collect();
     let logits = |folder: &std::path::Path| {
-        let mut rig = Rig::open(ModelFiles::open(folder).unwrap(), 8).unwrap();
+        let mut rig = Rig::open(Holding::default(), ModelFiles::open(folder).unwrap(), 8).unwrap();
         rig.step(&tokens, 0, &table(0, 2)).unwrap()
     };
     let expected = logits(folder.path());
@@ -336,7 +366,10 @@ fn zero_points_in_another_order_are_found() {
     let found = logits(folder.path());
     let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
     let worst = expected.iter().zip(&found).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
-    let allowed =
-        Rig::open(ModelFiles::open(folder.path()).unwrap(), 8).unwrap().executor.caps().logits_error_max;
+    let allowed = Rig::open(Holding::default(), ModelFiles::open(folder.path()).unwrap(), 8)
+        .unwrap()
+        .executor
+        .caps()
+        .logits_error_max;
     assert!(worst > 2.0 * allowed * largest, "{worst} of {largest} is within the suite's bound");
 }

@@ -82,6 +82,18 @@ pub enum PrefillChoice {
     FlashAttn,
 }
 
+/// How the KV cache is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvCacheType {
+    /// What loses least on the device.
+    #[default]
+    Auto,
+    /// bfloat16.
+    Bf16,
+    /// Integers of 8 bits with a scale for each key and value of a head: about half the bytes, slightly other answers.
+    Int8,
+}
+
 /// Which device, and how it is used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceOptions {
@@ -93,6 +105,10 @@ pub struct DeviceOptions {
     pub gpu_memory_utilization: f64,
     /// Attention of prompts on a CUDA device.
     pub prefill_attention: PrefillChoice,
+    /// How the KV cache is held; the CPU has but one way.
+    pub kv_cache_type: KvCacheType,
+    /// Whether a CUDA device holds heads of 16-bit numbers in 8 bits.
+    pub int8_head: bool,
 }
 
 /// The device that was asked for cannot be had.
@@ -110,6 +126,9 @@ pub enum DeviceError {
     /// A share that is none.
     #[error("server.gpu_memory_utilization is {0}; it must be above 0 and at most 1")]
     Utilization(f64),
+    /// What only a CUDA device can do.
+    #[error("{0} needs a CUDA device, and the CPU computes; leave it out, or see `server.device`")]
+    NeedsCuda(&'static str),
     /// The CPU back end.
     #[error(transparent)]
     Cpu(#[from] BackendError),
@@ -127,36 +146,50 @@ pub fn open(options: DeviceOptions) -> Result<Box<dyn Backend>, DeviceError> {
     if options.prefill_attention == PrefillChoice::FlashAttn && !cfg!(feature = "flash-attn") {
         return Err(DeviceError::NoFlashAttn);
     }
-    let prefill = options.prefill_attention;
-    match options.choice {
+    match &options.choice {
         DeviceChoice::Cpu => {}
-        DeviceChoice::Cuda(which) => return cuda(which, share, prefill).map_err(DeviceError::NoCuda),
-        DeviceChoice::Auto => match cuda(CudaDevice::First, share, prefill) {
+        DeviceChoice::Cuda(which) => return cuda(which, &options).map_err(DeviceError::NoCuda),
+        DeviceChoice::Auto => match cuda(&CudaDevice::First, &options) {
             Ok(backend) => return Ok(backend),
             Err(why) => tracing::info!(%why, "computing on the CPU"),
         },
+    }
+    // Its cache is 16-bit integers, which make attention exact whatever the batch.
+    match options.kv_cache_type {
+        KvCacheType::Auto => {}
+        KvCacheType::Bf16 => return Err(DeviceError::NeedsCuda("server.kv_cache_type: bf16")),
+        KvCacheType::Int8 => return Err(DeviceError::NeedsCuda("server.kv_cache_type: int8")),
+    }
+    if options.int8_head {
+        return Err(DeviceError::NeedsCuda("server.int8_head"));
     }
     Ok(Box::new(CpuBackend::new(options.cpu)?))
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(
-    which: CudaDevice,
-    memory_utilization: f64,
-    prefill: PrefillChoice,
-) -> Result<Box<dyn Backend>, String> {
-    use quarry_cuda::{CudaBackend, CudaOptions, DeviceId};
+fn cuda(which: &CudaDevice, options: &DeviceOptions) -> Result<Box<dyn Backend>, String> {
+    use quarry_cuda::{CudaBackend, CudaOptions, DeviceId, Holding, KvKind};
     let device = match which {
         CudaDevice::First => DeviceId::First,
-        CudaDevice::Index(index) => DeviceId::Index(index),
-        CudaDevice::Uuid(uuid) => DeviceId::Uuid(uuid),
+        CudaDevice::Index(index) => DeviceId::Index(*index),
+        CudaDevice::Uuid(uuid) => DeviceId::Uuid(uuid.clone()),
     };
-    let prefill_attention = match prefill {
+    let prefill_attention = match options.prefill_attention {
         #[cfg(feature = "flash-attn")]
         PrefillChoice::FlashAttn => Some(&quarry_flash::FlashAttention as _),
         _ => None,
     };
-    let options = CudaOptions { device, memory_utilization, prefill_attention, ..CudaOptions::default() };
+    let kv = match options.kv_cache_type {
+        KvCacheType::Auto | KvCacheType::Bf16 => KvKind::Bf16,
+        KvCacheType::Int8 => KvKind::Int8,
+    };
+    let options = CudaOptions {
+        device,
+        memory_utilization: options.gpu_memory_utilization,
+        holding: Holding { kv, int8_head: options.int8_head },
+        prefill_attention,
+        image: None,
+    };
     let backend = CudaBackend::new(options).map_err(|why| why.to_string())?;
     let (device, uuid) = (backend.device_name(), backend.device_uuid());
     tracing::info!(device, uuid, memory_bytes_max = backend.own_memory_bytes(), "computing on a CUDA device");
@@ -164,7 +197,7 @@ fn cuda(
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_: CudaDevice, _: f64, _: PrefillChoice) -> Result<Box<dyn Backend>, String> {
+fn cuda(_: &CudaDevice, _: &DeviceOptions) -> Result<Box<dyn Backend>, String> {
     Err("this program was built without it (feature `cuda`)".into())
 }
 
@@ -173,8 +206,14 @@ mod tests {
     use super::*;
 
     fn options(choice: DeviceChoice, gpu_memory_utilization: f64) -> DeviceOptions {
-        let cpu = CpuOptions { threads: 1, isa: None };
-        DeviceOptions { choice, cpu, gpu_memory_utilization, prefill_attention: PrefillChoice::Own }
+        DeviceOptions {
+            choice,
+            cpu: CpuOptions { threads: 1, isa: None },
+            gpu_memory_utilization,
+            kv_cache_type: KvCacheType::Auto,
+            int8_head: false,
+            prefill_attention: PrefillChoice::Own,
+        }
     }
 
     #[test]
@@ -209,6 +248,20 @@ mod tests {
             DeviceOptions { prefill_attention: PrefillChoice::FlashAttn, ..options(DeviceChoice::Auto, 0.5) };
         let error = open(flash).err().map(|error| error.to_string());
         assert!(error.is_some_and(|words| words.contains("feature `flash-attn`")));
+    }
+
+    #[test]
+    fn the_processor_refuses_what_it_cannot_do() {
+        let plain = options(DeviceChoice::Cpu, 0.5);
+        let asked = [
+            (DeviceOptions { kv_cache_type: KvCacheType::Bf16, ..plain }, "server.kv_cache_type: bf16"),
+            (DeviceOptions { kv_cache_type: KvCacheType::Int8, ..plain }, "server.kv_cache_type: int8"),
+            (DeviceOptions { int8_head: true, ..plain }, "server.int8_head"),
+        ];
+        for (options, key) in asked {
+            let error = open(options).err().map(|error| error.to_string());
+            assert!(error.as_ref().is_some_and(|words| words.contains(key)), "{error:?}");
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

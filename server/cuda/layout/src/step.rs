@@ -12,8 +12,9 @@ use quarry_model::spec::DecoderSpec;
 use quarry_model::weights::WeightInfo;
 
 use crate::form::Form;
+use crate::holding::Holding;
 use crate::kv::KvShape;
-use crate::weights::EMBEDDING;
+use crate::weights::{EMBEDDING, is_head};
 
 /// Bytes that a decode step reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,15 +39,16 @@ impl DecodeBytes {
     }
 }
 
-/// What a step of `rows` rows of one token reads, each at the end of `positions` positions (its own among them).
-pub fn decode_bytes(
+/// See [`Holding::decode_bytes`].
+pub(crate) fn read_by_step(
+    holding: &Holding,
     spec: &DecoderSpec,
     tensors: &[WeightInfo],
     rows: usize,
     positions: usize,
 ) -> DecodeBytes {
     let mut bytes = DecodeBytes {
-        kv: rows * positions * KvShape::new(spec, 1).position_bytes(),
+        kv: rows * positions * KvShape::new(spec, 1).of(holding.kv).position_bytes(),
         ..DecodeBytes::default()
     };
     for tensor in tensors {
@@ -54,9 +56,10 @@ pub fn decode_bytes(
             bytes.weights += 4 * tensor.shape.iter().product::<usize>();
             continue;
         };
-        let form = Form::of(tensor.kind);
+        let (form, head) = (Form::of(tensor.kind), holding.head(tensor.kind));
         let is_embedding = tensor.name == EMBEDDING;
         if !is_embedding || spec.tied_head {
+            let form = if is_head(spec, &tensor.name) { head } else { form };
             let (weights, scales) = form.bytes(height, width);
             bytes.weights += weights + scales;
         }

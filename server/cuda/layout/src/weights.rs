@@ -4,6 +4,7 @@ use quarry_model::spec::DecoderSpec;
 use quarry_model::weights::WeightInfo;
 
 use crate::form::Form;
+use crate::holding::Holding;
 
 /// Where pieces begin on the device, in bytes: a line of its L2 cache, twice.
 pub const ALIGN: usize = 256;
@@ -25,7 +26,7 @@ impl Places {
 }
 
 /// Bytes that these tensors take on the device, known before they are read.
-pub fn weight_bytes(spec: &DecoderSpec, tensors: &[WeightInfo]) -> usize {
+pub(crate) fn weight_bytes(holding: &Holding, spec: &DecoderSpec, tensors: &[WeightInfo]) -> usize {
     let mut places = Places::default();
     // RoPE's frequencies are a model's, too.
     places.add(4 * (spec.rope.dims / 2));
@@ -40,6 +41,7 @@ pub fn weight_bytes(spec: &DecoderSpec, tensors: &[WeightInfo]) -> usize {
             places.add(2 * rows * columns);
         }
         if !is_embedding || spec.tied_head || form.is_integer() {
+            let form = if is_head(spec, &tensor.name) { holding.head(tensor.kind) } else { form };
             let (weights, scales) = form.bytes(rows, columns);
             places.add(weights);
             places.add(scales);
@@ -49,3 +51,8 @@ pub fn weight_bytes(spec: &DecoderSpec, tensors: &[WeightInfo]) -> usize {
 }
 
 pub(crate) const EMBEDDING: &str = "token_embd.weight";
+
+/// Whether logits come from this matrix.
+pub(crate) fn is_head(spec: &DecoderSpec, name: &str) -> bool {
+    name == if spec.tied_head { EMBEDDING } else { "output.weight" }
+}

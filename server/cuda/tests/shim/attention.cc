@@ -1,28 +1,35 @@
 // rope_store, attend, attend_merge and attend_prefill: against double precision, over a cache whose blocks lie in a random
 // order.
 //
-// Places of the cache that nobody wrote hold NaN: who reads them spoils the result.
+// Places of the cache that nobody wrote hold NaN, or scales that are NaN: who reads them spoils the result. The reference
+// reads what an int8 cache holds, so that its bounds are as tight as those of bf16.
 #include "formats.h"
 #include <algorithm>
 #include <numeric>
 
 KERNEL(rope_store);
+KERNEL(rope_store_i8);
 KERNEL(attend);
+KERNEL(attend_i8);
 KERNEL(attend_merge);
 KERNEL(attend_prefill);
+KERNEL(attend_prefill_i8);
 
 namespace {
 
 using bf16 = __nv_bfloat16;
 
+enum Kind { BF16, INT8 };
+
 /// A cache with blocks for `rows` sequences of up to `length` positions.
 struct Cache {
+  Kind kind;
   int layers, kv_heads, dim, block_tokens, blocks_a_row;
   std::vector<uint64_t> tables;  // [row][block]: offsets in the arena
   std::vector<uint8_t> arena;
 
-  Cache(Random& random, int rows, int length, int kv_heads_, int dim_)
-      : layers(random.in(1, 3)), kv_heads(kv_heads_), dim(dim_), block_tokens(random.of({16, 32})) {
+  Cache(Random& random, Kind kind_, int rows, int length, int kv_heads_, int dim_)
+      : kind(kind_), layers(random.in(1, 3)), kv_heads(kv_heads_), dim(dim_), block_tokens(random.of({16, 32})) {
     blocks_a_row = (length + block_tokens - 1) / block_tokens;
     tables.resize(size_t(rows) * blocks_a_row);
     arena.assign(tables.size() * block_bytes(), 0xFF);
@@ -30,17 +37,48 @@ struct Cache {
     for (size_t i = tables.size(); i > 1; i--) std::swap(tables[i - 1], tables[random.next() % i]);
     for (uint64_t& offset : tables) offset *= block_bytes();
   }
-  size_t block_bytes() const { return size_t(layers) * 2 * kv_heads * block_tokens * dim * 2; }
+  /// int8: a row is padded to 16, 16 rows are followed by their scales.
+  size_t row_bytes() const { return kind == BF16 ? size_t(dim) * 2 : size_t(dim + 15) / 16 * 16; }
+  size_t position_bytes() const { return row_bytes() + (kind == INT8 ? 4 : 0); }
+  size_t block_bytes() const { return size_t(layers) * 2 * kv_heads * block_tokens * position_bytes(); }
   uint64_t block(int row, int position) const { return tables[size_t(row) * blocks_a_row + position / block_tokens]; }
-  /// Where a key (which = 0) or value (1) begins.
-  size_t at(int row, int layer, int which, int head, int position) const {
-    const size_t slot = ((size_t(layer) * 2 + which) * kv_heads + head) * block_tokens + position % block_tokens;
-    return block(row, position) + slot * dim * 2;
+  /// Where 16 keys (which = 0) or values (1) begin, and one of them.
+  size_t step_at(int row, int layer, int which, int head, int position) const {
+    const size_t first = ((size_t(layer) * 2 + which) * kv_heads + head) * block_tokens;
+    return block(row, position) + (first + position % block_tokens / 16 * 16) * position_bytes();
   }
-  double value(size_t at, int i) const {
-    uint16_t bits;
-    std::memcpy(&bits, &arena[at + size_t(i) * 2], 2);
-    return value16<bf16>(bits);
+  size_t at(int row, int layer, int which, int head, int position) const {
+    return step_at(row, layer, which, head, position) + position % 16 * row_bytes();
+  }
+  size_t scale_at(int row, int layer, int which, int head, int position) const {
+    return step_at(row, layer, which, head, position) + 16 * row_bytes() + position % 16 * 4;
+  }
+  /// The numbers of a key or value.
+  std::vector<double> values(int row, int layer, int which, int head, int position) const {
+    const size_t begin = at(row, layer, which, head, position);
+    std::vector<double> all(dim);
+    float scale = 1;
+    if (kind == INT8) std::memcpy(&scale, &arena[scale_at(row, layer, which, head, position)], 4);
+    for (int i = 0; i < dim; i++) {
+      uint16_t bits;
+      if (kind == BF16) std::memcpy(&bits, &arena[begin + size_t(i) * 2], 2);
+      all[i] = kind == BF16 ? value16<bf16>(bits) : double(scale) * int8_t(arena[begin + i]);
+    }
+    return all;
+  }
+  /// Random numbers below 1.
+  void fill(Random& random, int row, int layer, int which, int head, int position) {
+    const size_t begin = at(row, layer, which, head, position);
+    for (int i = 0; i < dim; i++) {
+      const uint16_t bits = round16<bf16>(random.unit());
+      if (kind == BF16) {
+        std::memcpy(&arena[begin + size_t(i) * 2], &bits, 2);
+      } else {
+        arena[begin + i] = uint8_t(int8_t(random.in(-127, 127)));
+      }
+    }
+    const float scale = random.in(0, 15) ? std::fabs(random.unit()) / 127 : 0.0f;
+    if (kind == INT8) std::memcpy(&arena[scale_at(row, layer, which, head, position)], &scale, 4);
   }
 };
 
@@ -61,8 +99,8 @@ struct Attention {
   std::vector<float> q;
   std::vector<uint32_t> begin;
 
-  Attention(Random& random, int rows, int length, int group, int kv_heads, int dim)
-      : heads(group * kv_heads), layer(0), tokens(random.in(1, 5)), cache(random, rows, length, kv_heads, dim) {
+  Attention(Random& random, Kind kind, int rows, int length, int group, int kv_heads, int dim)
+      : heads(group * kv_heads), layer(0), tokens(random.in(1, 5)), cache(random, kind, rows, length, kv_heads, dim) {
     layer = random.in(0, cache.layers - 1);
     std::vector<int> longest(rows, -1);
     for (int t = 0; t < tokens; t++) {
@@ -78,13 +116,7 @@ struct Attention {
   }
   void write(Random& random, int row, int position) {
     for (int which = 0; which < 2; which++) {
-      for (int head = 0; head < cache.kv_heads; head++) {
-        const size_t at = cache.at(row, layer, which, head, position);
-        for (int i = 0; i < cache.dim; i++) {
-          const uint16_t bits = round16<bf16>(random.unit());
-          std::memcpy(&cache.arena[at + size_t(i) * 2], &bits, 2);
-        }
-      }
+      for (int head = 0; head < cache.kv_heads; head++) cache.fill(random, row, layer, which, head, position);
     }
   }
   /// Tokens in the place of those there are: `count` of one row at consecutive positions, up to `last`.
@@ -104,7 +136,7 @@ struct Attention {
   std::vector<float> run(Case& c, int first, int count, int splits, std::vector<float>* partial_out = nullptr) const {
     const int dim = cache.dim;
     std::vector<float> partial(size_t(count) * heads * splits * (2 + dim), NAN), out(size_t(count) * heads * dim, NAN);
-    c.launch(shim_entry_attend, dim3(splits, cache.kv_heads, count), dim3(128), 0, partial.data(),
+    c.launch(cache.kind == INT8 ? shim_entry_attend_i8 : shim_entry_attend, dim3(splits, cache.kv_heads, count), dim3(128), 0, partial.data(),
              q.data() + size_t(first) * heads * dim, (const void*)cache.arena.data(), cache.tables.data(),
              begin.data() + first, all.position.data() + first, layer, heads, cache.kv_heads, dim, cache.block_tokens,
              splits);
@@ -124,8 +156,9 @@ struct Attention {
       counts.push_back(uint32_t(std::min(tile, count - t)));
     }
     std::vector<float> out(size_t(count) * heads * dim, NAN);
-    c.launch(shim_entry_attend_prefill, dim3(unsigned(firsts.size()), cache.kv_heads), dim3(dim > 128 ? 256 : 128), 0,
-             out.data(), q.data() + size_t(first) * heads * dim, (const void*)cache.arena.data(), cache.tables.data(),
+    c.launch(cache.kind == INT8 ? shim_entry_attend_prefill_i8 : shim_entry_attend_prefill,
+             dim3(unsigned(firsts.size()), cache.kv_heads), dim3(dim > 128 ? 256 : 128), 0, out.data(),
+             q.data() + size_t(first) * heads * dim, (const void*)cache.arena.data(), cache.tables.data(),
              begin.data() + first, all.position.data() + first, (const uint32_t*)firsts.data(),
              (const uint32_t*)counts.data(), layer, heads, cache.kv_heads, dim, cache.block_tokens);
     return out;
@@ -138,24 +171,28 @@ struct Attention {
       for (int h = 0; h < heads; h++) {
         const int row = all.row[t], keys = int(all.position[t]) + 1;
         const size_t head = (size_t(t) * heads + h) * dim;
-        std::vector<double> query(dim), weights(keys), value(keys);
+        std::vector<double> query(dim), weights(keys);
+        std::vector<std::vector<double>> values;
         for (int i = 0; i < dim; i++) query[i] = value16<bf16>(round16<bf16>(q[head + i]));
         for (int p = 0; p < keys; p++) {
-          const size_t at = cache.at(row, layer, 0, h / group, p);
-          for (int i = 0; i < dim; i++) weights[p] += query[i] * cache.value(at, i);
+          const std::vector<double> key = cache.values(row, layer, 0, h / group, p);
+          for (int i = 0; i < dim; i++) weights[p] += query[i] * key[i];
+          values.push_back(cache.values(row, layer, 1, h / group, p));
         }
         const double most = *std::max_element(weights.begin(), weights.end());
         double total = 0;
         for (double& w : weights) total += w = std::exp(w - most);
         for (int i = 0; i < dim; i++) {
           double want = 0, spread = 0;
+          for (int p = 0; p < keys; p++) want += weights[p] / total * values[p][i];
+          // Each weight is rounded to bf16, in the sum and in the values alike: off by 2^-8 of itself at most. Of int8 it
+          // is rounded with the value's scale for one and without for the other, each off by as much. Beside that, values
+          // are below 1; a score of size s is off by a few s 2^-24, and so is its weight.
           for (int p = 0; p < keys; p++) {
-            value[p] = cache.value(cache.at(row, layer, 1, h / group, p), i);
-            want += weights[p] / total * value[p];
+            const double value = values[p][i];
+            spread += weights[p] / total *
+                      (cache.kind == BF16 ? std::fabs(value - want) : std::fabs(value) + std::fabs(want));
           }
-          for (int p = 0; p < keys; p++) spread += weights[p] / total * std::fabs(value[p] - want);
-          // Each weight is rounded to bf16, in the sum and in the values alike: off by 2^-8 of itself at most. Beside
-          // that, values are below 1; a score of size s is off by a few s 2^-24, and so is its weight.
           c.report.near(out[head + i], want, spread / 256 * 1.01 + 2e-5, "out", head + i);
         }
       }
@@ -163,14 +200,15 @@ struct Attention {
   }
 };
 
-Attention random_attention(Random& random) {
+Attention random_attention(Random& random, Kind kind) {
   const int group = random.in(0, 15) ? random.in(1, 7) : random.in(8, 17);
   const int length = random.of({random.in(1, 40), random.in(1, 300), random.in(257, 800)});
-  return Attention(random, random.in(1, 3), length, group, random.in(1, 2), random_dim(random));
+  return Attention(random, kind, random.in(1, 3), length, group, random.in(1, 2), random_dim(random));
 }
 
+template <Kind KIND>
 void test_attend(Case& c) {
-  const Attention attention = random_attention(c.random);
+  const Attention attention = random_attention(c.random, KIND);
   const std::vector<float> out = attention.run(c, 0, attention.tokens, attention.splits_needed());
   attention.check(c, out);
   const int alone = c.random.in(0, attention.tokens - 1);
@@ -178,11 +216,12 @@ void test_attend(Case& c) {
   c.report.same(one.data(), out.data() + alone * one.size(), one.size(), "a token alone");
 }
 
+template <Kind KIND>
 void test_prefill(Case& c) {
   Random& random = c.random;
   const int group = random.in(0, 15) ? random.in(1, 8) : random.in(9, 64);
   const int length = random.of({random.in(1, 40), random.in(1, 300), random.in(257, 600)});
-  Attention attention(random, random.in(1, 2), length, group, random.in(1, 2), random_dim(random));
+  Attention attention(random, KIND, random.in(1, 2), length, group, random.in(1, 2), random_dim(random));
   const int most = 64 / group;
   // Now and then tiles that lie on both sides of a split's end.
   const int last = std::min(length - 1, random.of({random.in(0, length - 1), length, 256 + random.in(0, most)}));
@@ -201,7 +240,7 @@ void test_prefill(Case& c) {
 }
 
 void test_merge(Case& c) {
-  const Attention attention = random_attention(c.random);
+  const Attention attention = random_attention(c.random, BF16);
   const int splits = attention.splits_needed(), dim = attention.cache.dim, heads = attention.heads;
   std::vector<float> partial;
   const std::vector<float> out = attention.run(c, 0, attention.tokens, splits, &partial);
@@ -224,12 +263,13 @@ void test_merge(Case& c) {
   c.report.same(out, more, "more splits than needed");
 }
 
+template <Kind KIND>
 void test_rope(Case& c) {
   Random& random = c.random;
   const int rows = random.in(1, 3), length = random.in(1, 100);
   const int kv_heads = random.in(1, 3), heads = kv_heads * random.in(1, 4);
   const int dim = random_dim(random), neighbours = random.in(0, 1), base = random.of({0, 0, 100000});
-  Cache cache(random, rows, length, kv_heads, dim);
+  Cache cache(random, KIND, rows, length, kv_heads, dim);
   const int layer = random.in(0, cache.layers - 1), all_heads = heads + 2 * kv_heads;
   // Each place of the cache once: the order of writes to the same place is nobody's.
   std::vector<std::pair<int, int>> places;
@@ -256,8 +296,8 @@ void test_rope(Case& c) {
   const float epsilon = 1e-6f, factor = random.in(0, 1) ? 1.0f : 1.3f;
   std::vector<float> q_out(size_t(tokens) * heads * dim, NAN);
   const std::vector<uint8_t> before = cache.arena;
-  c.launch(shim_entry_rope_store, dim3(tokens, all_heads), dim3(32 * ((dim + 63) / 64)), 0, q_out.data(),
-           (void*)cache.arena.data(), qkv.data(), normed[0] ? norms[0].data() : (const float*)nullptr,
+  c.launch(KIND == INT8 ? shim_entry_rope_store_i8 : shim_entry_rope_store, dim3(tokens, all_heads),
+           dim3(KIND == INT8 ? 32 : 32 * ((dim + 63) / 64)), 0, q_out.data(), (void*)cache.arena.data(), qkv.data(), normed[0] ? norms[0].data() : (const float*)nullptr,
            normed[1] ? norms[1].data() : (const float*)nullptr, epsilon, (const float*)frequencies.data(), factor,
            neighbours, (const uint32_t*)positions.data(), (const uint64_t*)offsets.data(),
            (const uint32_t*)slots.data(), layer, heads, kv_heads, dim, cache.block_tokens);
@@ -289,10 +329,25 @@ void test_rope(Case& c) {
         continue;
       }
       if (t == filler) continue;
-      const size_t at = cache.at(places[t].first, layer, kind - 1, (h - heads) % kv_heads, places[t].second);
+      const int row = places[t].first, which = kind - 1, kv_head = (h - heads) % kv_heads, place = places[t].second;
+      const size_t at = cache.at(row, layer, which, kv_head, place);
+      const std::vector<double> got = cache.values(row, layer, which, kv_head, place);
+      std::fill_n(written.begin() + at, cache.row_bytes(), 1);
+      double step = 0;
+      if (KIND == INT8) {
+        const size_t scale_at = cache.scale_at(row, layer, which, kv_head, place);
+        std::fill_n(written.begin() + scale_at, 4, 1);
+        float scale;
+        std::memcpy(&scale, &cache.arena[scale_at], 4);
+        for (double v : want) step = std::max(step, std::fabs(v) / 127);
+        c.report.near(scale, step, 4e-6 / 127 * largest * factor, "scale", at);
+        for (size_t i = dim; i < cache.row_bytes(); i++) {
+          if (cache.arena[at + i] != 0) c.report.fail("padding is not 0");
+        }
+      }
       for (int i = 0; i < dim; i++) {
-        c.report.near(cache.value(at, i), want[i], std::fabs(want[i]) / 250 + 4e-6 * largest, "cache", at + 2 * i);
-        written[at + 2 * i] = written[at + 2 * i + 1] = 1;
+        const double rounding = KIND == INT8 ? step * 0.5 : std::fabs(want[i]) / 250;
+        c.report.near(got[i], want[i], rounding + 4e-6 * largest, "cache", at + i);
       }
     }
   }
@@ -304,6 +359,8 @@ void test_rope(Case& c) {
 }  // namespace
 
 std::vector<Test> attention_tests() {
-  return {{"rope_store", test_rope}, {"attend", test_attend}, {"attend_merge", test_merge},
-          {"attend_prefill", test_prefill}};
+  return {{"rope_store", test_rope<BF16>},         {"rope_store_i8", test_rope<INT8>},
+          {"attend", test_attend<BF16>},           {"attend_i8", test_attend<INT8>},
+          {"attend_merge", test_merge},            {"attend_prefill", test_prefill<BF16>},
+          {"attend_prefill_i8", test_prefill<INT8>}};
 }

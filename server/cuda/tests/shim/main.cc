@@ -33,7 +33,7 @@ int main(int argc, char** argv) {
       }
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    std::printf("%-14s %s  %d cases, worst error %.2f of the allowed, %.2f s\n", test.kernel,
+    std::printf("%-17s %s  %d cases, worst error %.2f of the allowed, %.2f s\n", test.kernel,
                 report.failures ? "FAILED" : "ok", report.cases, report.worst, seconds);
     std::fflush(stdout);
     failed += report.failures != 0;

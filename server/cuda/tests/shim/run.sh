@@ -87,14 +87,17 @@ for part in ${*:-plain address thread mistakes}; do
     thread) build thread -fsanitize=thread && check thread 8 ;;
     mistakes)
       echo "== mistakes"
-      build no_wait -DINJECT_NO_WAIT && finds no_wait 20 gemm_q4 gemm_q8 gemm_bf16 gemm_f16 attend attend_prefill
-      build wrong_block -DINJECT_BLOCK_OFF && finds wrong_block 20 attend attend_prefill
+      build no_wait -DINJECT_NO_WAIT && finds no_wait 20 gemm_q4 gemm_q8 gemm_bf16 gemm_f16 attend attend_prefill \
+        attend_i8 attend_prefill_i8
+      build wrong_block -DINJECT_BLOCK_OFF && finds wrong_block 20 attend attend_prefill attend_i8 attend_prefill_i8
+      build wrong_scale -DINJECT_SCALE_OFF && finds wrong_scale 20 rope_store_i8 attend_i8 attend_prefill_i8
       build wrong_lane -DINJECT_WRONG_LANE && finds wrong_lane 20 norm_q8 norm_f32 rope_store
       build stale_mask -DINJECT_STALE_MASK && finds stale_mask 20 sample
       build misaligned -DINJECT_MISALIGNED && finds misaligned 5 gemv_q4 gemv_awq gemm_bf16
       build short_index -DINJECT_SHORT_INDEX && finds short_index 5 embed_bf16
       build no_barrier -fsanitize=thread -DINJECT_NO_BARRIER &&
-        finds no_barrier 20 norm_q8 norm_f32 gemv_q4 gemv_bf16 gemm_q4 gemm_bf16 attend attend_prefill sample
+        finds no_barrier 20 norm_q8 norm_f32 gemv_q4 gemv_bf16 gemm_q4 gemm_bf16 attend attend_prefill sample \
+          attend_i8 attend_prefill_i8
       ;;
     *) echo "$part: plain, address, thread or mistakes"; failed=1 ;;
   esac

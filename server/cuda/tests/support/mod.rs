@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use quarry_cuda::{CudaBackend, CudaOptions};
+use quarry_cuda::{CudaBackend, CudaOptions, Holding};
 use quarry_model::backend::{ActivateOptions, Backend as _, BackendError, ModelFiles};
 use quarry_model::executor::{Batch, ExecError, Executor, KvBlocks, Row, StepResult};
 use quarry_model::ids::BlockId;
@@ -45,12 +45,18 @@ pub fn backend_with(options: CudaOptions) -> CudaBackend {
     CudaBackend::new(CudaOptions { image, ..options }).expect("the fake driver has a device")
 }
 
+/// The same, holding models so.
+pub fn backend_holding(holding: Holding) -> CudaBackend {
+    backend_with(CudaOptions { holding, ..CudaOptions::default() })
+}
+
 /// A tiny model on the back end, with blocks of 16 positions.
 pub struct Rig {
     pub executor: Box<dyn Executor>,
     pub kv: Box<dyn KvBlocks>,
     pub block_bytes: usize,
     pub files: ModelFiles,
+    pub weight_bytes: usize,
     pub vocab: usize,
     _folder: Option<tempfile::TempDir>,
 }
@@ -61,24 +67,36 @@ pub const BLOCK_TOKENS: usize = 16;
 impl Rig {
     /// In an arena of so many blocks.
     pub fn new(model: TinyModel, kind: TensorType, blocks: usize) -> Result<Self, BackendError> {
+        Self::with(Holding::default(), model, kind, blocks)
+    }
+
+    /// The same, held so.
+    pub fn with(
+        holding: Holding,
+        model: TinyModel,
+        kind: TensorType,
+        blocks: usize,
+    ) -> Result<Self, BackendError> {
         let folder = tempfile::tempdir().expect("a folder for the model");
         let path = folder.path().join("tiny.gguf");
         model.write(&path, kind).expect("the model is written");
-        let rig = Self::open(ModelFiles::open(&path).expect("the model is read"), blocks)?;
+        let rig = Self::open(holding, ModelFiles::open(&path).expect("the model is read"), blocks)?;
         Ok(Self { _folder: Some(folder), ..rig })
     }
 
     /// A model that is open.
-    pub fn open(files: ModelFiles, blocks: usize) -> Result<Self, BackendError> {
-        let mut backend = backend();
+    pub fn open(holding: Holding, files: ModelFiles, blocks: usize) -> Result<Self, BackendError> {
+        let mut backend = backend_holding(holding);
         let options = ActivateOptions { block_tokens: BLOCK_TOKENS, batch_tokens_max: 64, batch_rows_max: 8 };
         let warm = backend.loader().warm(&files, &mut |_| ())?;
-        let block_bytes = backend.cost(&files.spec, &files, &options).block_bytes;
+        let cost = backend.cost(&files.spec, &files, &options);
+        let block_bytes = cost.block_bytes;
         let arena = backend.arena(block_bytes, blocks)?;
         let kv = backend.kv_blocks(&files.spec, &arena, BLOCK_TOKENS)?;
         let executor = backend.activate(&warm, &*kv, &options)?;
-        let vocab = files.spec.vocab;
-        Ok(Self { executor, kv, block_bytes, files, vocab, _folder: None })
+        assert_eq!(warm.bytes, cost.weight_bytes, "what was foretold");
+        let (vocab, weight_bytes) = (files.spec.vocab, warm.bytes);
+        Ok(Self { executor, kv, block_bytes, weight_bytes, files, vocab, _folder: None })
     }
 
     /// Logits of the last of `tokens`, which are run at the positions from `first` on.
