@@ -252,11 +252,11 @@ mod tests {
 
     #[test]
     fn the_processor_refuses_what_it_cannot_do() {
-        let plain = options(DeviceChoice::Cpu, 0.5);
+        let plain = || options(DeviceChoice::Cpu, 0.5);
         let asked = [
-            (DeviceOptions { kv_cache_type: KvCacheType::Bf16, ..plain }, "server.kv_cache_type: bf16"),
-            (DeviceOptions { kv_cache_type: KvCacheType::Int8, ..plain }, "server.kv_cache_type: int8"),
-            (DeviceOptions { int8_head: true, ..plain }, "server.int8_head"),
+            (DeviceOptions { kv_cache_type: KvCacheType::Bf16, ..plain() }, "server.kv_cache_type: bf16"),
+            (DeviceOptions { kv_cache_type: KvCacheType::Int8, ..plain() }, "server.kv_cache_type: int8"),
+            (DeviceOptions { int8_head: true, ..plain() }, "server.int8_head"),
         ];
         for (options, key) in asked {
             let error = open(options).err().map(|error| error.to_string());
