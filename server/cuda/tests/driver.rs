@@ -191,7 +191,7 @@ fn eight_bits_take_less_and_answer_nearly_the_same() {
     let _alone = alone();
     let tokens: Vec<u32> = (1..50).collect();
     let model = TinyModel::qwen3();
-    let mut run = |holding| {
+    let run = |holding| {
         let mut rig = Rig::with(holding, model, TensorType::BF16, 8).unwrap();
         let logits = rig.step(&tokens, 0, &table(0, 4)).unwrap();
         (logits, rig.block_bytes, rig.weight_bytes)
