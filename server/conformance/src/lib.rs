@@ -93,9 +93,16 @@ const FORMS: [(&str, TinyForm); 5] = [
 
 /// Runs every case on every tiny model, the first and last model in every weight type, and every model as a hub folder.
 pub fn run(suite: &Suite<'_>) -> Report {
+    run_on(&TinyModel::all(), suite)
+}
+
+/// The same on these models alone: for a second way of doing what [`run`] was passed with.
+pub fn run_on(models: &[TinyModel], suite: &Suite<'_>) -> Report {
+    let among =
+        |some: &[TinyModel]| models.iter().copied().filter(|model| some.contains(model)).collect::<Vec<_>>();
     let mut report = Report::default();
     let first = suite.kinds.first().copied().unwrap_or(TensorType::F32);
-    for model in TinyModel::all() {
+    for &model in models {
         let mut bench = match Bench::open(suite, model, TinyForm::Gguf(first)) {
             Ok(bench) => bench,
             Err(error) => {
@@ -107,20 +114,20 @@ pub fn run(suite: &Suite<'_>) -> Report {
             report.add(model.name, name, case(&mut bench));
         }
     }
-    for model in [TinyModel::qwen3(), TinyModel::llama()] {
+    for model in among(&[TinyModel::qwen3(), TinyModel::llama()]) {
         for &kind in suite.kinds {
             let bench = Bench::open(suite, model, TinyForm::Gguf(kind));
             report.add(model.name, kind.name(), bench.and_then(|mut bench| golden::as_oracle(&mut bench)));
         }
     }
-    for model in TinyModel::all() {
+    for &model in models {
         for (name, form) in FORMS {
             let bench = Bench::open(suite, model, form);
             report.add(model.name, name, bench.and_then(|mut bench| golden::golden_logits(&mut bench)));
         }
     }
     // Not llama's random weights: sharper attention lifts their 8-bit rounding, which is at the bound already, over it.
-    for model in [TinyModel::qwen3(), TinyModel::qwen3_tied(), TinyModel::qwen2()] {
+    for model in among(&[TinyModel::qwen3(), TinyModel::qwen3_tied(), TinyModel::qwen2()]) {
         let bench = Bench::open(suite, model, TinyForm::Yarn);
         report.add(model.name, "YaRN", bench.and_then(|mut bench| golden::with_yarn(&mut bench)));
     }

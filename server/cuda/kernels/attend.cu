@@ -10,8 +10,8 @@
 //   attend_merge: out = values / sum over all splits
 //
 // Splits behind the last key hold maximum -inf and are skipped. Grid (splits, kv_heads, T), block 128. Moves
-// each key and value once for all queries of the head (512 bytes a position and head at dimension 128, 264 of int8). Bound
-// by the bandwidth of memory: up to 17 KB a block under way. int8 become bf16 in registers, each by one warp.
+// each key and value once for all queries of the head (512 bytes a position and head at dimension 128, 264 of int8).
+// Bound by the bandwidth of memory: up to 17 KB a block under way. int8 become bf16 in registers, each by one warp.
 // Addresses of a block of the cache must be multiples of 16 bytes. More than 16 queries a head read the keys again.
 #include "attention.cuh"
 

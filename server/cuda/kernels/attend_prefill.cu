@@ -8,9 +8,9 @@
 //     after each split of 256 keys: total = merge of total and split;  at the end: out = values / sum
 //
 // int8 become bf16 in shared memory, once for all warps: each would else do so for itself, which takes longer than its
-// products. Keys and values are read once for 64 queries, 64 flops a byte: bound by the tensor cores, on large devices by shared
-// memory's bandwidth, as a fragment of keys serves one product. Grid (tiles, kv_heads), block 128, or 256 where
-// head_dim > 128. Tiles with more keys before them should come first: they take longer.
+// products. Keys and values are read once for 64 queries, 64 flops a byte (124 of int8): bound by the tensor cores, on
+// large devices by shared memory's bandwidth, as a fragment of keys serves one product. Grid (tiles, kv_heads), block
+// 128, or 256 where head_dim > 128. Tiles with more keys before them should come first: they take longer.
 #include "attention.cuh"
 
 namespace attend_prefill {

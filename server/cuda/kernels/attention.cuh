@@ -32,11 +32,11 @@ constexpr int DIM_MAX = 256;
 constexpr float LOG2_E = 1.44269504f;
 constexpr u32 ONES = 0x3f803f80u;  // two bfloat16
 
-/// What the cache holds. BF16: rows of head_dim numbers. INT8: 16 rows of head_dim integers, padded to 16, then their 16
-/// scales as floats, and so on.
+/// What the cache holds. BF16: rows of head_dim numbers. INT8: 16 rows of head_dim integers, each padded to 16, then
+/// their 16 scales as floats, and so on.
 enum Kind { BF16, INT8 };
 
-/// Bytes of shared memory for one piece of keys or values; of int8 that have become bf16: the former.
+/// Bytes of shared memory for one piece of keys or values as the cache holds them.
 template <Kind KIND>
 constexpr int SLOT = 32 * (128 * (KIND == INT8 ? 1 : 2) + 16);
 

@@ -6,8 +6,8 @@
 //     query: q_out = x / sqrt(d), floats;  key, value: into the cache, rounded to bf16, or
 //       int8: scale = max|x| / 127;  q = round(x / scale) to nearest even, 0 where scale is 0
 //
-// Grid (T, heads + 2 kv_heads), any block of whole warps; of one warp for int8. Moves 4 bytes an element in, 4 (query), 2
-// or 1 (key, value) out:
+// Grid (T, heads + 2 kv_heads), any block of whole warps; of one warp for int8. Moves 4 bytes an element in, 4 (query),
+// 2 or 1 (key, value) out:
 // bound by bandwidth for many tokens, by the launch for few. Each warp adds up the whole head by itself, which costs
 // nothing beside the launch and needs no barrier.
 //
@@ -133,8 +133,8 @@ __device__ __forceinline__ void store_head(float* q_out, u8* arena, const float*
 }  // namespace
 
 /// qkv [T][(heads + 2 kv_heads) d] -> q_out [T][heads][d] and the cache: block_offsets[t] is where token t's block
-/// begins in the arena, slots[t] its position in the block, or NO_SLOT: not kept. frequencies [d / 2]; q_norm and k_norm [d] or null.
-/// neighbours: a pair is (2i, 2i + 1) and not (i, i + d / 2).
+/// begins in the arena, slots[t] its position in the block, or NO_SLOT: not kept. frequencies [d / 2]; q_norm and
+/// k_norm [d] or null. neighbours: a pair is (2i, 2i + 1) and not (i, i + d / 2).
 extern "C" __global__ void __launch_bounds__(THREADS_MAX)
     rope_store(float* __restrict__ q_out, u8* __restrict__ arena, const float* __restrict__ qkv,
                const float* __restrict__ q_norm, const float* __restrict__ k_norm, float epsilon,
@@ -148,9 +148,10 @@ extern "C" __global__ void __launch_bounds__(THREADS_MAX)
 extern "C" __global__ void __launch_bounds__(THREADS_MAX)
     rope_store_i8(float* __restrict__ q_out, u8* __restrict__ arena, const float* __restrict__ qkv,
                   const float* __restrict__ q_norm, const float* __restrict__ k_norm, float epsilon,
-                  const float* __restrict__ frequencies, float factor, int neighbours, const u32* __restrict__ positions,
-                  const u64* __restrict__ block_offsets, const u32* __restrict__ slots, int layer, int heads,
-                  int kv_heads, int head_dim, int block_tokens) {
+                  const float* __restrict__ frequencies, float factor, int neighbours,
+                  const u32* __restrict__ positions, const u64* __restrict__ block_offsets,
+                  const u32* __restrict__ slots, int layer, int heads, int kv_heads, int head_dim,
+                  int block_tokens) {
   store_head<true>(q_out, arena, qkv, q_norm, k_norm, epsilon, frequencies, factor, neighbours, positions,
                   block_offsets, slots, layer, heads, kv_heads, head_dim, block_tokens);
 }

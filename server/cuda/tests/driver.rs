@@ -199,6 +199,10 @@ fn eight_bits_take_less_and_answer_nearly_the_same() {
     };
     let (expected, block_bytes, weight_bytes) = run(Holding::default());
     let largest = expected.iter().fold(0.0_f32, |most, logit| most.max(logit.abs()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    model.write(&path, TensorType::BF16).unwrap();
+    let files = ModelFiles::open(&path).unwrap();
     let kv = KvKind::Int8;
     let holdings = [Holding { kv, ..Holding::default() }, Holding { int8_head: true, ..Holding::default() }];
     for holding in holdings {
@@ -212,6 +216,10 @@ fn eight_bits_take_less_and_answer_nearly_the_same() {
         let head = model.vocab().next_multiple_of(16) * model.hidden * 7 / 8;
         let saved = if holding.int8_head { head } else { 0 };
         assert!((weight_bytes - less_weight).abs_diff(saved) < 512, "{holding:?}");
+        let read = |holding: Holding| holding.decode_bytes(&files.spec, files.weights.tensors(), 2, 100);
+        let (most, least) = (read(Holding::default()), read(holding));
+        assert_eq!(most.weights - least.weights, saved, "{holding:?}");
+        assert_eq!(least.kv * block_bytes, most.kv * less_block, "{holding:?}");
     }
 }
 
