@@ -259,6 +259,59 @@ fn answers_are_the_same_together_with_steps_started_ahead() {
     assert!(ahead(&server) > before);
 }
 
+/// Two models of which the device holds one: they change places, their conversations stay, and answers are those of a device
+/// that holds both. With bf16 and int8 KV.
+#[test]
+fn models_change_places_and_conversations_stay() {
+    for kv in ["bf16", "int8"] {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["first", "second"];
+        let files = names.map(|name| folder.path().join(format!("{name}.gguf")));
+        TinyModel::qwen3().write(&files[0], TensorType::Q4K).unwrap();
+        TinyModel::qwen3_tied().write(&files[1], TensorType::Q8_0).unwrap();
+        let config = folder.path().join("quarry.yaml");
+        let server = format!(
+            "{{device: cuda, kv_cache: 64MiB, kv_cache_type: {kv}, step_tokens_max: 64, step_rows_max: 8, switch_wait_ms: 1}}"
+        );
+        let [first, second] = files.each_ref().map(|path| path.display());
+        let models = format!("{{primary: {{name: {first}}}, maximum: {{name: {second}}}}}");
+        std::fs::write(&config, format!("models: {models}\nserver: {server}\n")).unwrap();
+        let answers = |memory_bytes: u64| -> (Vec<String>, bool) {
+            let driver = driver_variables();
+            let memory = memory_bytes.to_string();
+            let mut variables = vec![("FAKE_CUDA_MEMORY_BYTES", memory.as_str())];
+            variables.extend(driver.iter().map(|(name, value)| (*name, value.as_str())));
+            let mut server = Server::configured(&config, &[], &variables);
+            server.wait("is ready", |server| server.get("/ready").status == 200);
+            let mut said = Vec::new();
+            let mut talks = names.map(|_| vec![json!({"role": "user", "content": "Where are the jobs?"})]);
+            for _ in 0..3 {
+                for (name, talk) in names.iter().zip(&mut talks) {
+                    let asked = json!({"model": name, "messages": talk, "max_completion_tokens": 8, "temperature": 0});
+                    let answer = server.chat(asked);
+                    assert_eq!(answer.status, 200, "{}", answer.body);
+                    let text = answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+                    talk.push(json!({"role": "assistant", "content": text}));
+                    talk.push(json!({"role": "user", "content": "And then?"}));
+                    said.push(text);
+                }
+            }
+            let metrics = server.get("/metrics").body;
+            let switched = |line: &str| {
+                let count = line.starts_with("quarry_model_switch_seconds_count{");
+                count && !line.ends_with(" 0")
+            };
+            (said, metrics.lines().any(switched))
+        };
+        let (expected, has_switched) = answers(1 << 30);
+        assert!(!has_switched, "both fit");
+        // One model's weights beside KV cache and scratch, and half of another's.
+        let (found, has_switched) = answers(86_200_000);
+        assert!(has_switched, "they took turns");
+        assert_eq!(found, expected, "{kv}");
+    }
+}
+
 /// What whoever has a card runs (`tests/gpu`), here for its figures' sake no more than for its speed: none of them is true.
 #[test]
 fn the_devices_bench_measures_every_part() {
