@@ -62,7 +62,9 @@ class Nvrtc:
 
     def compile(self, architecture):
         """The image for an architecture; any word of the compiler, a warning too, ends the program."""
-        options = [f"--gpu-architecture={architecture}", "--std=c++17", f"-I{HERE / 'kernels'}"]
+        # Generic lambdas within kernels are host functions to NVRTC where it is not told otherwise.
+        options = [f"--gpu-architecture={architecture}", "--std=c++17", "--device-as-default-execution-space"]
+        options.append(f"-I{HERE / 'kernels'}")
         options += [f"-I{folder}" for folder in self.includes]
         array = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
         program = ctypes.c_void_p()
