@@ -136,6 +136,28 @@ async fn a_busy_host_is_asked_again_after_the_time_it_names() {
 }
 
 #[tokio::test]
+async fn a_wait_without_bound_leaves_the_host_and_neither_panics_nor_waits() {
+    for asked in
+        ["9999", "18446744073709551615", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"]
+    {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let busy = move |State(seen): State<Arc<AtomicUsize>>| async move {
+            seen.fetch_add(1, Ordering::Relaxed);
+            (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, asked)])
+        };
+        let root = site(Router::new().route("/{page}", get(busy)).with_state(Arc::clone(&seen))).await;
+        let fetcher = fetcher(&ScrapingConfig { obey_robots: false, ..config() });
+        for path in ["/a", "/b"] {
+            let url = root.join(path).unwrap();
+            let got = tokio::time::timeout(std::time::Duration::from_secs(20), fetcher.fetch(&url)).await;
+            let error = got.expect("the run waits for nobody that long").unwrap_err();
+            assert!(matches!(error, FetchError::AsksToWait { .. }), "{asked}: {error}");
+        }
+        assert_eq!(seen.load(Ordering::Relaxed), 1, "{asked}: a host that asks to wait is left alone");
+    }
+}
+
+#[tokio::test]
 async fn private_addresses_are_refused_by_number_and_by_name() {
     let root = site(Router::new().route("/x", get(|| async { html("x") }))).await;
     let strict = fetcher(&ScrapingConfig { allow_private: false, ..config() });
