@@ -48,7 +48,7 @@ pub struct ScrapingConfig {
     pub delay_ms_min: u64,
     /// Milliseconds between two requests to one host at most, however slow it is or says it is.
     pub delay_ms_max: u64,
-    /// Further tries after 429, 503 or a broken connection.
+    /// Further tries, ever longer apart, after 408, 425, 429, 5xx, a broken connection or no answer in time.
     pub retries_max: u32,
     /// A host whose Retry-After is longer is left for a later run, with the reason; a day (86400) at most.
     pub retry_after_seconds_max: u64,

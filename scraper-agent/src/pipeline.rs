@@ -63,6 +63,11 @@ pub async fn fetch(
     };
     match page {
         Ok(page) => Ok(Fetched { found, page }),
+        Err(error) if error.is_transient() => {
+            let mut done = fail(found, format!("{error}; left for a later run"));
+            done.report.left_for_later = true;
+            Err(done)
+        }
         Err(error) => Err(fail(found, error.to_string())),
     }
 }
@@ -148,6 +153,7 @@ fn report(
         found: found.why.clone(),
         gate_reason: reading.gate_reason().to_owned(),
         markdown_bytes: reading.markdown().len(),
+        left_for_later: false,
     }
 }
 

@@ -108,9 +108,43 @@ async fn robots_that_fail_mean_wait_and_missing_ones_mean_all() {
         .route("/x", get(|| async { html("x") }));
     let root = site(broken).await;
     let error = fetcher(&config()).fetch(&root.join("/x").unwrap()).await.unwrap_err();
-    assert!(matches!(error, FetchError::RobotsUnknown { .. }), "{error}");
+    assert!(matches!(error, FetchError::RobotsUnknown { .. }) && error.is_transient(), "{error}");
     let root = site(Router::new().route("/x", get(|| async { html("x") }))).await;
     assert!(fetcher(&config()).fetch(&root.join("/x").unwrap()).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
+    // Status, requests it takes, whether a later run may fare better.
+    for (status, requests, is_transient) in
+        [(500, 3, true), (502, 3, true), (504, 3, true), (408, 3, true), (501, 1, false), (404, 1, false)]
+    {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let failing = move |State(seen): State<Arc<AtomicUsize>>| async move {
+            seen.fetch_add(1, Ordering::Relaxed);
+            StatusCode::from_u16(status).unwrap()
+        };
+        let root = site(Router::new().route("/x", get(failing)).with_state(Arc::clone(&seen))).await;
+        let error = fetcher(&config()).fetch(&root.join("/x").unwrap()).await.unwrap_err();
+        assert_eq!((seen.load(Ordering::Relaxed), error.is_transient()), (requests, is_transient), "{error}");
+    }
+    let once = Arc::new(AtomicUsize::new(0));
+    let recovers = |State(seen): State<Arc<AtomicUsize>>| async move {
+        match seen.fetch_add(1, Ordering::Relaxed) {
+            0 => StatusCode::BAD_GATEWAY.into_response(),
+            _ => html("there"),
+        }
+    };
+    let slow = || async {
+        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+        html("late")
+    };
+    let root =
+        site(Router::new().route("/x", get(recovers)).route("/slow", get(slow)).with_state(once)).await;
+    let short = ScrapingConfig { fetch_seconds_max: 1, retries_max: 1, ..config() };
+    assert_eq!(fetcher(&short).fetch(&root.join("/x").unwrap()).await.unwrap().bytes, b"there");
+    let error = fetcher(&short).fetch(&root.join("/slow").unwrap()).await.unwrap_err();
+    assert!(matches!(error, FetchError::Timeout { .. }) && error.is_transient(), "{error}");
 }
 
 #[tokio::test]

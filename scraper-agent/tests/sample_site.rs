@@ -433,3 +433,36 @@ async fn a_page_that_cannot_be_read_is_a_result_and_stops_nothing() {
     assert_eq!(kinds, [PageKind::Posting, PageKind::None, PageKind::None, PageKind::None]);
     assert!(reports[1].page.reason.contains("body_bytes_max"), "{}", reports[1].page.reason);
 }
+
+#[tokio::test]
+async fn a_host_that_was_down_is_read_by_the_next_run() {
+    for path in ["/robots.txt", "/jobs/plain.html"] {
+        let is_down = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let down = Arc::clone(&is_down);
+        let router = sample_site::router().layer(axum::middleware::from_fn(
+            move |request: axum::extract::Request, next: axum::middleware::Next| {
+                let fails = down.load(Ordering::Relaxed) && request.uri().path() == path;
+                async move {
+                    match fails {
+                        true => {
+                            axum::response::IntoResponse::into_response(axum::http::StatusCode::BAD_GATEWAY)
+                        }
+                        false => next.run(request).await,
+                    }
+                }
+            },
+        ));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let seed = format!("http://{}/jobs/plain.html", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Arc::new(Agent::new(config(folder.path()), models(CheatSheet::new(), None)).unwrap());
+        let seeds = [Seed::parse(&seed).unwrap()];
+        let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+        assert!(reports[0].left_for_later && reports[0].page.reason.contains("502"), "{reports:#?}");
+        is_down.store(false, Ordering::Relaxed);
+        let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+        assert!(!reports[0].left_for_later);
+        assert_eq!(reports[0].page.postings.len(), 1, "{path}: {}", reports[0].page.reason);
+    }
+}

@@ -48,7 +48,7 @@ pub enum FetchError {
     #[error("{url}: robots.txt does not allow this agent to read it")]
     Robots { url: Url },
     #[error(
-        "{host}: robots.txt could not be read ({why}); as long as it is unknown, nothing is fetched (RFC 9309)"
+        "{host}: robots.txt could not be read ({why}); as long as it is unknown, nothing of this host is fetched (RFC 9309)"
     )]
     RobotsUnknown { host: String, why: String },
     #[error("{host} is a private address ({address}); set scraping.allow_private to fetch it")]
@@ -73,6 +73,26 @@ pub enum FetchError {
     Connection { url: Url, why: String },
     #[error("{path}: {why}")]
     File { path: String, why: String },
+}
+
+impl FetchError {
+    /// Whether a later run may fare better: the host or the way to it failed, not the page.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::RobotsUnknown { .. }
+            | Self::AsksToWait { .. }
+            | Self::Timeout { .. }
+            | Self::Connection { .. } => true,
+            Self::Status { status, .. } => is_transient_status(*status),
+            _ => false,
+        }
+    }
+}
+
+/// Request Timeout, Too Early, Too Many Requests, and a server's failures but "not implemented" and "version not
+/// supported", which it would repeat.
+fn is_transient_status(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429) || (500..=599).contains(&status) && !matches!(status, 501 | 505)
 }
 
 /// Fetches over http(s). One for all pages of a run; the paces and robots answers are shared through it.
@@ -221,7 +241,11 @@ impl Fetcher {
                         return Err(format!("redirect to {url}"));
                     }
                 }
-                Err(FetchError::Status { status: 400..=499, .. }) => return Ok(None),
+                Err(FetchError::Status { status, .. })
+                    if (400..=499).contains(&status) && !is_transient_status(status) =>
+                {
+                    return Ok(None);
+                }
                 Ok(Answer::NotModified) => return Err("answered 304".to_owned()),
                 Ok(Answer::Busy { status, .. }) => return Err(format!("answered {status}")),
                 Err(error) => return Err(error.to_string()),
@@ -251,7 +275,7 @@ impl Fetcher {
             };
             let busy = match &result {
                 Ok(Answer::Busy { retry_after, .. }) => Some(*retry_after),
-                Err(FetchError::Connection { .. }) => Some(None),
+                Err(error) if error.is_transient() => Some(None),
                 _ => None,
             };
             if let Some(Some(asked)) = busy
