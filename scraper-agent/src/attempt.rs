@@ -90,6 +90,9 @@ pub struct PageReport {
     /// It failed for a reason that may pass (its host or the model's server was down): a later run reads it again.
     #[serde(default)]
     pub left_for_later: bool,
+    /// How the local model's server failed, where that is why the page is left.
+    #[serde(default)]
+    pub local_server_failure: Option<String>,
 }
 
 impl PageReport {
@@ -107,6 +110,14 @@ impl PageReport {
             warnings: Vec::new(),
         };
         let gate_reason = String::new();
-        Self { page, attempts: Vec::new(), found, gate_reason, markdown_bytes: 0, left_for_later: false }
+        Self {
+            page,
+            attempts: Vec::new(),
+            found,
+            gate_reason,
+            markdown_bytes: 0,
+            left_for_later: false,
+            local_server_failure: None,
+        }
     }
 }
