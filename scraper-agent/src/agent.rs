@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use crate::attempt::PageReport;
 use crate::config::AgentConfig;
 use crate::error::AgentError;
-use crate::extract::{LocalModel, Models};
+use crate::extract::{LocalModel, Models, cloud};
 use crate::fetch::cache::PageCache;
 use crate::fetch::{FetchedPage, Fetcher};
 use crate::pipeline::{self, Done, Fetched};
@@ -108,12 +108,8 @@ impl Agent {
             }
         };
         let cloud = match &config.cloud {
-            cloud if cloud.enabled => {
-                let options = ClientOptions {
-                    api_key: cloud.api_key.clone(),
-                    ..ClientOptions::new(cloud.base_url.clone())
-                };
-                let client: Arc<dyn crate::chat::Chat> = Arc::new(Client::new(options)?);
+            config if config.enabled => {
+                let client: Arc<dyn crate::chat::Chat> = Arc::new(cloud::client(config)?);
                 Some(client)
             }
             _ => None,

@@ -557,3 +557,40 @@ async fn a_tokenizer_of_another_shape_makes_no_page_over_long() {
         );
     }
 }
+
+#[tokio::test]
+async fn each_paid_attempt_reserves_for_itself() {
+    let long =
+        format!("<h1>Pump Engineer</h1>{}", "<p>Requirements: you have built a pump before.</p>".repeat(9));
+    // What the budget holds, and the requests that may be sent.
+    for (reservations, expected) in [(2.5, 2), (9.0, 3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("page.html");
+        std::fs::write(&file, &long).unwrap();
+        let paid = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&paid);
+        let router = axum::Router::new().fallback(move || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            async { axum::http::StatusCode::INTERNAL_SERVER_ERROR }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = config(folder.path());
+        config.cloud.enabled = true;
+        config.cloud.base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+        // The answer's price outweighs the prompt's by far, so a reservation is known.
+        let price = quarry_agent::config::Price { input_usd_per_million: 1e-6, output_usd_per_million: 1e6 };
+        config.cloud.prices = [(config.cloud.model.clone(), price)].into();
+        config.cloud.completion_tokens_max = 1;
+        config.cloud.budget_usd_month = reservations;
+        config.hybrid.threshold_tokens = 1;
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let agent = Arc::new(Agent::connect(config, None).await.unwrap());
+        let seeds = [Seed::parse(file.to_str().unwrap()).unwrap()];
+        let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+        let attempts = reports[0].attempts.iter().filter(|attempt| attempt.route == Route::Cloud).count();
+        assert_eq!(paid.load(Ordering::Relaxed), expected, "{reports:#?}");
+        assert!(attempts >= expected);
+        let counted = agent.store().month_cost_usd(chrono::Utc::now()).unwrap();
+        assert!((counted - expected as f64).abs() < 0.01, "{counted} for {expected} requests");
+    }
+}

@@ -13,6 +13,7 @@ use crate::extract::{cloud, prompt, sections};
 use crate::posting::{PageKind, Posting, Route};
 use crate::reading::{Checked, Reading};
 use crate::route::{CloudState, Facts};
+use crate::store::Reservation;
 use crate::tokens::{ByteBound, TokenCount, TokenCounter as _};
 
 /// How a page ended.
@@ -169,7 +170,7 @@ impl<'a> Extraction<'a> {
         self.account(Route::Local, reason, answered, 0.0, checked);
     }
 
-    /// One try with the paid model.
+    /// One try with the paid model; requests that found it unavailable are sent again a few times.
     pub async fn cloud(&mut self, reason: String) {
         if self.plans(Route::Cloud, &reason) {
             return;
@@ -188,35 +189,45 @@ impl<'a> Extraction<'a> {
             self.has_cloud_failed = true;
             return;
         };
-        let reserved = cloud::cost_usd_max(config, bound).map(|cost| {
-            self.agent.store().reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now())
-        });
-        let reservation = match reserved {
-            Some(Ok(Ok(reservation))) => reservation,
-            Some(Ok(Err(exceeded))) => {
-                let why = format!(
-                    "{:.4} USD would pass the budget: {:.4} are spent",
-                    exceeded.asked_usd, exceeded.spent_usd
-                );
-                return self.no_cloud(reason, why);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // Each request is billed by itself, so each sets its own cost aside.
+            let reservation = match self.reserve(bound) {
+                Ok(reservation) => reservation,
+                Err(why) => return self.no_cloud(reason, why),
+            };
+            let started = Instant::now();
+            let answered = answered(client.chat(&request).await, started);
+            let price = config.prices.get(&config.model);
+            let cost =
+                price.map_or(0.0, |price| price.cost_usd(answered.tokens.prompt, answered.tokens.completion));
+            // Without an answer nobody knows what was billed: the estimate stays counted.
+            if answered.text.is_ok()
+                && let Err(error) = self.agent.store().settle_cost(reservation, cost)
+            {
+                tracing::error!(%error, "a paid request stays counted at its estimate");
             }
-            Some(Err(error)) => return self.no_cloud(reason, error.to_string()),
-            None => return self.no_cloud(reason, format!("{} has no price", config.model)),
-        };
-        let started = Instant::now();
-        let answered = answered(client.chat(&request).await, started);
-        let price = config.prices.get(&config.model);
-        let cost =
-            price.map_or(0.0, |price| price.cost_usd(answered.tokens.prompt, answered.tokens.completion));
-        // Without an answer nobody knows what was billed: the estimate stays counted.
-        if answered.text.is_ok()
-            && let Err(error) = self.agent.store().settle_cost(reservation, cost)
-        {
-            tracing::error!(%error, "a paid request stays counted at its estimate");
+            let pause = answered.text.as_ref().err().and_then(|error| cloud::pause(tries, error));
+            let checked = self.check(answered.text.as_ref());
+            self.has_cloud_failed = checked.as_ref().map_or(true, |checked| !checked.problems.is_empty());
+            self.account(Route::Cloud, reason.clone(), answered, cost, checked);
+            let Some(pause) = pause else { return };
+            tokio::time::sleep(pause).await;
         }
-        let checked = self.check(answered.text.as_ref());
-        self.has_cloud_failed = checked.as_ref().map_or(true, |checked| !checked.problems.is_empty());
-        self.account(Route::Cloud, reason, answered, cost, checked);
+    }
+
+    /// Sets the most that one paid request can cost aside, or says why it may not be sent.
+    fn reserve(&self, prompt_tokens_max: u32) -> Result<Reservation, String> {
+        let config = &self.agent.config().cloud;
+        let cost = cloud::cost_usd_max(config, prompt_tokens_max)
+            .ok_or_else(|| format!("{} has no price", config.model))?;
+        let store = self.agent.store();
+        let reserved = store.reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now());
+        reserved.map_err(|error| error.to_string())?.map_err(|exceeded| {
+            let (asked, spent) = (exceeded.asked_usd, exceeded.spent_usd);
+            format!("{asked:.4} USD would pass the budget: {spent:.4} are spent")
+        })
     }
 
     fn no_cloud(&mut self, reason: String, why: String) {
