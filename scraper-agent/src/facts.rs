@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::frontier::site;
 use crate::gate::fold;
 use crate::listing::is_job_title;
 use crate::normalize;
@@ -240,7 +241,8 @@ pub fn fill(posting: &mut Posting, page: &PageView<'_>) {
     let at = main_heading(&lines)
         .map(|(at, _)| at)
         .or_else(|| lines.iter().position(|line| !title.is_empty() && fold(line.text) == title));
-    if posting.company.as_deref().is_some_and(is_board) {
+    if !is_declared(posting, "company") && posting.company.as_deref().is_some_and(|name| is_host(name, page))
+    {
         posting.company = None;
         posting.evidence.remove("company");
     }
@@ -297,9 +299,7 @@ fn labelled(posting: &mut Posting, page: &PageView<'_>, lines: &[Line<'_>]) {
             };
             let is_name = fact.text.chars().count() <= NAME_CHARS && !fact.text.ends_with([':', '?']);
             match label {
-                Label::Company
-                    if posting.company.is_none() && is_name && value.is_some() && !is_board(fact.text) =>
-                {
+                Label::Company if posting.company.is_none() && is_name && value.is_some() => {
                     set(posting, "company", fact, |p| p.company = Some(fact.text.to_owned()));
                 }
                 Label::Location if posting.locations.is_empty() && is_name => {
@@ -415,17 +415,16 @@ fn date(posting: &mut Posting, page: &PageView<'_>, fact: Fact<'_>, posted: bool
 /// The employer: a name with its legal form beside the title or in the page's title, the link that stands both
 /// before and after the title, or the head's "X hiring Y in Z".
 fn employer(posting: &mut Posting, page: &PageView<'_>, lines: &[Line<'_>], at: usize) {
-    let declared = |e: &Evidence| !matches!(e.source, EvidenceSource::Text | EvidenceSource::Meta);
-    if posting.evidence.get("company").is_some_and(|all| all.iter().any(declared)) {
+    if is_declared(posting, "company") {
         return;
     }
-    if posting.company.as_ref().is_some_and(|name| is_domain(name) || posting.locations.contains(name)) {
+    if posting.company.as_ref().is_some_and(|name| posting.locations.contains(name)) {
         posting.company = None;
         posting.evidence.remove("company");
     }
     let near = &lines[at.saturating_sub(5)..(at + 6).min(lines.len())];
     let is_name =
-        |text: &str| (2..=60).contains(&text.chars().count()) && !is_board(text) && !is_job_title(text);
+        |text: &str| (2..=60).contains(&text.chars().count()) && !is_host(text, page) && !is_job_title(text);
     let legal = near
         .iter()
         .flat_map(parts)
@@ -454,7 +453,26 @@ fn employer(posting: &mut Posting, page: &PageView<'_>, lines: &[Line<'_>], at: 
     }
 }
 
-/// "example.jobs" is where the page is, not who hires.
+/// Whether the page's data, not its text, gives a field.
+fn is_declared(posting: &Posting, field: &str) -> bool {
+    let declared = |e: &Evidence| !matches!(e.source, EvidenceSource::Text | EvidenceSource::Meta);
+    posting.evidence.get(field).is_some_and(|all| all.iter().any(declared))
+}
+
+/// Whether a name says where the page is rather than who hires: the board it is on, or its own domain, unless the site
+/// itself goes by that domain. The same names are employers on other sites ("Indeed" on its board at another system).
+fn is_host(name: &str, page: &PageView<'_>) -> bool {
+    let Some(host) = page.host else { return is_board(name) || is_domain(name) };
+    let name = name.trim();
+    let own = site(host);
+    if is_domain(name) {
+        let calls_itself = page.cleaned.meta.site_name.as_deref().is_some_and(|s| s.trim() == name);
+        return site(name) == own && !(calls_itself && !is_board(name));
+    }
+    let folded = fold(name);
+    is_board(name) && (fold(own) == folded || host.split('.').any(|label| fold(label) == folded))
+}
+
 fn is_domain(name: &str) -> bool {
     let labels: Vec<&str> = name.split('.').collect();
     labels.len() > 1
@@ -473,7 +491,7 @@ fn in_head(title: &str, page: &PageView<'_>) -> Option<String> {
         let rest = if title.is_empty() { head.clone() } else { head.replacen(title, " | ", 1) };
         let names = rest.split([',', '|', '·', '–', '—']).flat_map(|part| part.split(" - ")).map(str::trim);
         let named = names.filter(|n| n.contains(' ') && n.chars().count() <= 60 && matches(&LEGAL_FORM, n));
-        if let Some(name) = named.into_iter().find(|n| !is_board(n)) {
+        if let Some(name) = named.into_iter().find(|n| !is_host(n, page)) {
             return Some(name.to_owned());
         }
     }

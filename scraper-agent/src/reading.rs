@@ -133,7 +133,7 @@ impl Reading {
     }
 
     fn view(&self) -> PageView<'_> {
-        PageView::new(&self.cleaned, self.fetched)
+        PageView::new(&self.cleaned, self.fetched, &self.url)
     }
 
     fn jobs_group(&self) -> Option<&RecordGroup> {

@@ -2,6 +2,7 @@
 
 use chrono::NaiveDate;
 use unicode_normalization::UnicodeNormalization;
+use url::Url;
 
 use crate::clean::Cleaned;
 use crate::extracted::ExtractedFields;
@@ -110,11 +111,13 @@ pub struct PageView<'a> {
     pub meta: Haystack,
     /// When the page was fetched.
     pub fetched: NaiveDate,
+    /// Where the page is from; absent for a saved page that does not say.
+    pub host: Option<&'a str>,
 }
 
 impl<'a> PageView<'a> {
     /// Folds a page once for all its fields.
-    pub fn new(cleaned: &'a Cleaned, fetched: NaiveDate) -> Self {
+    pub fn new(cleaned: &'a Cleaned, fetched: NaiveDate, url: &'a Url) -> Self {
         let meta = &cleaned.meta;
         let parts = [&meta.title, &meta.og_title, &meta.site_name, &meta.description];
         let head: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
@@ -123,6 +126,7 @@ impl<'a> PageView<'a> {
             text: Haystack::new(&cleaned.markdown),
             meta: Haystack::new(&head.join("\n")),
             fetched,
+            host: url.domain(),
         }
     }
 

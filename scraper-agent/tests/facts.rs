@@ -101,3 +101,37 @@ fn a_bound_beside_the_copied_amount_counts() {
     assert_eq!((salary.min, salary.max), (None, Some(440_935.0)));
     assert!(salary.period.is_some(), "{salary:?}");
 }
+
+fn read_at(url: &str, head: &str, body: &str, company: &str) -> Option<String> {
+    let html = format!("<html lang=en><head>{head}</head><body><main>{body}</main></body></html>");
+    let reading = Reading::of(&FetchedPage {
+        url: Url::parse(url).unwrap(),
+        bytes: html.into_bytes(),
+        content_type: Some("text/html; charset=utf-8".to_owned()),
+        fetched_at: Utc::now(),
+        from_cache: false,
+        redirects: 0,
+    });
+    let answer = format!(r#"{{"title": "Instrument Designer", "company": "{company}"}}"#);
+    reading.check(&answer).unwrap().posting.company
+}
+
+#[test]
+fn a_boards_name_is_an_employer_where_the_page_is_not_on_that_board() {
+    let named = r#"<meta property="og:site_name" content="monday.com">"#;
+    for (url, head, company, is_kept) in [
+        ("https://boards.greenhouse.io/indeed/jobs/1", "", "Indeed", true),
+        ("https://jobs.lever.co/reed/1", "", "Reed", true),
+        ("https://careers.example.org/jobs/1", "", "LinkedIn", true),
+        ("https://www.linkedin.com/jobs/view/1", "", "LinkedIn", false),
+        ("https://de.indeed.com/viewjob?jk=1", "", "Indeed", false),
+        ("https://jobs.lever.co/monday/1", "", "monday.com", true),
+        ("https://monday.com/careers/1", named, "monday.com", true),
+        ("https://careers.example.org/jobs/1", "", "example.org", false),
+        ("file:///saved/page.html", "", "LinkedIn", false),
+    ] {
+        let body = format!("<h1>Instrument Designer</h1><p>You work for {company}.</p>{PROSE}");
+        let kept = read_at(url, head, &body, company);
+        assert_eq!(kept.as_deref(), is_kept.then_some(company), "{url} {company}");
+    }
+}
