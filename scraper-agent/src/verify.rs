@@ -330,6 +330,9 @@ fn read_salary(text: &str, page: &PageView<'_>, evidence: Option<&Vec<Evidence>>
     let markdown = &page.cleaned.markdown;
     let from = markdown[..start].rfind('\n').map_or(0, |at| at + 1);
     let to = markdown[end..].find('\n').map_or(markdown.len(), |at| end + at);
+    if normalize::is_benefit(&markdown[from..start], &markdown[end..to]) {
+        return None;
+    }
     let before: String = last_chars(&markdown[from..start], BESIDE_CHARS).to_owned();
     let after: String = markdown[end..to].chars().take(BESIDE_CHARS).collect();
     let line: String = markdown[from..to].chars().take(LINE_CHARS).collect();

@@ -88,6 +88,13 @@ fn what_the_page_does_not_say_stays_empty() {
     );
     let posting = read("", &body, r#"{"title": "Instrument Designer", "salary": "$500 per annum"}"#);
     assert_eq!(posting.salary, None, "an allowance is no pay");
+    let budget = format!(
+        "<h1>Instrument Designer</h1>{PROSE}<p>A competitive salary, and a learning budget of £2,500 per year.</p>"
+    );
+    for said in ["£2,500 per year", "a learning budget of £2,500 per year"] {
+        let answer = format!(r#"{{"title": "Instrument Designer", "salary": "{said}"}}"#);
+        assert_eq!(read("", &budget, &answer).salary, None, "{said}");
+    }
     assert_eq!(posting.employment_type, None, "an international team is no internship");
     assert_eq!((posting.company, posting.locations.len()), (None, 0));
     assert_eq!((posting.date_posted, posting.valid_through), (None, None));

@@ -16,7 +16,7 @@ type Pay = (Option<f64>, Option<f64>, Option<&'static str>, Option<SalaryPeriod>
 fn pay_as_real_pages_write_it() {
     use SalaryPeriod::{Day, Hour, Month, Year};
     let range = |a, b, currency, period| -> Pay { (Some(a), Some(b), Some(currency), period) };
-    let forms: [(&str, Pay); 17] = [
+    let forms: [(&str, Pay); 32] = [
         ("$211.4K - $290.6K", range(211_400.0, 290_600.0, "USD", None)),
         ("€52,000 to €61,000 per year", range(52_000.0, 61_000.0, "EUR", Some(Year))),
         ("80-100k EUR p.a.", range(80_000.0, 100_000.0, "EUR", Some(Year))),
@@ -34,6 +34,21 @@ fn pay_as_real_pages_write_it() {
         ("£62K – £71K", range(62_000.0, 71_000.0, "GBP", None)),
         ("A$120,000+ per annum", (Some(120_000.0), None, Some("AUD"), Some(Year))),
         ("ab 3.200 € im Monat", (Some(3_200.0), None, Some("EUR"), Some(Month))),
+        ("£30,000 per annum, 37 hours per week", range(30_000.0, 30_000.0, "GBP", Some(Year))),
+        ("37 hours per week, £30,000 per annum", range(30_000.0, 30_000.0, "GBP", Some(Year))),
+        ("£30,000 per annum for 37 hours a week", range(30_000.0, 30_000.0, "GBP", Some(Year))),
+        ("£15.20 an hour, 20 hours a week, permanent", range(15.2, 15.2, "GBP", Some(Hour))),
+        ("Annual salary: £30,000 (37.5 hours per week)", range(30_000.0, 30_000.0, "GBP", Some(Year))),
+        ("Grade 7, £35,000", range(35_000.0, 35_000.0, "GBP", None)),
+        ("Grade 7 - £35,000 to £38,000 per annum", range(35_000.0, 38_000.0, "GBP", Some(Year))),
+        ("Band 6 £35,392 - £42,618 a year", range(35_392.0, 42_618.0, "GBP", Some(Year))),
+        ("Entgeltgruppe 13, 4.500 € monatlich", range(4_500.0, 4_500.0, "EUR", Some(Month))),
+        ("$100,000/year - $120,000/year", range(100_000.0, 120_000.0, "USD", Some(Year))),
+        ("€3.000 brutto al mese, 14 mensilità, 40 ore", range(3_000.0, 3_000.0, "EUR", Some(Month))),
+        ("£40,000 per annum plus a bonus", range(40_000.0, 40_000.0, "GBP", Some(Year))),
+        ("£40,000 per year and a learning budget of £2,000", range(40_000.0, 40_000.0, "GBP", Some(Year))),
+        ("learning budget of £2,000; £40,000 per year", range(40_000.0, 40_000.0, "GBP", Some(Year))),
+        ("Von 50 bis 60 тыс. руб. в месяц", range(50_000.0, 60_000.0, "RUB", Some(Month))),
     ];
     for (text, (min, max, currency, period)) in forms {
         let found = salary(text).unwrap_or_else(|| panic!("{text}: no pay"));
@@ -45,9 +60,18 @@ fn pay_as_real_pages_write_it() {
 
 #[test]
 fn what_is_no_pay() {
-    for text in
-        ["50–250 employees", "401(k) match", "40 hours a week", "competitive", "", "1 – 1,000,000 USD"]
-    {
+    for text in [
+        "50–250 employees",
+        "401(k) match",
+        "40 hours a week",
+        "competitive",
+        "",
+        "1 – 1,000,000 USD",
+        "a learning budget of £2,000 per year",
+        "€1.500 Weiterbildungsbudget pro Jahr",
+        "$1,200 annual training budget",
+        "relocation allowance: up to $5,000",
+    ] {
         assert_eq!(salary(text), None, "{text}");
     }
 }
