@@ -93,6 +93,17 @@ fn dates_as_real_pages_write_them() {
         ("vor 3 Tagen", "2026-11-20"),
         ("yesterday", "2026-11-22"),
         ("Heute", "2026-11-23"),
+        ("Closes in 3 days", "2026-11-26"),
+        ("3 days left to apply", "2026-11-26"),
+        ("Noch 2 Wochen", "2026-12-07"),
+        ("Candidature dans 5 jours", "2026-11-28"),
+        ("Closing within the next 2 weeks", "2026-12-07"),
+        ("in 1 month", "2026-12-23"),
+        ("через 3 дні", "2026-11-26"),
+        ("3 дні тому", "2026-11-20"),
+        ("Posted over 3 days ago", "2026-11-20"),
+        ("Posted in Berlin 3 days ago", "2026-11-20"),
+        ("3d", "2026-11-20"),
     ];
     for (text, expected) in forms {
         assert_eq!(date(text, fetched(), None).as_deref(), Some(expected), "{text}");
@@ -119,6 +130,11 @@ fn contracts_as_real_pages_name_them() {
         ("Marketing Intern", Internship),
         ("Estagiário de Gestão", Internship),
         ("Werkstudent (m/w/d)", Internship),
+        ("Stage", Internship),
+        ("Stage de fin d'études", Internship),
+        ("Offre de stage", Internship),
+        ("Stage - Assistant marketing (H/F)", Internship),
+        ("Stage en marketing", Internship),
         ("befristet auf zwei Jahre", Temporary),
         ("fixed-term", Temporary),
         ("Freelance", Contract),
@@ -126,14 +142,55 @@ fn contracts_as_real_pages_name_them() {
     for (text, expected) in forms {
         assert_eq!(employment(text), Some(expected), "{text}");
     }
-    for text in
-        ["an international team", "internal mobility", "contemporary art", "Abgeschlossene Ausbildung", ""]
-    {
+    for text in [
+        "Stage Manager",
+        "early-stage startup",
+        "an early stage company",
+        "Stage: Series B",
+        "stage 3",
+        "backstage",
+        "an international team",
+        "internal mobility",
+        "contemporary art",
+        "Abgeschlossene Ausbildung",
+        "",
+    ] {
         assert_eq!(employment(text), None, "{text}");
     }
     assert_eq!(workplace("Формат работы: удалённо"), Some(Workplace::Remote));
     assert_eq!(workplace("remote or hybrid"), Some(Workplace::Hybrid));
     assert_eq!(workplace("vor Ort"), Some(Workplace::OnSite));
+    for text in [
+        "Hybrid",
+        "London (Hybrid)",
+        "Hybrid - Berlin",
+        "hybrid working",
+        "hybrid, 2 days",
+        "hybrides Arbeiten",
+        "Hybrid 3 days",
+    ] {
+        assert_eq!(workplace(text), Some(Workplace::Hybrid), "{text}");
+    }
+    for text in [
+        "Remote",
+        "Remote Germany",
+        "fully remote",
+        "remote-first",
+        "Remote (EU)",
+        "work remotely",
+        "remote in EU",
+    ] {
+        assert_eq!(workplace(text), Some(Workplace::Remote), "{text}");
+    }
+    for text in [
+        "hybrid cloud",
+        "Hybrid Cloud Engineer",
+        "hybrid vehicles",
+        "remote sensing",
+        "remote control of pumps",
+    ] {
+        assert_eq!(workplace(text), None, "{text}");
+    }
 }
 
 proptest! {
