@@ -111,8 +111,8 @@ pub struct PageView<'a> {
     pub meta: Haystack,
     /// When the page was fetched.
     pub fetched: NaiveDate,
-    /// Where the page is from; absent for a saved page that does not say.
-    pub host: Option<&'a str>,
+    /// Where the page is from; a file's for a saved page that does not say.
+    pub url: &'a Url,
 }
 
 impl<'a> PageView<'a> {
@@ -126,7 +126,7 @@ impl<'a> PageView<'a> {
             text: Haystack::new(&cleaned.markdown),
             meta: Haystack::new(&head.join("\n")),
             fetched,
-            host: url.domain(),
+            url,
         }
     }
 

@@ -142,3 +142,41 @@ fn a_boards_name_is_an_employer_where_the_page_is_not_on_that_board() {
         assert_eq!(kept.as_deref(), is_kept.then_some(company), "{url} {company}");
     }
 }
+
+#[test]
+fn what_one_does_with_a_job_is_no_employer() {
+    let body = |before: &str, after: &str| format!("{before}<h1>Instrument Designer</h1>{after}{PROSE}");
+    let link = |text: &str, to: &str| format!("<p><a href='{to}'>{text}</a></p>");
+    for (text, to) in [
+        ("Apply now", "https://forms.example.net/77"),
+        ("Send us your papers", "/jobs/77/send"),
+        ("Send us your papers", "#form"),
+        ("Send us your papers", "mailto:hr@example.org"),
+        ("All jobs", "/"),
+    ] {
+        let page = body(&link(text, to), &link(text, to));
+        assert_eq!(read("", &page, r#"{"title": "Instrument Designer"}"#).company, None, "{text} {to}");
+    }
+    let behind = body("", &link("Our story", "/story").repeat(2));
+    assert_eq!(
+        read("", &behind, r#"{"title": "Instrument Designer"}"#).company,
+        None,
+        "only behind the title"
+    );
+    let both = body(&link("Tidewater", "/c/1"), &link("Tidewater", "/c/1"));
+    assert_eq!(read("", &both, r#"{"title": "Instrument Designer"}"#).company.as_deref(), Some("Tidewater"));
+}
+
+#[test]
+fn a_heading_that_names_no_job_replaces_no_title() {
+    for (head, heading, title) in [
+        ("<title>Join us</title>", "Join us", "Beekeeper"),
+        ("<title>Join us as Beekeeper</title>", "Join us", "Beekeeper"),
+        ("<title>Life at Tidewater - Beekeeper</title>", "Life at Tidewater", "Beekeeper"),
+        ("<title>Life at Tidewater</title>", "Life at Tidewater", "Beekeeper"),
+    ] {
+        let body = format!("<h1>{heading}</h1><h2>{title}</h2>{PROSE}");
+        let posting = read(head, &body, &format!(r#"{{"title": "{title}"}}"#));
+        assert_eq!(posting.title.as_deref(), Some(title), "{head} {heading}");
+    }
+}

@@ -594,3 +594,33 @@ async fn each_paid_attempt_reserves_for_itself() {
         assert!((counted - expected as f64).abs() < 0.01, "{counted} for {expected} requests");
     }
 }
+
+#[tokio::test]
+async fn jobs_that_share_an_apply_link_stay_several() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list.html");
+    let row = |title: &str, place: &str| {
+        format!(
+            "<li class=job><h3 class=title>{title}</h3><span class=location>{place}</span><a href='/jobs/apply'>Apply</a></li>"
+        )
+    };
+    let rows = [
+        row("Mechanical Engineer", "Bristol, UK"),
+        row("Software Engineer", "Cardiff, UK"),
+        row("Boat Technician", "Bristol, UK"),
+        row("Sales Manager", "London, UK"),
+    ];
+    let page = format!(
+        "<link rel=canonical href=https://acme.example/jobs/><title>Open positions</title><h1>Jobs</h1><ul>{}</ul>{}",
+        rows.concat(),
+        "<p>We build pumps for harbours and rivers and we like to do it well.</p>".repeat(5)
+    );
+    std::fs::write(&file, page).unwrap();
+    let agent = Arc::new(Agent::new(config(folder.path()), models(CheatSheet::new(), None)).unwrap());
+    let seeds = [Seed::parse(file.to_str().unwrap()).unwrap()];
+    for _ in 0..2 {
+        let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+        assert_eq!(reports[0].page.postings.len(), 4, "{reports:#?}");
+        assert_eq!(agent.store().jobs().unwrap().len(), 4);
+    }
+}
