@@ -502,7 +502,7 @@ fn is_host(name: &str, page: &PageView<'_>) -> bool {
     let own = site(host);
     if is_domain(name) {
         let calls_itself = page.cleaned.meta.site_name.as_deref().is_some_and(|s| s.trim() == name);
-        return site(name) == own && !(calls_itself && !is_board(name));
+        return site(name) == own && (is_board(name) || !calls_itself);
     }
     let folded = fold(name);
     is_board(name) && (fold(own) == folded || host.split('.').any(|label| fold(label) == folded))

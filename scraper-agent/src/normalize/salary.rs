@@ -364,7 +364,7 @@ fn begins_with_currency(whole: &str) -> bool {
         let Some(rest) = text.strip_prefix(symbol) else { return false };
         let is_next_ones = is_apart && rest.starts_with(|c: char| c.is_ascii_digit());
         let is_word = symbol.chars().all(|c| c.is_ascii_alphabetic());
-        !is_next_ones && !(is_word && rest.starts_with(char::is_alphabetic))
+        !(is_next_ones || is_word && rest.starts_with(char::is_alphabetic))
     })
 }
 
