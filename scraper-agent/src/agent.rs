@@ -18,10 +18,11 @@ use sha2::{Digest as _, Sha256};
 use crate::attempt::PageReport;
 use crate::config::AgentConfig;
 use crate::error::AgentError;
-use crate::extract::{LocalModel, Models};
+use crate::extract::{LocalModel, Models, cloud};
 use crate::fetch::cache::PageCache;
 use crate::fetch::{FetchedPage, Fetcher};
 use crate::pipeline::{self, Done, Fetched};
+use crate::posting::Route;
 use crate::seed::Seed;
 use crate::store::{Found, Lease, RunId, Store};
 use crate::tokens::ServerCounter;
@@ -59,6 +60,8 @@ pub struct Agent {
 
 /// Fetched pages waiting to be read, per reading slot; more would only hold memory.
 const READY_PER_READER: usize = 2;
+/// Pages in a row that the local model's server failed, after which a run ends: fetching on would only leave pages.
+const LOCAL_SERVER_FAILURES_MAX: u32 = 5;
 /// How long to wait before looking again for pages that another process holds.
 const FOREIGN_LEASE_POLL: Duration = Duration::from_millis(500);
 
@@ -105,12 +108,8 @@ impl Agent {
             }
         };
         let cloud = match &config.cloud {
-            cloud if cloud.enabled => {
-                let options = ClientOptions {
-                    api_key: cloud.api_key.clone(),
-                    ..ClientOptions::new(cloud.base_url.clone())
-                };
-                let client: Arc<dyn crate::chat::Chat> = Arc::new(Client::new(options)?);
+            config if config.enabled => {
+                let client: Arc<dyn crate::chat::Chat> = Arc::new(cloud::client(config)?);
                 Some(client)
             }
             _ => None,
@@ -151,8 +150,11 @@ impl Agent {
         pipeline::read(self, Fetched { found, page }, dry_run).await.report
     }
 
-    /// Reads the seeds and what they lead to. A page that fails is a result that says why; only the store's failure
-    /// ends a run early. The same call after a kill goes on with what is left.
+    /// Reads the seeds and what they lead to. A page that fails is a result that says why. The same call after a kill or
+    /// an error goes on with what is left.
+    ///
+    /// # Errors
+    /// The store's failure, and [`AgentError::LocalServer`] where the local model's server failed several pages in a row.
     pub async fn scrape(
         self: &Arc<Self>,
         seeds: &[Seed],
@@ -165,7 +167,9 @@ impl Agent {
         }
         let run = self.store.begin_run(&self.run_key(&pages, options)?, &pages, now())?;
         let fetcher = Fetcher::new(&self.config.scraping, self.cache.clone())?;
-        Run { agent: self, run, options, progress, bytes: 0 }.drive(&fetcher).await?;
+        Run { agent: self, run, options, progress, bytes: 0, local_server_failures: 0 }
+            .drive(&fetcher)
+            .await?;
         self.store.finish_run(run, now())?;
         self.store.reports(run)
     }
@@ -189,10 +193,11 @@ fn now() -> i64 {
 struct Run<'a> {
     agent: &'a Arc<Agent>,
     run: RunId,
-
     options: ScrapeOptions,
     progress: &'a dyn Progress,
     bytes: u64,
+    /// In a row, up to now.
+    local_server_failures: u32,
 }
 
 /// What came out of either pool.
@@ -283,7 +288,7 @@ impl Run<'_> {
     }
 
     /// Stored, then announced.
-    fn keep(&self, done: &Done, leases: &mut HashMap<String, Lease>) -> Result<(), AgentError> {
+    fn keep(&mut self, done: &Done, leases: &mut HashMap<String, Lease>) -> Result<(), AgentError> {
         let Some(lease) = leases.remove(&done.found.source) else { return Ok(()) };
         let pages_max = self.agent.config.scraping.pages_max;
         if self.agent.store.finish(self.run, &lease, &done.report, &done.links, pages_max, now())? {
@@ -298,6 +303,19 @@ impl Run<'_> {
             );
             let state = self.agent.store.run_state(self.run)?;
             self.progress.finished(&done.report, state.done, state.done + state.leased + state.queued);
+        }
+        match &done.report.local_server_failure {
+            Some(why) => {
+                self.local_server_failures += 1;
+                if self.local_server_failures >= LOCAL_SERVER_FAILURES_MAX {
+                    let failures = self.local_server_failures;
+                    return Err(AgentError::LocalServer { failures, why: why.clone() });
+                }
+            }
+            None if done.report.attempts.iter().any(|attempt| attempt.route == Route::Local) => {
+                self.local_server_failures = 0;
+            }
+            None => {}
         }
         Ok(())
     }

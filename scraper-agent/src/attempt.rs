@@ -87,6 +87,12 @@ pub struct PageReport {
     pub gate_reason: String,
     /// The cleaned text's length in bytes; 0 where there was no page.
     pub markdown_bytes: usize,
+    /// It failed for a reason that may pass (its host or the model's server was down): a later run reads it again.
+    #[serde(default)]
+    pub left_for_later: bool,
+    /// How the local model's server failed, where that is why the page is left.
+    #[serde(default)]
+    pub local_server_failure: Option<String>,
 }
 
 impl PageReport {
@@ -103,6 +109,15 @@ impl PageReport {
             postings: Vec::new(),
             warnings: Vec::new(),
         };
-        Self { page, attempts: Vec::new(), found, gate_reason: String::new(), markdown_bytes: 0 }
+        let gate_reason = String::new();
+        Self {
+            page,
+            attempts: Vec::new(),
+            found,
+            gate_reason,
+            markdown_bytes: 0,
+            left_for_later: false,
+            local_server_failure: None,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Asking a model, as a seam: the real client, and what tests put in its place.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -14,8 +14,29 @@ use quarry_openapi::{ChatRequest, ChatResponse};
 pub struct ChatError {
     /// What happened and where.
     pub message: String,
+    /// What it says about the page and about the endpoint.
+    pub kind: ChatErrorKind,
+    /// The pause the endpoint asks for.
+    pub retry_after: Option<Duration>,
+}
+
+/// What an error says about the page and about the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChatErrorKind {
+    /// The endpoint serves nobody now: not reached, no answer in time, overloaded, broken, or it does not know us or the
+    /// model. It says nothing about the page.
+    Unavailable,
     /// The prompt was too long for the model: asking again is useless.
-    pub is_too_long: bool,
+    TooLong,
+    /// This request got no usable answer.
+    Request,
+}
+
+impl ChatError {
+    /// An error of this request alone.
+    pub fn of_request(message: impl Into<String>) -> Self {
+        Self { message: message.into(), kind: ChatErrorKind::Request, retry_after: None }
+    }
 }
 
 /// One OpenAI-compatible endpoint.
@@ -59,6 +80,20 @@ impl From<ClientError> for ChatError {
         if let Some(source) = std::error::Error::source(&error) {
             message = format!("{message}: {source}");
         }
-        Self { message, is_too_long: error.is_context_length() }
+        let kind = match &error {
+            error if error.is_context_length() => ChatErrorKind::TooLong,
+            ClientError::Connection { .. } | ClientError::Timeout { .. } | ClientError::Interrupted => {
+                ChatErrorKind::Unavailable
+            }
+            ClientError::Status { status: 401 | 403 | 404 | 408 | 429 | 500.., .. } => {
+                ChatErrorKind::Unavailable
+            }
+            _ => ChatErrorKind::Request,
+        };
+        let retry_after = match &error {
+            ClientError::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        Self { message, kind, retry_after }
     }
 }

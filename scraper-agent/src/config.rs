@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::AgentError;
+use crate::fetch::pace::PAUSE_SECONDS_MAX;
 
 /// All of it; each part is one section of the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,9 +48,9 @@ pub struct ScrapingConfig {
     pub delay_ms_min: u64,
     /// Milliseconds between two requests to one host at most, however slow it is or says it is.
     pub delay_ms_max: u64,
-    /// Further tries after 429, 503 or a broken connection.
+    /// Further tries, ever longer apart, after 408, 425, 429, 5xx, a broken connection or no answer in time.
     pub retries_max: u32,
-    /// A longer Retry-After ends the page with an error that says so.
+    /// A host whose Retry-After is longer is left for a later run, with the reason; a day (86400) at most.
     pub retry_after_seconds_max: u64,
     /// Fetches under way over all hosts.
     pub fetches_in_flight: usize,
@@ -237,6 +238,13 @@ impl AgentConfig {
                 format!("is above scraping.delay_ms_max = {}", s.delay_ms_max),
             );
         }
+        let pauses = [
+            ("scraping.retry_after_seconds_max", s.retry_after_seconds_max),
+            ("scraping.delay_ms_max", s.delay_ms_max / 1000),
+        ];
+        if let Some((key, _)) = pauses.iter().find(|(_, seconds)| *seconds > PAUSE_SECONDS_MAX) {
+            return bad(key, format!("is longer than a day ({PAUSE_SECONDS_MAX} s)"));
+        }
         let budget = self.cloud.budget_usd_month;
         if !budget.is_finite() || budget < 0.0 {
             return bad("cloud.budget_usd_month", format!("{budget} is no sum of money"));
@@ -265,6 +273,9 @@ mod tests {
         config.cloud.enabled = false;
         config.scraping.delay_ms_min = config.scraping.delay_ms_max + 1;
         assert!(config.check().unwrap_err().to_string().contains("delay_ms_min"));
+        config.scraping.delay_ms_min = 0;
+        config.scraping.retry_after_seconds_max = u64::MAX;
+        assert!(config.check().unwrap_err().to_string().contains("retry_after_seconds_max"));
     }
 
     #[test]

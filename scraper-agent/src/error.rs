@@ -36,6 +36,12 @@ pub enum AgentError {
     /// The server has no model to ask.
     #[error("{server} lists no model")]
     NoModel { server: String },
+    /// The local model's server answers nothing.
+    #[error(
+        "the local model's server failed {failures} pages in a row; the last time: {why}. Start or mend it and run the \
+         same command again: it goes on with the pages that are left"
+    )]
+    LocalServer { failures: u32, why: String },
     /// The measuring corpus.
     #[error("{}: {why}", path.display())]
     Corpus { path: PathBuf, why: String },

@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::gate::fold;
+use crate::frontier::site;
+use crate::gate::{fold, is_about_jobs};
 use crate::listing::is_job_title;
 use crate::normalize;
 use crate::posting::{EmploymentType, Evidence, EvidenceSource, Posting, Salary, SalaryPeriod, Workplace};
@@ -212,11 +213,26 @@ pub fn settle_title(posting: &mut Posting, page: &PageView<'_>) {
     if head.is_empty() || said == head {
         return;
     }
+    // "Join us" heads any job, and so none.
+    let is_general = |text: &str| is_about_jobs(text) && !is_job_title(text);
+    if is_general(heading.text) {
+        return;
+    }
     let meta = &page.cleaned.meta;
-    let in_head = [&meta.title, &meta.og_title].into_iter().flatten().any(|t| fold(t).contains(&head));
+    let is_in_head =
+        |folded: &str| [&meta.title, &meta.og_title].into_iter().flatten().any(|t| fold(t).contains(folded));
+    let in_head = is_in_head(&head);
+    // A title that heads a part of the page, or that the head names too, is no worse than another heading.
+    let said_text = posting.title.as_deref().unwrap_or("");
+    let names_other =
+        [&posting.company, &meta.site_name].into_iter().flatten().any(|name| fold(name) == said);
+    let is_own = !said.is_empty() && !is_general(said_text) && !names_other;
+    let heads_a_part = is_own && lines.iter().any(|line| line.level > 0 && fold(line.text) == said);
+    let is_named = heads_a_part || is_own && !is_job_title(heading.text) && is_in_head(&said);
     let holds_more = said.contains(&head) && (is_job_title(heading.text) || in_head);
     let is_better = (is_job_title(heading.text) || in_head)
         && !head.contains(&said)
+        && !is_named
         && !posting.title.as_deref().is_some_and(is_job_title);
     // Cut short, unless what was cut is the employer or the place.
     let rest = head.replacen(&said, "", 1);
@@ -240,7 +256,8 @@ pub fn fill(posting: &mut Posting, page: &PageView<'_>) {
     let at = main_heading(&lines)
         .map(|(at, _)| at)
         .or_else(|| lines.iter().position(|line| !title.is_empty() && fold(line.text) == title));
-    if posting.company.as_deref().is_some_and(is_board) {
+    if !is_declared(posting, "company") && posting.company.as_deref().is_some_and(|name| is_host(name, page))
+    {
         posting.company = None;
         posting.evidence.remove("company");
     }
@@ -297,9 +314,7 @@ fn labelled(posting: &mut Posting, page: &PageView<'_>, lines: &[Line<'_>]) {
             };
             let is_name = fact.text.chars().count() <= NAME_CHARS && !fact.text.ends_with([':', '?']);
             match label {
-                Label::Company
-                    if posting.company.is_none() && is_name && value.is_some() && !is_board(fact.text) =>
-                {
+                Label::Company if posting.company.is_none() && is_name && value.is_some() => {
                     set(posting, "company", fact, |p| p.company = Some(fact.text.to_owned()));
                 }
                 Label::Location if posting.locations.is_empty() && is_name => {
@@ -415,25 +430,29 @@ fn date(posting: &mut Posting, page: &PageView<'_>, fact: Fact<'_>, posted: bool
 /// The employer: a name with its legal form beside the title or in the page's title, the link that stands both
 /// before and after the title, or the head's "X hiring Y in Z".
 fn employer(posting: &mut Posting, page: &PageView<'_>, lines: &[Line<'_>], at: usize) {
-    let declared = |e: &Evidence| !matches!(e.source, EvidenceSource::Text | EvidenceSource::Meta);
-    if posting.evidence.get("company").is_some_and(|all| all.iter().any(declared)) {
+    if is_declared(posting, "company") {
         return;
     }
-    if posting.company.as_ref().is_some_and(|name| is_domain(name) || posting.locations.contains(name)) {
+    if posting.company.as_ref().is_some_and(|name| posting.locations.contains(name)) {
         posting.company = None;
         posting.evidence.remove("company");
     }
     let near = &lines[at.saturating_sub(5)..(at + 6).min(lines.len())];
     let is_name =
-        |text: &str| (2..=60).contains(&text.chars().count()) && !is_board(text) && !is_job_title(text);
+        |text: &str| (2..=60).contains(&text.chars().count()) && !is_host(text, page) && !is_job_title(text);
     let legal = near
         .iter()
         .flat_map(parts)
         .find(|fact| is_name(fact.text) && matches(&LEGAL_FORM, fact.text) && fact.text.contains(' '));
-    let twice = near.iter().filter(|line| line.link && is_name(line.text)).find(|line| {
-        let alike = near.iter().filter(|other| other.link && other.text == line.text);
-        alike.count() >= 2
-    });
+    let before = &lines[at.saturating_sub(5)..at.min(lines.len())];
+    let after = lines.get(at + 1..(at + 6).min(lines.len())).unwrap_or_default();
+    let leads_away = |line: &&Line<'_>| {
+        line.link && is_name(line.text) && !is_about_jobs(line.text) && !leads_into(line.text, page)
+    };
+    let twice = before
+        .iter()
+        .filter(leads_away)
+        .find(|line| after.iter().any(|other| other.link && other.text == line.text));
     let beside = legal.or_else(|| twice.map(|line| Fact { text: line.text, start: line.start }));
     if let Some(fact) = beside {
         let (said, here) = (posting.company.as_deref().map(fold).unwrap_or_default(), fold(fact.text));
@@ -454,7 +473,41 @@ fn employer(posting: &mut Posting, page: &PageView<'_>, lines: &[Line<'_>], at: 
     }
 }
 
-/// "example.jobs" is where the page is, not who hires.
+/// Whether a link of this text stays on the page or goes on below its address, as what one does with the job does
+/// ("…/apply", "…#form"); an employer's page lies elsewhere.
+fn leads_into(text: &str, page: &PageView<'_>) -> bool {
+    let own = page.url.path().trim_end_matches('/');
+    page.cleaned.links.iter().filter(|link| link.text == text).any(|link| {
+        let url = &link.url;
+        let is_below = || {
+            let rest = url.path().trim_end_matches('/').strip_prefix(own);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        !matches!(url.scheme(), "http" | "https" | "file")
+            || url.domain() == page.url.domain() && !own.is_empty() && is_below()
+    })
+}
+
+/// Whether the page's data, not its text, gives a field.
+fn is_declared(posting: &Posting, field: &str) -> bool {
+    let declared = |e: &Evidence| !matches!(e.source, EvidenceSource::Text | EvidenceSource::Meta);
+    posting.evidence.get(field).is_some_and(|all| all.iter().any(declared))
+}
+
+/// Whether a name says where the page is rather than who hires: the board it is on, or its own domain, unless the site
+/// itself goes by that domain. The same names are employers on other sites ("Indeed" on its board at another system).
+fn is_host(name: &str, page: &PageView<'_>) -> bool {
+    let Some(host) = page.url.domain() else { return is_board(name) || is_domain(name) };
+    let name = name.trim();
+    let own = site(host);
+    if is_domain(name) {
+        let calls_itself = page.cleaned.meta.site_name.as_deref().is_some_and(|s| s.trim() == name);
+        return site(name) == own && (is_board(name) || !calls_itself);
+    }
+    let folded = fold(name);
+    is_board(name) && (fold(own) == folded || host.split('.').any(|label| fold(label) == folded))
+}
+
 fn is_domain(name: &str) -> bool {
     let labels: Vec<&str> = name.split('.').collect();
     labels.len() > 1
@@ -473,7 +526,7 @@ fn in_head(title: &str, page: &PageView<'_>) -> Option<String> {
         let rest = if title.is_empty() { head.clone() } else { head.replacen(title, " | ", 1) };
         let names = rest.split([',', '|', '·', '–', '—']).flat_map(|part| part.split(" - ")).map(str::trim);
         let named = names.filter(|n| n.contains(' ') && n.chars().count() <= 60 && matches(&LEGAL_FORM, n));
-        if let Some(name) = named.into_iter().find(|n| !is_board(n)) {
+        if let Some(name) = named.into_iter().find(|n| !is_host(n, page)) {
             return Some(name.to_owned());
         }
     }

@@ -46,18 +46,29 @@ static JOB_WORDS: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a constant pattern compiles")
 });
 
-/// Chrome, files and actions.
-static NEVER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"(?i)/(login|log-in|signin|sign-in|signup|register|privacy|imprint|impressum|datenschutz|terms|legal|cookies?|cart|apply|application|share|print|rss|feed|alerts?)(/|$|\?)|\.(pdf|docx?|xlsx?|zip|png|jpe?g|gif|svg|webp|mp4|ics|xml|json|css|js)$",
-    )
-    .expect("a constant pattern compiles")
+/// Files.
+static FILE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)\.(pdf|docx?|xlsx?|zip|png|jpe?g|gif|svg|webp|mp4|ics|xml|json|css|js)$")
+        .expect("a constant pattern compiles")
+});
+/// Segments of a path that do something rather than show a page of their own.
+static ACTION: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)^(login|log-in|signin|sign-in|signup|register|cart|apply|application|share|print|rss|feed|alerts?)$")
+        .expect("a constant pattern compiles")
+});
+/// Segments of a path about the site; below openings they are a department's or a job's.
+static CHROME: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)^(privacy|imprint|impressum|datenschutz|terms|legal|cookies?)$")
+        .expect("a constant pattern compiles")
 });
 
-/// A page number in an address.
-static PAGE_NUMBER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)[?&](?:page|p|pg|seite|start|offset|from)=\d+|/page/\d+/?$")
-        .expect("a constant pattern compiles")
+/// A page number in a query.
+static PAGE_QUERY: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)[?&](?:page|p|pg|seite|start|offset|from)=\d+").expect("a constant pattern compiles")
+});
+/// A page number at the end of a path.
+static PAGE_PATH: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)/(?:page|pg|seite|p[aá]gina)[/-]?\d+/?$").expect("a constant pattern compiles")
 });
 
 const SCORE_NEXT: i32 = 90;
@@ -91,20 +102,22 @@ pub fn next_links(
             continue;
         }
         let same_site = same_site(from.url, url);
-        let paged = from.kind == PageKind::Listing
-            && same_site
-            && (is_next || (PAGE_NUMBER.is_match(url.as_str()) && url.path() == from.url.path()));
+        let paged =
+            from.kind == PageKind::Listing && same_site && (is_next || is_further_page(from.url, url));
         let depth_left = from.depth < config.depth_max;
         let (score, why, depth, paging) = if paged {
             if from.paging >= config.paging_max {
                 continue;
             }
             (SCORE_NEXT, "next page", from.depth, from.paging + 1)
-        } else if !depth_left || NEVER.is_match(&path_and_query(url)) {
+        } else if !depth_left || FILE.is_match(url.path()) {
             continue;
-        } else if records.contains(url) && (same_site || ats.contains(url) || config.follow_ats) {
+        } else if records.contains(url)
+            && !ends_in_action(url)
+            && (same_site || ats.contains(url) || config.follow_ats)
+        {
             (SCORE_RECORD, "record", from.depth + 1, 0)
-        } else if from.kind != PageKind::Posting && same_site && is_promising(url, text) {
+        } else if from.kind != PageKind::Posting && same_site && !is_chrome(url) && is_promising(url, text) {
             (SCORE_JOB_WORD, "link", from.depth + 1, 0)
         } else {
             continue;
@@ -132,6 +145,38 @@ fn is_promising(url: &Url, text: &str) -> bool {
     JOB_WORDS.is_match(&path_and_query(url).replace(['-', '_', '/'], " ")) || JOB_WORDS.is_match(text)
 }
 
+/// Whether two addresses differ in no more than the number of a page of one list.
+fn is_further_page(from: &Url, url: &Url) -> bool {
+    let numbered = PAGE_QUERY.is_match(url.as_str()) || PAGE_PATH.is_match(url.path());
+    numbered && list_path(url.path()) == list_path(from.path())
+}
+
+/// A list's path without the number of its page.
+fn list_path(path: &str) -> &str {
+    let number = PAGE_PATH.find(path).map_or(path.len(), |found| found.start());
+    path[..number].trim_end_matches('/')
+}
+
+fn segments(url: &Url) -> impl Iterator<Item = &str> {
+    url.path_segments().into_iter().flatten().filter(|segment| !segment.is_empty())
+}
+
+fn ends_in_action(url: &Url) -> bool {
+    segments(url).last().is_some_and(|last| ACTION.is_match(last))
+}
+
+/// Whether a path leads to an action, or to what a site says of itself.
+fn is_chrome(url: &Url) -> bool {
+    let mut below_jobs = false;
+    for segment in segments(url) {
+        if ACTION.is_match(segment) || !below_jobs && CHROME.is_match(segment) {
+            return true;
+        }
+        below_jobs |= JOB_WORDS.is_match(&segment.replace(['-', '_'], " "));
+    }
+    false
+}
+
 fn path_and_query(url: &Url) -> String {
     match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
@@ -154,7 +199,8 @@ fn same_site(a: &Url, b: &Url) -> bool {
     }
 }
 
-fn site(domain: &str) -> &str {
+/// The part of a name that one owner has.
+pub fn site(domain: &str) -> &str {
     const SECOND_LEVEL: [&str; 10] = ["co", "com", "org", "net", "ac", "gov", "edu", "go", "ne", "or"];
     let mut labels = domain.rsplit('.');
     let (top, second) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
@@ -203,6 +249,54 @@ mod tests {
         assert_eq!(found[1].depth, 0, "a further page is as near as the first");
         let deep = From { depth: 1, paging: 20, ..from };
         assert!(next_links(deep, &links, &[record], &[], &config).is_empty(), "both bounds hold");
+    }
+
+    #[test]
+    fn numbered_pages_of_the_same_list_are_further_pages() {
+        for (from, to, expected) in [
+            ("/jobs/", "/jobs/page/2/", true),
+            ("/jobs", "/jobs/page/2", true),
+            ("/jobs/page/2/", "/jobs/page/3/", true),
+            ("/jobs/page-2", "/jobs/page-3", true),
+            ("/jobs/page/2/", "/jobs/?page=1", true),
+            ("/jobs/?team=a", "/jobs/?team=a&page=2", true),
+            ("/jobs/", "/blog/page/2/", false),
+            ("/jobs/", "/jobs/page/two", false),
+            ("/jobs/", "/jobs/4711", false),
+            ("/jobs/", "/jobs/homepage/2x", false),
+        ] {
+            let url = |path: &str| Url::parse(&format!("https://acme.example{path}")).unwrap();
+            let (here, to_url) = (url(from), url(to));
+            let from = From { url: &here, kind: PageKind::Listing, depth: 0, paging: 0 };
+            let config = ScrapingConfig { depth_max: 0, ..ScrapingConfig::default() };
+            let found = next_links(from, &[link(to_url.as_str(), "2")], &[], &[], &config);
+            assert_eq!(!found.is_empty(), expected, "{here} {to}");
+            assert!(found.iter().all(|entry| entry.paging == 1 && entry.depth == 0));
+        }
+    }
+
+    #[test]
+    fn a_word_in_a_path_drops_no_record_and_no_opening_below_a_list() {
+        // Path, followed as a record, followed as a mere link.
+        for (path, as_record, as_link) in [
+            ("/jobs/legal/counsel-12", true, true),
+            ("/teams/legal/counsel-12", true, false),
+            ("/jobs/application/engineer-7", true, false),
+            ("/jobs/feed/miller-3", true, false),
+            ("/jobs/12/apply", false, false),
+            ("/jobs/legal.pdf", false, false),
+            ("/legal/jobs", true, false),
+            ("/login/jobs", true, false),
+        ] {
+            let here = Url::parse("https://acme.example/openings").unwrap();
+            let url = here.join(path).unwrap();
+            let from = From { url: &here, kind: PageKind::Listing, depth: 0, paging: 0 };
+            let links = [link(url.as_str(), "Openings")];
+            let config = ScrapingConfig::default();
+            let record = next_links(from, &links, std::slice::from_ref(&url), &[], &config);
+            let plain = next_links(from, &links, &[], &[], &config);
+            assert_eq!((!record.is_empty(), !plain.is_empty()), (as_record, as_link), "{path}");
+        }
     }
 
     #[test]

@@ -294,6 +294,11 @@ fn is_of_this_page(structured: &Structured, cleaned: &Cleaned) -> bool {
         })
 }
 
+/// Whether a text speaks of jobs in general or asks to apply, so that it names neither a job nor an employer.
+pub fn is_about_jobs(text: &str) -> bool {
+    matches(&JOBS_WORD, text) || matches(&APPLY, text)
+}
+
 /// The name of one job, not of a list of them.
 fn names_a_job(text: &str) -> bool {
     listing::is_job_title(text) && !matches(&JOBS_WORD, text)

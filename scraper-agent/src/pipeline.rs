@@ -63,6 +63,11 @@ pub async fn fetch(
     };
     match page {
         Ok(page) => Ok(Fetched { found, page }),
+        Err(error) if error.is_transient() => {
+            let mut done = fail(found, format!("{error}; left for a later run"));
+            done.report.left_for_later = true;
+            Err(done)
+        }
         Err(error) => Err(fail(found, error.to_string())),
     }
 }
@@ -94,7 +99,11 @@ pub async fn read(agent: &Arc<Agent>, Fetched { found, page }: Fetched, dry_run:
         if let Some(outcome) = extraction.take_outcome() {
             break outcome;
         }
+        if let Some(why) = extraction.local_server_failure().map(str::to_owned) {
+            break extraction.leave(&why);
+        }
     };
+    let local_server_failure = extraction.local_server_failure().map(str::to_owned);
     let attempts = extraction.into_attempts();
     let links = {
         let from = frontier::From {
@@ -117,7 +126,9 @@ pub async fn read(agent: &Arc<Agent>, Fetched { found, page }: Fetched, dry_run:
             next_links(from, reading.links(), &records, reading.ats_links(), config)
         }
     };
-    let report = report(&found, &reading, outcome, attempts, started);
+    let mut report = report(&found, &reading, outcome, attempts, started);
+    report.left_for_later = local_server_failure.is_some();
+    report.local_server_failure = local_server_failure;
     Done { found, report, links }
 }
 
@@ -148,6 +159,8 @@ fn report(
         found: found.why.clone(),
         gate_reason: reading.gate_reason().to_owned(),
         markdown_bytes: reading.markdown().len(),
+        left_for_later: false,
+        local_server_failure: None,
     }
 }
 

@@ -133,7 +133,7 @@ impl Reading {
     }
 
     fn view(&self) -> PageView<'_> {
-        PageView::new(&self.cleaned, self.fetched)
+        PageView::new(&self.cleaned, self.fetched, &self.url)
     }
 
     fn jobs_group(&self) -> Option<&RecordGroup> {
@@ -189,7 +189,10 @@ impl Reading {
                 if let Some(total) = self.structured.total_on_site.filter(|total| *total > entries.len()) {
                     warnings.push(format!("the site says {total} jobs, this page holds {}", entries.len()));
                 }
-                return (entries.into_iter().map(|entry| entry.posting.clone()).collect(), warnings);
+                let mut postings: Vec<Posting> =
+                    entries.into_iter().map(|entry| entry.posting.clone()).collect();
+                listing::tell_apart(&mut postings);
+                return (postings, warnings);
             }
             let group = self.jobs_group();
             let postings = group.and_then(|group| Some(self.label_all(group, &listing::label(group)?)));
@@ -210,6 +213,7 @@ impl Reading {
     fn label_all(&self, group: &RecordGroup, labelling: &Labelling) -> Vec<Posting> {
         let view = self.view();
         let mut postings = listing::apply(group, labelling, self.fetched);
+        listing::tell_apart(&mut postings);
         postings.iter_mut().for_each(|posting| merge::prove_listing(posting, &view));
         postings
     }

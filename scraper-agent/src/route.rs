@@ -17,7 +17,7 @@ pub struct Facts {
     pub prompt: TokenCount,
     /// `hybrid.threshold_tokens`, or less where the local model takes less.
     pub threshold_tokens: u32,
-    /// Local tries that failed verification or gave no answer.
+    /// Local tries that failed verification or gave no usable answer; a server that answers nobody is none.
     pub local_failures: u32,
     /// Whether the paid endpoint may be asked.
     pub cloud: CloudState,
@@ -92,7 +92,7 @@ pub fn decide(facts: &Facts) -> Decision {
         Ok(why) => return to(Way::Structure, why.clone()),
         Err(lacks) => lacks,
     };
-    let about = if facts.prompt.is_exact { "" } else { "at most " };
+    let about = if facts.prompt.is_exact { "" } else { "about " };
     let length = format!("prompt of {about}{} tokens", facts.prompt.tokens);
     let threshold = facts.threshold_tokens;
     let fits = facts.prompt.tokens <= threshold;

@@ -1,7 +1,7 @@
 //! How many tokens a prompt has, as it would be sent.
 //!
-//! The server's own tokenizer and template say it; where a server lacks that, the bytes bound it from above, and
-//! the count says which it is.
+//! The server's own tokenizer and template say it; where a server lacks that, an estimate by characters does, and the
+//! count says which it is. What is paid for is bounded from above by bytes instead.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -15,7 +15,7 @@ use quarry_openapi::{ChatRequest, Content, TokenizeRequest};
 pub struct TokenCount {
     /// Tokens, template included.
     pub tokens: u32,
-    /// Counted by the server's tokenizer; else an upper bound by bytes.
+    /// Counted by the server's tokenizer and template; else an estimate, or an upper bound by bytes.
     pub is_exact: bool,
     /// What the server would take, where it says so.
     pub prompt_tokens_max: Option<u32>,
@@ -38,8 +38,7 @@ impl ByteBound {
     /// An upper bound.
     pub fn bound(request: &ChatRequest) -> TokenCount {
         let bytes: usize = texts(request).map(str::len).sum();
-        let template = TEMPLATE_TOKENS_PER_MESSAGE.saturating_mul(request.messages.len() as u32 + 1);
-        let tokens = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(template);
+        let tokens = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(template_tokens(request));
         TokenCount { tokens, is_exact: false, prompt_tokens_max: None }
     }
 }
@@ -50,7 +49,28 @@ impl TokenCounter for ByteBound {
     }
 }
 
-/// Asks the server: its `render`, else its `tokenize`, else [`ByteBound`]. What it lacks is asked for once.
+/// ASCII characters of one token: prose has four, markdown with numbers and links fewer.
+const ASCII_CHARS_PER_TOKEN: usize = 3;
+
+/// Where no tokenizer can be asked: a third of a token for an ASCII character, a whole one for any other. Rather more than
+/// real tokenizers give, but not several times as much, as bytes would.
+pub fn estimate(request: &ChatRequest) -> TokenCount {
+    let (mut ascii, mut other) = (0_usize, 0_usize);
+    for text in texts(request) {
+        let count = text.bytes().filter(u8::is_ascii).count();
+        ascii += count;
+        other += text.chars().count() - count;
+    }
+    let tokens = u32::try_from(ascii.div_ceil(ASCII_CHARS_PER_TOKEN) + other).unwrap_or(u32::MAX);
+    let tokens = tokens.saturating_add(template_tokens(request));
+    TokenCount { tokens, is_exact: false, prompt_tokens_max: None }
+}
+
+fn template_tokens(request: &ChatRequest) -> u32 {
+    TEMPLATE_TOKENS_PER_MESSAGE.saturating_mul(request.messages.len() as u32 + 1)
+}
+
+/// Asks the server: its `render`, else its `tokenize`, else [`estimate`]. What it lacks is asked for once.
 pub struct ServerCounter {
     client: Client,
     /// 0 render, 1 tokenize, 2 neither.
@@ -64,8 +84,16 @@ impl ServerCounter {
     }
 
     fn lacks(&self, way: u8, error: &ClientError) {
-        if matches!(error.status(), Some(404 | 405 | 501)) {
-            self.way.fetch_max(way + 1, Ordering::Relaxed);
+        // Another shape of request or answer under the same name is as good as none.
+        let is_lasting = !error.is_context_length()
+            && matches!(error.status(), Some(400 | 404 | 405 | 415 | 422 | 501))
+            || matches!(error, ClientError::Decode { .. });
+        if is_lasting && self.way.fetch_max(way + 1, Ordering::Relaxed) == way && way == 1 {
+            tracing::warn!(
+                %error,
+                "the server counts no tokens; prompts are estimated: {ASCII_CHARS_PER_TOKEN} ASCII characters, or one \
+                 other, a token"
+            );
         }
     }
 }
@@ -88,16 +116,15 @@ impl TokenCounter for ServerCounter {
                     TokenizeRequest { model: Some(request.model.clone()), prompt, add_special_tokens: None };
                 match self.client.tokenize(&body).await {
                     Ok(answer) => {
-                        let template =
-                            TEMPLATE_TOKENS_PER_MESSAGE.saturating_mul(request.messages.len() as u32 + 1);
-                        let tokens = (answer.tokens.len() as u32).max(answer.count).saturating_add(template);
+                        let counted = (answer.tokens.len() as u32).max(answer.count);
+                        let tokens = counted.saturating_add(template_tokens(request));
                         // The template is bounded, not counted.
                         return TokenCount { tokens, is_exact: false, prompt_tokens_max: None };
                     }
                     Err(error) => self.lacks(1, &error),
                 }
             }
-            ByteBound::bound(request)
+            estimate(request)
         }
         .boxed()
     }

@@ -2,6 +2,7 @@
 
 use chrono::NaiveDate;
 use unicode_normalization::UnicodeNormalization;
+use url::Url;
 
 use crate::clean::Cleaned;
 use crate::extracted::ExtractedFields;
@@ -110,11 +111,13 @@ pub struct PageView<'a> {
     pub meta: Haystack,
     /// When the page was fetched.
     pub fetched: NaiveDate,
+    /// Where the page is from; a file's for a saved page that does not say.
+    pub url: &'a Url,
 }
 
 impl<'a> PageView<'a> {
     /// Folds a page once for all its fields.
-    pub fn new(cleaned: &'a Cleaned, fetched: NaiveDate) -> Self {
+    pub fn new(cleaned: &'a Cleaned, fetched: NaiveDate, url: &'a Url) -> Self {
         let meta = &cleaned.meta;
         let parts = [&meta.title, &meta.og_title, &meta.site_name, &meta.description];
         let head: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
@@ -123,6 +126,7 @@ impl<'a> PageView<'a> {
             text: Haystack::new(&cleaned.markdown),
             meta: Haystack::new(&head.join("\n")),
             fetched,
+            url,
         }
     }
 
@@ -326,6 +330,9 @@ fn read_salary(text: &str, page: &PageView<'_>, evidence: Option<&Vec<Evidence>>
     let markdown = &page.cleaned.markdown;
     let from = markdown[..start].rfind('\n').map_or(0, |at| at + 1);
     let to = markdown[end..].find('\n').map_or(markdown.len(), |at| end + at);
+    if normalize::is_benefit(&markdown[from..start], &markdown[end..to]) {
+        return None;
+    }
     let before: String = last_chars(&markdown[from..start], BESIDE_CHARS).to_owned();
     let after: String = markdown[end..to].chars().take(BESIDE_CHARS).collect();
     let line: String = markdown[from..to].chars().take(LINE_CHARS).collect();

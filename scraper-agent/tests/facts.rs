@@ -88,6 +88,13 @@ fn what_the_page_does_not_say_stays_empty() {
     );
     let posting = read("", &body, r#"{"title": "Instrument Designer", "salary": "$500 per annum"}"#);
     assert_eq!(posting.salary, None, "an allowance is no pay");
+    let budget = format!(
+        "<h1>Instrument Designer</h1>{PROSE}<p>A competitive salary, and a learning budget of £2,500 per year.</p>"
+    );
+    for said in ["£2,500 per year", "a learning budget of £2,500 per year"] {
+        let answer = format!(r#"{{"title": "Instrument Designer", "salary": "{said}"}}"#);
+        assert_eq!(read("", &budget, &answer).salary, None, "{said}");
+    }
     assert_eq!(posting.employment_type, None, "an international team is no internship");
     assert_eq!((posting.company, posting.locations.len()), (None, 0));
     assert_eq!((posting.date_posted, posting.valid_through), (None, None));
@@ -100,4 +107,76 @@ fn a_bound_beside_the_copied_amount_counts() {
     let salary = posting.salary.unwrap();
     assert_eq!((salary.min, salary.max), (None, Some(440_935.0)));
     assert!(salary.period.is_some(), "{salary:?}");
+}
+
+fn read_at(url: &str, head: &str, body: &str, company: &str) -> Option<String> {
+    let html = format!("<html lang=en><head>{head}</head><body><main>{body}</main></body></html>");
+    let reading = Reading::of(&FetchedPage {
+        url: Url::parse(url).unwrap(),
+        bytes: html.into_bytes(),
+        content_type: Some("text/html; charset=utf-8".to_owned()),
+        fetched_at: Utc::now(),
+        from_cache: false,
+        redirects: 0,
+    });
+    let answer = format!(r#"{{"title": "Instrument Designer", "company": "{company}"}}"#);
+    reading.check(&answer).unwrap().posting.company
+}
+
+#[test]
+fn a_boards_name_is_an_employer_where_the_page_is_not_on_that_board() {
+    let named = r#"<meta property="og:site_name" content="monday.com">"#;
+    for (url, head, company, is_kept) in [
+        ("https://boards.greenhouse.io/indeed/jobs/1", "", "Indeed", true),
+        ("https://jobs.lever.co/reed/1", "", "Reed", true),
+        ("https://careers.example.org/jobs/1", "", "LinkedIn", true),
+        ("https://www.linkedin.com/jobs/view/1", "", "LinkedIn", false),
+        ("https://de.indeed.com/viewjob?jk=1", "", "Indeed", false),
+        ("https://jobs.lever.co/monday/1", "", "monday.com", true),
+        ("https://monday.com/careers/1", named, "monday.com", true),
+        ("https://careers.example.org/jobs/1", "", "example.org", false),
+        ("file:///saved/page.html", "", "LinkedIn", false),
+    ] {
+        let body = format!("<h1>Instrument Designer</h1><p>You work for {company}.</p>{PROSE}");
+        let kept = read_at(url, head, &body, company);
+        assert_eq!(kept.as_deref(), is_kept.then_some(company), "{url} {company}");
+    }
+}
+
+#[test]
+fn what_one_does_with_a_job_is_no_employer() {
+    let body = |before: &str, after: &str| format!("{before}<h1>Instrument Designer</h1>{after}{PROSE}");
+    let link = |text: &str, to: &str| format!("<p><a href='{to}'>{text}</a></p>");
+    for (text, to) in [
+        ("Apply now", "https://forms.example.net/77"),
+        ("Send us your papers", "/jobs/77/send"),
+        ("Send us your papers", "#form"),
+        ("Send us your papers", "mailto:hr@example.org"),
+        ("All jobs", "/"),
+    ] {
+        let page = body(&link(text, to), &link(text, to));
+        assert_eq!(read("", &page, r#"{"title": "Instrument Designer"}"#).company, None, "{text} {to}");
+    }
+    let behind = body("", &link("Our story", "/story").repeat(2));
+    assert_eq!(
+        read("", &behind, r#"{"title": "Instrument Designer"}"#).company,
+        None,
+        "only behind the title"
+    );
+    let both = body(&link("Tidewater", "/c/1"), &link("Tidewater", "/c/1"));
+    assert_eq!(read("", &both, r#"{"title": "Instrument Designer"}"#).company.as_deref(), Some("Tidewater"));
+}
+
+#[test]
+fn a_heading_that_names_no_job_replaces_no_title() {
+    for (head, heading, title) in [
+        ("<title>Join us</title>", "Join us", "Beekeeper"),
+        ("<title>Join us as Beekeeper</title>", "Join us", "Beekeeper"),
+        ("<title>Life at Tidewater - Beekeeper</title>", "Life at Tidewater", "Beekeeper"),
+        ("<title>Life at Tidewater</title>", "Life at Tidewater", "Beekeeper"),
+    ] {
+        let body = format!("<h1>{heading}</h1><h2>{title}</h2>{PROSE}");
+        let posting = read(head, &body, &format!(r#"{{"title": "{title}"}}"#));
+        assert_eq!(posting.title.as_deref(), Some(title), "{head} {heading}");
+    }
 }

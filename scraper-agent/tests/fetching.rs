@@ -108,9 +108,43 @@ async fn robots_that_fail_mean_wait_and_missing_ones_mean_all() {
         .route("/x", get(|| async { html("x") }));
     let root = site(broken).await;
     let error = fetcher(&config()).fetch(&root.join("/x").unwrap()).await.unwrap_err();
-    assert!(matches!(error, FetchError::RobotsUnknown { .. }), "{error}");
+    assert!(matches!(error, FetchError::RobotsUnknown { .. }) && error.is_transient(), "{error}");
     let root = site(Router::new().route("/x", get(|| async { html("x") }))).await;
     assert!(fetcher(&config()).fetch(&root.join("/x").unwrap()).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
+    // Status, requests it takes, whether a later run may fare better.
+    for (status, requests, is_transient) in
+        [(500, 3, true), (502, 3, true), (504, 3, true), (408, 3, true), (501, 1, false), (404, 1, false)]
+    {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let failing = move |State(seen): State<Arc<AtomicUsize>>| async move {
+            seen.fetch_add(1, Ordering::Relaxed);
+            StatusCode::from_u16(status).unwrap()
+        };
+        let root = site(Router::new().route("/x", get(failing)).with_state(Arc::clone(&seen))).await;
+        let error = fetcher(&config()).fetch(&root.join("/x").unwrap()).await.unwrap_err();
+        assert_eq!((seen.load(Ordering::Relaxed), error.is_transient()), (requests, is_transient), "{error}");
+    }
+    let once = Arc::new(AtomicUsize::new(0));
+    let recovers = |State(seen): State<Arc<AtomicUsize>>| async move {
+        match seen.fetch_add(1, Ordering::Relaxed) {
+            0 => StatusCode::BAD_GATEWAY.into_response(),
+            _ => html("there"),
+        }
+    };
+    let slow = || async {
+        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+        html("late")
+    };
+    let root =
+        site(Router::new().route("/x", get(recovers)).route("/slow", get(slow)).with_state(once)).await;
+    let short = ScrapingConfig { fetch_seconds_max: 1, retries_max: 1, ..config() };
+    assert_eq!(fetcher(&short).fetch(&root.join("/x").unwrap()).await.unwrap().bytes, b"there");
+    let error = fetcher(&short).fetch(&root.join("/slow").unwrap()).await.unwrap_err();
+    assert!(matches!(error, FetchError::Timeout { .. }) && error.is_transient(), "{error}");
 }
 
 #[tokio::test]
@@ -133,6 +167,28 @@ async fn a_busy_host_is_asked_again_after_the_time_it_names() {
     assert!(started.elapsed() >= std::time::Duration::from_secs(1));
     let error = fetcher.fetch(&root.join("/always").unwrap()).await.unwrap_err();
     assert!(matches!(error, FetchError::AsksToWait { seconds: 9999, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_wait_without_bound_leaves_the_host_and_neither_panics_nor_waits() {
+    for asked in
+        ["9999", "18446744073709551615", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"]
+    {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let busy = move |State(seen): State<Arc<AtomicUsize>>| async move {
+            seen.fetch_add(1, Ordering::Relaxed);
+            (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, asked)])
+        };
+        let root = site(Router::new().route("/{page}", get(busy)).with_state(Arc::clone(&seen))).await;
+        let fetcher = fetcher(&ScrapingConfig { obey_robots: false, ..config() });
+        for path in ["/a", "/b"] {
+            let url = root.join(path).unwrap();
+            let got = tokio::time::timeout(std::time::Duration::from_secs(20), fetcher.fetch(&url)).await;
+            let error = got.expect("the run waits for nobody that long").unwrap_err();
+            assert!(matches!(error, FetchError::AsksToWait { .. }), "{asked}: {error}");
+        }
+        assert_eq!(seen.load(Ordering::Relaxed), 1, "{asked}: a host that asks to wait is left alone");
+    }
 }
 
 #[tokio::test]

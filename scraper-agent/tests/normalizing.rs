@@ -16,7 +16,7 @@ type Pay = (Option<f64>, Option<f64>, Option<&'static str>, Option<SalaryPeriod>
 fn pay_as_real_pages_write_it() {
     use SalaryPeriod::{Day, Hour, Month, Year};
     let range = |a, b, currency, period| -> Pay { (Some(a), Some(b), Some(currency), period) };
-    let forms: [(&str, Pay); 17] = [
+    let forms: [(&str, Pay); 32] = [
         ("$211.4K - $290.6K", range(211_400.0, 290_600.0, "USD", None)),
         ("€52,000 to €61,000 per year", range(52_000.0, 61_000.0, "EUR", Some(Year))),
         ("80-100k EUR p.a.", range(80_000.0, 100_000.0, "EUR", Some(Year))),
@@ -34,6 +34,21 @@ fn pay_as_real_pages_write_it() {
         ("£62K – £71K", range(62_000.0, 71_000.0, "GBP", None)),
         ("A$120,000+ per annum", (Some(120_000.0), None, Some("AUD"), Some(Year))),
         ("ab 3.200 € im Monat", (Some(3_200.0), None, Some("EUR"), Some(Month))),
+        ("£30,000 per annum, 37 hours per week", range(30_000.0, 30_000.0, "GBP", Some(Year))),
+        ("37 hours per week, £30,000 per annum", range(30_000.0, 30_000.0, "GBP", Some(Year))),
+        ("£30,000 per annum for 37 hours a week", range(30_000.0, 30_000.0, "GBP", Some(Year))),
+        ("£15.20 an hour, 20 hours a week, permanent", range(15.2, 15.2, "GBP", Some(Hour))),
+        ("Annual salary: £30,000 (37.5 hours per week)", range(30_000.0, 30_000.0, "GBP", Some(Year))),
+        ("Grade 7, £35,000", range(35_000.0, 35_000.0, "GBP", None)),
+        ("Grade 7 - £35,000 to £38,000 per annum", range(35_000.0, 38_000.0, "GBP", Some(Year))),
+        ("Band 6 £35,392 - £42,618 a year", range(35_392.0, 42_618.0, "GBP", Some(Year))),
+        ("Entgeltgruppe 13, 4.500 € monatlich", range(4_500.0, 4_500.0, "EUR", Some(Month))),
+        ("$100,000/year - $120,000/year", range(100_000.0, 120_000.0, "USD", Some(Year))),
+        ("€3.000 brutto al mese, 14 mensilità, 40 ore", range(3_000.0, 3_000.0, "EUR", Some(Month))),
+        ("£40,000 per annum plus a bonus", range(40_000.0, 40_000.0, "GBP", Some(Year))),
+        ("£40,000 per year and a learning budget of £2,000", range(40_000.0, 40_000.0, "GBP", Some(Year))),
+        ("learning budget of £2,000; £40,000 per year", range(40_000.0, 40_000.0, "GBP", Some(Year))),
+        ("Von 50 bis 60 тыс. руб. в месяц", range(50_000.0, 60_000.0, "RUB", Some(Month))),
     ];
     for (text, (min, max, currency, period)) in forms {
         let found = salary(text).unwrap_or_else(|| panic!("{text}: no pay"));
@@ -45,9 +60,18 @@ fn pay_as_real_pages_write_it() {
 
 #[test]
 fn what_is_no_pay() {
-    for text in
-        ["50–250 employees", "401(k) match", "40 hours a week", "competitive", "", "1 – 1,000,000 USD"]
-    {
+    for text in [
+        "50–250 employees",
+        "401(k) match",
+        "40 hours a week",
+        "competitive",
+        "",
+        "1 – 1,000,000 USD",
+        "a learning budget of £2,000 per year",
+        "€1.500 Weiterbildungsbudget pro Jahr",
+        "$1,200 annual training budget",
+        "relocation allowance: up to $5,000",
+    ] {
         assert_eq!(salary(text), None, "{text}");
     }
 }
@@ -69,6 +93,17 @@ fn dates_as_real_pages_write_them() {
         ("vor 3 Tagen", "2026-11-20"),
         ("yesterday", "2026-11-22"),
         ("Heute", "2026-11-23"),
+        ("Closes in 3 days", "2026-11-26"),
+        ("3 days left to apply", "2026-11-26"),
+        ("Noch 2 Wochen", "2026-12-07"),
+        ("Candidature dans 5 jours", "2026-11-28"),
+        ("Closing within the next 2 weeks", "2026-12-07"),
+        ("in 1 month", "2026-12-23"),
+        ("через 3 дні", "2026-11-26"),
+        ("3 дні тому", "2026-11-20"),
+        ("Posted over 3 days ago", "2026-11-20"),
+        ("Posted in Berlin 3 days ago", "2026-11-20"),
+        ("3d", "2026-11-20"),
     ];
     for (text, expected) in forms {
         assert_eq!(date(text, fetched(), None).as_deref(), Some(expected), "{text}");
@@ -95,6 +130,11 @@ fn contracts_as_real_pages_name_them() {
         ("Marketing Intern", Internship),
         ("Estagiário de Gestão", Internship),
         ("Werkstudent (m/w/d)", Internship),
+        ("Stage", Internship),
+        ("Stage de fin d'études", Internship),
+        ("Offre de stage", Internship),
+        ("Stage - Assistant marketing (H/F)", Internship),
+        ("Stage en marketing", Internship),
         ("befristet auf zwei Jahre", Temporary),
         ("fixed-term", Temporary),
         ("Freelance", Contract),
@@ -102,14 +142,55 @@ fn contracts_as_real_pages_name_them() {
     for (text, expected) in forms {
         assert_eq!(employment(text), Some(expected), "{text}");
     }
-    for text in
-        ["an international team", "internal mobility", "contemporary art", "Abgeschlossene Ausbildung", ""]
-    {
+    for text in [
+        "Stage Manager",
+        "early-stage startup",
+        "an early stage company",
+        "Stage: Series B",
+        "stage 3",
+        "backstage",
+        "an international team",
+        "internal mobility",
+        "contemporary art",
+        "Abgeschlossene Ausbildung",
+        "",
+    ] {
         assert_eq!(employment(text), None, "{text}");
     }
     assert_eq!(workplace("Формат работы: удалённо"), Some(Workplace::Remote));
     assert_eq!(workplace("remote or hybrid"), Some(Workplace::Hybrid));
     assert_eq!(workplace("vor Ort"), Some(Workplace::OnSite));
+    for text in [
+        "Hybrid",
+        "London (Hybrid)",
+        "Hybrid - Berlin",
+        "hybrid working",
+        "hybrid, 2 days",
+        "hybrides Arbeiten",
+        "Hybrid 3 days",
+    ] {
+        assert_eq!(workplace(text), Some(Workplace::Hybrid), "{text}");
+    }
+    for text in [
+        "Remote",
+        "Remote Germany",
+        "fully remote",
+        "remote-first",
+        "Remote (EU)",
+        "work remotely",
+        "remote in EU",
+    ] {
+        assert_eq!(workplace(text), Some(Workplace::Remote), "{text}");
+    }
+    for text in [
+        "hybrid cloud",
+        "Hybrid Cloud Engineer",
+        "hybrid vehicles",
+        "remote sensing",
+        "remote control of pumps",
+    ] {
+        assert_eq!(workplace(text), None, "{text}");
+    }
 }
 
 proptest! {

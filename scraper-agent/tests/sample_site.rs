@@ -433,3 +433,194 @@ async fn a_page_that_cannot_be_read_is_a_result_and_stops_nothing() {
     assert_eq!(kinds, [PageKind::Posting, PageKind::None, PageKind::None, PageKind::None]);
     assert!(reports[1].page.reason.contains("body_bytes_max"), "{}", reports[1].page.reason);
 }
+
+#[tokio::test]
+async fn a_host_that_was_down_is_read_by_the_next_run() {
+    for path in ["/robots.txt", "/jobs/plain.html"] {
+        let is_down = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let down = Arc::clone(&is_down);
+        let router = sample_site::router().layer(axum::middleware::from_fn(
+            move |request: axum::extract::Request, next: axum::middleware::Next| {
+                let fails = down.load(Ordering::Relaxed) && request.uri().path() == path;
+                async move {
+                    match fails {
+                        true => {
+                            axum::response::IntoResponse::into_response(axum::http::StatusCode::BAD_GATEWAY)
+                        }
+                        false => next.run(request).await,
+                    }
+                }
+            },
+        ));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let seed = format!("http://{}/jobs/plain.html", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Arc::new(Agent::new(config(folder.path()), models(CheatSheet::new(), None)).unwrap());
+        let seeds = [Seed::parse(&seed).unwrap()];
+        let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+        assert!(reports[0].left_for_later && reports[0].page.reason.contains("502"), "{reports:#?}");
+        is_down.store(false, Ordering::Relaxed);
+        let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+        assert!(!reports[0].left_for_later);
+        assert_eq!(reports[0].page.postings.len(), 1, "{path}: {}", reports[0].page.reason);
+    }
+}
+
+/// An address that nobody listens at.
+fn dead_client() -> Arc<Client> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let retry = quarry_client::retry::RetryPolicy::never();
+    let options = ClientOptions { retry, ..ClientOptions::new(format!("http://127.0.0.1:{port}/v1")) };
+    Arc::new(Client::new(options).unwrap())
+}
+
+/// A server whose chat answers with this status.
+async fn failing_client(status: u16, asked: Arc<AtomicUsize>) -> Arc<Client> {
+    let answer = move || {
+        asked.fetch_add(1, Ordering::Relaxed);
+        async move { axum::http::StatusCode::from_u16(status).unwrap() }
+    };
+    let router = axum::Router::new().fallback(answer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let retry = quarry_client::retry::RetryPolicy::never();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Arc::new(Client::new(ClientOptions { retry, ..ClientOptions::new(base_url) }).unwrap())
+}
+
+#[tokio::test]
+async fn a_local_server_that_fails_spends_no_money_and_leaves_the_page_for_later() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/sample-site/jobs/plain.html");
+    let seeds = [Seed::parse(file).unwrap()];
+    for server in
+        [dead_client(), failing_client(500, Arc::default()).await, failing_client(504, Arc::default()).await]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        config.cloud.enabled = true;
+        let paid = Arc::new(AtomicUsize::new(0));
+        let cloud: Arc<dyn Chat> = failing_client(500, Arc::clone(&paid)).await;
+        let agent = Agent::new(config.clone(), models(server, Some(Arc::clone(&cloud)))).unwrap();
+        let reports = Arc::new(agent).scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+        assert!(reports[0].left_for_later, "{reports:#?}");
+        assert!(reports[0].page.reason.contains("server failed"), "{}", reports[0].page.reason);
+        assert_eq!(paid.load(Ordering::Relaxed), 0, "the cloud was asked");
+        let agent = Arc::new(Agent::new(config, models(CheatSheet::new(), Some(cloud))).unwrap());
+        let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+        assert_eq!((reports[0].left_for_later, reports[0].page.route), (false, Route::Local));
+    }
+}
+
+#[tokio::test]
+async fn a_run_ends_where_the_local_server_stays_dead_and_goes_on_once_it_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.storage.lease_seconds = 1;
+    let seeds = site().await;
+    let agent = Arc::new(Agent::new(config.clone(), models(dead_client(), None)).unwrap());
+    let error = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap_err();
+    assert!(error.to_string().contains("5 pages in a row"), "{error}");
+    let agent = Arc::new(Agent::new(config, models(CheatSheet::new(), None)).unwrap());
+    let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+    assert_eq!(reports.len(), 18);
+    assert!(reports.iter().all(|report| !report.left_for_later));
+    assert_eq!(agent.store().jobs().unwrap().len(), 12);
+}
+
+#[tokio::test]
+async fn a_tokenizer_of_another_shape_makes_no_page_over_long() {
+    use axum::Json;
+    use axum::routing::post;
+    let other = || async { Json(json!({"tokens": {"ids": "1 2 3"}})) };
+    let refuses = || async { (axum::http::StatusCode::UNPROCESSABLE_ENTITY, "content: field required") };
+    let routers = [
+        axum::Router::new(),
+        axum::Router::new().route("/tokenize", post(other)),
+        axum::Router::new().route("/tokenize", post(refuses)),
+        axum::Router::new().route("/tokenize", post(other)).route("/v1/chat/completions/render", post(other)),
+    ];
+    let text = "We look for an engineer who has built pumps. ".repeat(400);
+    let messages = vec![quarry_openapi::ChatMessage::user(text.clone())];
+    let request = ChatRequest { messages, ..ChatRequest::default() };
+    for router in routers {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let options = ClientOptions::new(format!("http://{}/v1", listener.local_addr().unwrap()));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let counter = quarry_agent::tokens::ServerCounter::new(Client::new(options).unwrap());
+        let count = counter.count(&request).await;
+        // English has four to six characters a token: 18 000 of them are far from 8000 tokens' threshold.
+        assert!(
+            !count.is_exact && (3000..8000).contains(&count.tokens),
+            "{count:?} for {} bytes",
+            text.len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_paid_attempt_reserves_for_itself() {
+    let long =
+        format!("<h1>Pump Engineer</h1>{}", "<p>Requirements: you have built a pump before.</p>".repeat(9));
+    // What the budget holds, and the requests that may be sent.
+    for (reservations, expected) in [(2.5, 2), (9.0, 3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("page.html");
+        std::fs::write(&file, &long).unwrap();
+        let paid = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&paid);
+        let router = axum::Router::new().fallback(move || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            async { axum::http::StatusCode::INTERNAL_SERVER_ERROR }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = config(folder.path());
+        config.cloud.enabled = true;
+        config.cloud.base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+        // The answer's price outweighs the prompt's by far, so a reservation is known.
+        let price = quarry_agent::config::Price { input_usd_per_million: 1e-6, output_usd_per_million: 1e6 };
+        config.cloud.prices = [(config.cloud.model.clone(), price)].into();
+        config.cloud.completion_tokens_max = 1;
+        config.cloud.budget_usd_month = reservations;
+        config.hybrid.threshold_tokens = 1;
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let agent = Arc::new(Agent::connect(config, None).await.unwrap());
+        let seeds = [Seed::parse(file.to_str().unwrap()).unwrap()];
+        let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+        let attempts = reports[0].attempts.iter().filter(|attempt| attempt.route == Route::Cloud).count();
+        assert_eq!(paid.load(Ordering::Relaxed), expected, "{reports:#?}");
+        assert!(attempts >= expected);
+        let counted = agent.store().month_cost_usd(chrono::Utc::now()).unwrap();
+        assert!((counted - expected as f64).abs() < 0.01, "{counted} for {expected} requests");
+    }
+}
+
+#[tokio::test]
+async fn jobs_that_share_an_apply_link_stay_several() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list.html");
+    let row = |title: &str, place: &str| {
+        format!(
+            "<li class=job><h3 class=title>{title}</h3><span class=location>{place}</span><a href='/jobs/apply'>Apply</a></li>"
+        )
+    };
+    let rows = [
+        row("Mechanical Engineer", "Bristol, UK"),
+        row("Software Engineer", "Cardiff, UK"),
+        row("Boat Technician", "Bristol, UK"),
+        row("Sales Manager", "London, UK"),
+    ];
+    let page = format!(
+        "<link rel=canonical href=https://acme.example/jobs/><title>Open positions</title><h1>Jobs</h1><ul>{}</ul>{}",
+        rows.concat(),
+        "<p>We build pumps for harbours and rivers and we like to do it well.</p>".repeat(5)
+    );
+    std::fs::write(&file, page).unwrap();
+    let agent = Arc::new(Agent::new(config(folder.path()), models(CheatSheet::new(), None)).unwrap());
+    let seeds = [Seed::parse(file.to_str().unwrap()).unwrap()];
+    for _ in 0..2 {
+        let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+        assert_eq!(reports[0].page.postings.len(), 4, "{reports:#?}");
+        assert_eq!(agent.store().jobs().unwrap().len(), 4);
+    }
+}

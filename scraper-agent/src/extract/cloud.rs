@@ -1,13 +1,39 @@
 //! The paid endpoint: the same question in the dialect of GPT-5, paid for before it is sent.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use quarry_client::retry::RetryPolicy;
+use quarry_client::{Client, ClientOptions};
 use quarry_openapi::{ChatRequest, ResponseFormat};
 use serde_json::Value;
 
+use crate::chat::{ChatError, ChatErrorKind};
 use crate::config::CloudConfig;
 use crate::error::AgentError;
 use crate::route::CloudState;
 use crate::store::Store;
+
+/// The paid endpoint's client. It never sends a request again by itself: each is paid for, so each is reserved for.
+///
+/// # Errors
+/// An address or key that no client can use.
+pub fn client(config: &CloudConfig) -> Result<Client, AgentError> {
+    let options = ClientOptions {
+        api_key: config.api_key.clone(),
+        retry: RetryPolicy::never(),
+        ..ClientOptions::new(config.base_url.clone())
+    };
+    Ok(Client::new(options)?)
+}
+
+/// The pause before a paid request is sent again, after `tries` of them; `None` where it is not.
+pub fn pause(tries: u32, error: &ChatError) -> Option<Duration> {
+    if error.kind != ChatErrorKind::Unavailable {
+        return None;
+    }
+    RetryPolicy::default().pause(tries, error.retry_after, 0.0)
+}
 
 /// What a request may cost at most: its prompt as counted or bounded, and the longest answer.
 pub fn cost_usd_max(config: &CloudConfig, prompt_tokens: u32) -> Option<f64> {

@@ -8,11 +8,12 @@ use quarry_openapi::{ChatRequest, ChatResponse};
 
 use crate::agent::Agent;
 use crate::attempt::{Attempt, AttemptResult, Tokens};
-use crate::chat::ChatError;
+use crate::chat::{ChatError, ChatErrorKind};
 use crate::extract::{cloud, prompt, sections};
 use crate::posting::{PageKind, Posting, Route};
 use crate::reading::{Checked, Reading};
 use crate::route::{CloudState, Facts};
+use crate::store::Reservation;
 use crate::tokens::{ByteBound, TokenCount, TokenCounter as _};
 
 /// How a page ended.
@@ -37,6 +38,8 @@ pub struct Extraction<'a> {
     attempts: Vec<Attempt>,
     local_failures: u32,
     has_cloud_failed: bool,
+    /// How the local model's server failed: it says nothing about the page, which is left for later.
+    local_server_failure: Option<String>,
     /// What the last refused try answered, and why it was refused.
     refused: Option<(String, Vec<String>)>,
     /// The refused try with the fewest problems.
@@ -62,6 +65,7 @@ impl<'a> Extraction<'a> {
             attempts: Vec::new(),
             local_failures: 0,
             has_cloud_failed: false,
+            local_server_failure: None,
             refused: None,
             best: None,
             outcome: None,
@@ -120,6 +124,11 @@ impl<'a> Extraction<'a> {
         self.outcome.take()
     }
 
+    /// How the local model's server failed, where it did.
+    pub fn local_server_failure(&self) -> Option<&str> {
+        self.local_server_failure.as_deref()
+    }
+
     /// Every try, in order.
     pub fn into_attempts(self) -> Vec<Attempt> {
         self.attempts
@@ -151,16 +160,17 @@ impl<'a> Extraction<'a> {
         }
         let answered = self.ask_local(&request).await;
         if let Err(error) = &answered.text
-            && error.is_too_long
+            && error.kind == ChatErrorKind::TooLong
             && let Some(prompt) = &mut self.prompt
         {
             prompt.tokens = u32::MAX;
         }
+        self.note_server(&answered);
         let checked = self.check(answered.text.as_ref());
         self.account(Route::Local, reason, answered, 0.0, checked);
     }
 
-    /// One try with the paid model.
+    /// One try with the paid model; requests that found it unavailable are sent again a few times.
     pub async fn cloud(&mut self, reason: String) {
         if self.plans(Route::Cloud, &reason) {
             return;
@@ -179,35 +189,45 @@ impl<'a> Extraction<'a> {
             self.has_cloud_failed = true;
             return;
         };
-        let reserved = cloud::cost_usd_max(config, bound).map(|cost| {
-            self.agent.store().reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now())
-        });
-        let reservation = match reserved {
-            Some(Ok(Ok(reservation))) => reservation,
-            Some(Ok(Err(exceeded))) => {
-                let why = format!(
-                    "{:.4} USD would pass the budget: {:.4} are spent",
-                    exceeded.asked_usd, exceeded.spent_usd
-                );
-                return self.no_cloud(reason, why);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // Each request is billed by itself, so each sets its own cost aside.
+            let reservation = match self.reserve(bound) {
+                Ok(reservation) => reservation,
+                Err(why) => return self.no_cloud(reason, why),
+            };
+            let started = Instant::now();
+            let answered = answered(client.chat(&request).await, started);
+            let price = config.prices.get(&config.model);
+            let cost =
+                price.map_or(0.0, |price| price.cost_usd(answered.tokens.prompt, answered.tokens.completion));
+            // Without an answer nobody knows what was billed: the estimate stays counted.
+            if answered.text.is_ok()
+                && let Err(error) = self.agent.store().settle_cost(reservation, cost)
+            {
+                tracing::error!(%error, "a paid request stays counted at its estimate");
             }
-            Some(Err(error)) => return self.no_cloud(reason, error.to_string()),
-            None => return self.no_cloud(reason, format!("{} has no price", config.model)),
-        };
-        let started = Instant::now();
-        let answered = answered(client.chat(&request).await, started);
-        let price = config.prices.get(&config.model);
-        let cost =
-            price.map_or(0.0, |price| price.cost_usd(answered.tokens.prompt, answered.tokens.completion));
-        // Without an answer nobody knows what was billed: the estimate stays counted.
-        if answered.text.is_ok()
-            && let Err(error) = self.agent.store().settle_cost(reservation, cost)
-        {
-            tracing::error!(%error, "a paid request stays counted at its estimate");
+            let pause = answered.text.as_ref().err().and_then(|error| cloud::pause(tries, error));
+            let checked = self.check(answered.text.as_ref());
+            self.has_cloud_failed = checked.as_ref().map_or(true, |checked| !checked.problems.is_empty());
+            self.account(Route::Cloud, reason.clone(), answered, cost, checked);
+            let Some(pause) = pause else { return };
+            tokio::time::sleep(pause).await;
         }
-        let checked = self.check(answered.text.as_ref());
-        self.has_cloud_failed = checked.as_ref().map_or(true, |checked| !checked.problems.is_empty());
-        self.account(Route::Cloud, reason, answered, cost, checked);
+    }
+
+    /// Sets the most that one paid request can cost aside, or says why it may not be sent.
+    fn reserve(&self, prompt_tokens_max: u32) -> Result<Reservation, String> {
+        let config = &self.agent.config().cloud;
+        let cost = cloud::cost_usd_max(config, prompt_tokens_max)
+            .ok_or_else(|| format!("{} has no price", config.model))?;
+        let store = self.agent.store();
+        let reserved = store.reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now());
+        reserved.map_err(|error| error.to_string())?.map_err(|exceeded| {
+            let (asked, spent) = (exceeded.asked_usd, exceeded.spent_usd);
+            format!("{asked:.4} USD would pass the budget: {spent:.4} are spent")
+        })
     }
 
     fn no_cloud(&mut self, reason: String, why: String) {
@@ -244,6 +264,7 @@ impl<'a> Extraction<'a> {
         let answers = futures::future::join_all(asked).await;
         let mut found = Vec::new();
         for (index, answered) in answers {
+            self.note_server(&answered);
             let checked = self.check(answered.text.as_ref());
             let result = match &checked {
                 Ok(checked) if checked.problems.is_empty() => AttemptResult::Done(1),
@@ -259,6 +280,9 @@ impl<'a> Extraction<'a> {
                 result,
             });
             found.extend(checked.ok());
+        }
+        if self.local_server_failure.is_some() {
+            return;
         }
         // That a later section names no title is no news.
         let is_news = |problem: &&String| !problem.starts_with("title: every");
@@ -290,6 +314,7 @@ impl<'a> Extraction<'a> {
             return;
         }
         let answered = self.ask_local(&self.request()).await;
+        self.note_server(&answered);
         let labelled = match &answered.text {
             Ok(text) => self.reading.apply_labels(text),
             Err(error) => Err(error.to_string()),
@@ -310,8 +335,17 @@ impl<'a> Extraction<'a> {
             Ok(postings) => {
                 self.outcome = Some(Outcome { route: Route::Local, reason, postings, warnings: Vec::new() });
             }
+            Err(_) if self.local_server_failure.is_some() => {}
             Err(_) => self.local_failures += 1,
         }
+    }
+
+    /// The page waits for a server that answers. What its structure declares is kept meanwhile.
+    pub fn leave(&mut self, why: &str) -> Outcome {
+        let (postings, warnings) = self.reading.declared();
+        let route = if postings.is_empty() { Route::None } else { Route::ZeroToken };
+        let reason = format!("the local model's server failed ({why}); left for a later run");
+        Outcome { route, reason, postings, warnings }
     }
 
     /// No way is left: the best refused try, else what the structure declares, else nothing.
@@ -354,10 +388,18 @@ impl<'a> Extraction<'a> {
     async fn ask_local(&self, request: &ChatRequest) -> Answered {
         let started = Instant::now();
         let Some(local) = &self.agent.models().local else {
-            let text = Err(ChatError { message: "there is no local model".to_owned(), is_too_long: false });
+            let text = Err(ChatError::of_request("there is no local model"));
             return Answered { text, tokens: Tokens::default(), seconds: 0.0 };
         };
         answered(local.chat.chat(request).await, started)
+    }
+
+    fn note_server(&mut self, answered: &Answered) {
+        if let Err(error) = &answered.text
+            && error.kind == ChatErrorKind::Unavailable
+        {
+            self.local_server_failure = Some(error.message.clone());
+        }
     }
 
     fn check(&self, text: Result<&String, &ChatError>) -> Result<Checked, String> {
@@ -395,7 +437,8 @@ impl<'a> Extraction<'a> {
                 }
             }
             Err(why) => {
-                self.local_failures += u32::from(route == Route::Local);
+                let is_tried = route == Route::Local && self.local_server_failure.is_none();
+                self.local_failures += u32::from(is_tried);
                 self.refused = text.ok().map(|answer| (answer, vec![why]));
             }
         }
@@ -411,10 +454,10 @@ fn answered(response: Result<ChatResponse, ChatError>, started: Instant) -> Answ
         Ok(response) => {
             let tokens =
                 Tokens { prompt: response.usage.prompt_tokens, completion: response.usage.completion_tokens };
-            let text = response.text().map(str::to_owned).ok_or_else(|| ChatError {
-                message: "the answer has no text".to_owned(),
-                is_too_long: false,
-            });
+            let text = response
+                .text()
+                .map(str::to_owned)
+                .ok_or_else(|| ChatError::of_request("the answer has no text"));
             Answered { text, tokens, seconds }
         }
         Err(error) => Answered { text: Err(error), tokens: Tokens::default(), seconds },

@@ -48,7 +48,7 @@ pub enum FetchError {
     #[error("{url}: robots.txt does not allow this agent to read it")]
     Robots { url: Url },
     #[error(
-        "{host}: robots.txt could not be read ({why}); as long as it is unknown, nothing is fetched (RFC 9309)"
+        "{host}: robots.txt could not be read ({why}); as long as it is unknown, nothing of this host is fetched (RFC 9309)"
     )]
     RobotsUnknown { host: String, why: String },
     #[error("{host} is a private address ({address}); set scraping.allow_private to fetch it")]
@@ -65,7 +65,7 @@ pub enum FetchError {
     NotAPage { url: Url, content_type: String },
     #[error("{url} answered {status}")]
     Status { url: Url, status: u16 },
-    #[error("{url} asks to wait {seconds} s, more than scraping.retry_after_seconds_max")]
+    #[error("{url} its host asks to wait {seconds} s, more than scraping.retry_after_seconds_max")]
     AsksToWait { url: Url, seconds: u64 },
     #[error("{url}: no answer within {seconds} s")]
     Timeout { url: Url, seconds: u64 },
@@ -73,6 +73,26 @@ pub enum FetchError {
     Connection { url: Url, why: String },
     #[error("{path}: {why}")]
     File { path: String, why: String },
+}
+
+impl FetchError {
+    /// Whether a later run may fare better: the host or the way to it failed, not the page.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::RobotsUnknown { .. }
+            | Self::AsksToWait { .. }
+            | Self::Timeout { .. }
+            | Self::Connection { .. } => true,
+            Self::Status { status, .. } => is_transient_status(*status),
+            _ => false,
+        }
+    }
+}
+
+/// Request Timeout, Too Early, Too Many Requests, and a server's failures but "not implemented" and "version not
+/// supported", which it would repeat.
+fn is_transient_status(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429) || (500..=599).contains(&status) && !matches!(status, 501 | 505)
 }
 
 /// Fetches over http(s). One for all pages of a run; the paces and robots answers are shared through it.
@@ -193,7 +213,7 @@ impl Fetcher {
         match &*answer {
             RobotsAnswer::Rules(rules) => {
                 if let Some(delay) = rules.delay {
-                    self.paces.set_crawl_delay(url, Duration::from_secs_f32(delay.clamp(0.0, 3600.0)));
+                    self.paces.set_crawl_delay(url, crawl_delay(delay));
                 }
                 if rules.allowed(url.as_str()) {
                     Ok(())
@@ -221,7 +241,11 @@ impl Fetcher {
                         return Err(format!("redirect to {url}"));
                     }
                 }
-                Err(FetchError::Status { status: 400..=499, .. }) => return Ok(None),
+                Err(FetchError::Status { status, .. })
+                    if (400..=499).contains(&status) && !is_transient_status(status) =>
+                {
+                    return Ok(None);
+                }
                 Ok(Answer::NotModified) => return Err("answered 304".to_owned()),
                 Ok(Answer::Busy { status, .. }) => return Err(format!("answered {status}")),
                 Err(error) => return Err(error.to_string()),
@@ -238,7 +262,11 @@ impl Fetcher {
     ) -> Result<Answer, FetchError> {
         let mut tries = 0;
         loop {
-            let turn = self.paces.turn(url).await;
+            let turn = self
+                .paces
+                .turn(url)
+                .await
+                .map_err(|seconds| FetchError::AsksToWait { url: url.clone(), seconds })?;
             let started = Instant::now();
             let limit = Duration::from_secs(self.config.fetch_seconds_max);
             let result = match tokio::time::timeout(limit, self.request(url, cached)).await {
@@ -247,16 +275,16 @@ impl Fetcher {
             };
             let busy = match &result {
                 Ok(Answer::Busy { retry_after, .. }) => Some(*retry_after),
-                Err(FetchError::Connection { .. }) => Some(None),
+                Err(error) if error.is_transient() => Some(None),
                 _ => None,
             };
-            let pause = turn.done(started.elapsed(), busy);
-            let retry_after_max = self.config.retry_after_seconds_max;
             if let Some(Some(asked)) = busy
-                && asked.as_secs() > retry_after_max
+                && asked.as_secs() > self.config.retry_after_seconds_max
             {
+                turn.leave(asked.as_secs());
                 return Err(FetchError::AsksToWait { url: url.clone(), seconds: asked.as_secs() });
             }
+            let pause = turn.done(started.elapsed(), busy);
             if busy.is_none() || tries >= self.config.retries_max {
                 return result;
             }
@@ -319,6 +347,12 @@ impl Fetcher {
     }
 }
 
+/// Seconds as robots.txt says them; what is no length of time asks for none.
+fn crawl_delay(seconds: f32) -> Duration {
+    // The pace bounds it by scraping.delay_ms_max.
+    Duration::try_from_secs_f32(seconds.min(pace::PAUSE_SECONDS_MAX as f32)).unwrap_or(Duration::ZERO)
+}
+
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
@@ -334,12 +368,14 @@ fn is_page(content_type: &str) -> bool {
 
 /// Seconds, or an HTTP date (RFC 9110, 10.2.3).
 fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // A number that no integer holds is a long wait, not none.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
-    let at = DateTime::parse_from_rfc2822(value.trim()).ok()?;
-    let seconds = at.timestamp() - DateTime::<Utc>::from(now).timestamp();
-    Some(Duration::from_secs(seconds.max(0) as u64))
+    let at = DateTime::parse_from_rfc2822(value).ok()?;
+    let seconds = at.timestamp().saturating_sub(DateTime::<Utc>::from(now).timestamp());
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
 /// The address policy's refusal hides inside the connector's error; it is brought back as itself.
@@ -369,6 +405,15 @@ mod tests {
         assert_eq!(parse_retry_after("7", now), Some(Duration::from_secs(7)));
         assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT", now), Some(Duration::from_secs(90)));
         assert_eq!(parse_retry_after("soon", now), None);
+        assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:00:00 GMT", now), Some(Duration::ZERO));
+        for huge in ["18446744073709551615", "99999999999999999999999999"] {
+            assert_eq!(parse_retry_after(huge, now), Some(Duration::from_secs(u64::MAX)), "{huge}");
+        }
+        for (asked, meant) in [(3.0, 3), (-1.0, 0), (f32::NEG_INFINITY, 0), (1e30, pace::PAUSE_SECONDS_MAX)] {
+            assert_eq!(crawl_delay(asked), Duration::from_secs(meant), "{asked}");
+        }
+        // Not a number: no panic, and within the bound.
+        assert!(crawl_delay(f32::NAN) <= Duration::from_secs(pace::PAUSE_SECONDS_MAX));
     }
 
     #[test]

@@ -69,6 +69,8 @@ struct Host {
 struct HostState {
     pace: Pace,
     next_at: Instant,
+    /// It asked for a longer wait than a run takes: seconds. It is asked nothing more in this run.
+    left: Option<u64>,
 }
 
 /// The right to send one request to a host; returned by [`Turn::done`].
@@ -92,26 +94,35 @@ impl Paces {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let key = host_key(url);
         let host = hosts.entry(key).or_insert_with(|| {
-            let state = HostState { pace: Pace::new(self.min, self.max), next_at: Instant::now() };
+            let state =
+                HostState { pace: Pace::new(self.min, self.max), next_at: Instant::now(), left: None };
             Arc::new(Host { slots: Arc::new(Semaphore::new(self.per_host)), state: Mutex::new(state) })
         });
         Arc::clone(host)
     }
 
     /// Waits until the host may be asked.
-    pub async fn turn(&self, url: &Url) -> Turn {
+    ///
+    /// # Errors
+    /// The seconds that the host asked for, where this run does not wait that long.
+    pub async fn turn(&self, url: &Url) -> Result<Turn, u64> {
         let host = self.host(url);
         // The semaphore is never closed; without a permit the pace alone holds.
         let slot = Arc::clone(&host.slots).acquire_owned().await.ok();
         let wait = {
             let mut state = host.lock();
+            if let Some(seconds) = state.left {
+                return Err(seconds);
+            }
             let now = Instant::now();
             let at = state.next_at.max(now);
-            state.next_at = at + state.pace.delay();
+            state.next_at = after(at, state.pace.delay());
             at - now
         };
         tokio::time::sleep(wait).await;
-        Turn { host, _slot: slot }
+        // Another request may have been told meanwhile.
+        let left = host.lock().left;
+        left.map_or(Ok(Turn { host, _slot: slot }), Err)
     }
 
     /// What robots.txt asks for.
@@ -137,9 +148,22 @@ impl Turn {
                 state.pace.delay()
             }
         };
-        state.next_at = state.next_at.max(Instant::now() + pause);
+        state.next_at = state.next_at.max(after(Instant::now(), pause));
         pause
     }
+
+    /// The host asked for a longer wait than a run takes.
+    pub fn leave(self, seconds: u64) {
+        self.host.lock().left = Some(seconds);
+    }
+}
+
+/// No pause is longer, whatever a host or a setting says.
+pub const PAUSE_SECONDS_MAX: u64 = 24 * 3600;
+
+/// `pause` after `at`, the pause bounded so that the clock cannot overflow.
+fn after(at: Instant, pause: Duration) -> Instant {
+    at.checked_add(pause.min(Duration::from_secs(PAUSE_SECONDS_MAX))).unwrap_or(at)
 }
 
 /// Scheme, name and port: what one robots.txt and one pace are for.

@@ -1,4 +1,5 @@
-//! robots.txt by RFC 9309: once per host and day, 4xx allows all, unreachable or 5xx allows nothing until known.
+//! robots.txt by RFC 9309: once per host and day, 4xx allows all, unreachable or 5xx allows nothing for now: it is asked
+//! for again a few times in a run, and its pages are left for a later one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,8 @@ const BYTES_MAX: usize = 500 << 10;
 const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
 /// "Unknown" is asked again sooner.
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+/// Fetches of one host's robots.txt in a run that end as "unknown" at most.
+const UNKNOWN_TRIES_MAX: u32 = 3;
 
 /// What a host says.
 pub enum RobotsAnswer {
@@ -29,18 +32,28 @@ pub enum RobotsAnswer {
     Unknown(String),
 }
 
-type Entry = (Instant, Arc<OnceCell<Arc<RobotsAnswer>>>);
+/// An answer and when it came.
+type Known = Arc<OnceCell<(Instant, Arc<RobotsAnswer>)>>;
+
+/// What is known of one host.
+#[derive(Default)]
+struct Host {
+    known: Known,
+    /// Answers before `known` that were "unknown".
+    unknown_tries: u32,
+}
 
 /// The answers of a run's hosts.
 pub struct RobotsCache {
     agent: String,
-    hosts: Mutex<HashMap<String, Entry>>,
+    hosts: Mutex<HashMap<String, Host>>,
+    unknown_for: Duration,
 }
 
 impl RobotsCache {
     /// For this user agent.
     pub fn new(agent: String) -> Self {
-        Self { agent, hosts: Mutex::default() }
+        Self { agent, hosts: Mutex::default(), unknown_for: UNKNOWN_FOR }
     }
 
     /// The host's answer; `fetch` brings the file once, however many ask at the same time. `Ok(None)` means 4xx.
@@ -49,33 +62,34 @@ impl RobotsCache {
         F: FnOnce(Url) -> Fut,
         Fut: Future<Output = Result<Option<Vec<u8>>, String>>,
     {
-        let cell = self.cell(url);
-        let answer = cell.get_or_init(|| async {
-            let Ok(robots_url) = url.join("/robots.txt") else {
-                return Arc::new(RobotsAnswer::Unknown(format!("{url} has no robots.txt address")));
+        let known = self.known(url);
+        let answer = known.get_or_init(|| async {
+            let answer = match url.join("/robots.txt") {
+                Ok(robots_url) => match fetch(robots_url).await {
+                    Ok(Some(bytes)) => parse(&self.agent, &bytes),
+                    Ok(None) => RobotsAnswer::AllowAll,
+                    Err(why) => RobotsAnswer::Unknown(why),
+                },
+                Err(_) => RobotsAnswer::Unknown(format!("{url} has no robots.txt address")),
             };
-            Arc::new(match fetch(robots_url).await {
-                Ok(Some(bytes)) => parse(&self.agent, &bytes),
-                Ok(None) => RobotsAnswer::AllowAll,
-                Err(why) => RobotsAnswer::Unknown(why),
-            })
+            (Instant::now(), Arc::new(answer))
         });
-        Arc::clone(answer.await)
+        Arc::clone(&answer.await.1)
     }
 
-    fn cell(&self, url: &Url) -> Arc<OnceCell<Arc<RobotsAnswer>>> {
+    /// The host's answer, empty where it is to be asked for (again).
+    fn known(&self, url: &Url) -> Known {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let (since, cell) = hosts.entry(host_key(url)).or_insert_with(|| (now, Arc::default()));
-        let keep = match cell.get().map(|a| &**a) {
-            Some(RobotsAnswer::Unknown(_)) => UNKNOWN_FOR,
-            _ => KNOWN_FOR,
-        };
-        if now - *since > keep {
-            *since = now;
-            *cell = Arc::default();
+        let host = hosts.entry(host_key(url)).or_default();
+        if let Some((at, answer)) = host.known.get() {
+            let is_unknown = matches!(&**answer, RobotsAnswer::Unknown(_));
+            let is_stale = at.elapsed() >= if is_unknown { self.unknown_for } else { KNOWN_FOR };
+            if is_stale && (!is_unknown || host.unknown_tries + 1 < UNKNOWN_TRIES_MAX) {
+                host.unknown_tries += u32::from(is_unknown);
+                host.known = Known::default();
+            }
         }
-        Arc::clone(cell)
+        Arc::clone(&host.known)
     }
 }
 
@@ -113,5 +127,28 @@ mod tests {
         let down = Url::parse("http://c.example/").unwrap();
         let answer = cache.answer(&down, |_| async { Err("answered 500".to_owned()) }).await;
         assert!(matches!(&*answer, RobotsAnswer::Unknown(why) if why.contains("500")));
+    }
+
+    #[tokio::test]
+    async fn unknown_is_asked_again_a_bounded_number_of_times() {
+        let cache =
+            RobotsCache { unknown_for: Duration::ZERO, ..RobotsCache::new("quarry-agent/1".to_owned()) };
+        let ask = async |host: &str, failing: u32| {
+            let url = Url::parse(&format!("http://{host}/")).unwrap();
+            let mut fetched = 0;
+            for _ in 0..10 {
+                let now = fetched;
+                let fetch = async |_| {
+                    fetched += 1;
+                    if now < failing { Err("answered 500".to_owned()) } else { Ok(None) }
+                };
+                if matches!(&*cache.answer(&url, fetch).await, RobotsAnswer::AllowAll) {
+                    return (fetched, true);
+                }
+            }
+            (fetched, false)
+        };
+        assert_eq!(ask("comes-back.example", 2).await, (3, true));
+        assert_eq!(ask("stays-away.example", 99).await, (UNKNOWN_TRIES_MAX, false));
     }
 }

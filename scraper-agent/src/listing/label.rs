@@ -7,6 +7,7 @@ use chrono::NaiveDate;
 use regex::Regex;
 
 use super::{Field, RecordGroup, is_job_title};
+use crate::gate::fold;
 use crate::normalize;
 use crate::posting::Posting;
 
@@ -135,4 +136,57 @@ pub fn apply(group: &RecordGroup, labelling: &Labelling, fetched: NaiveDate) -> 
         }
     }
     out
+}
+
+/// An address that several titles of one listing share is where they are applied for, not what tells them apart.
+pub fn tell_apart(postings: &mut [Posting]) {
+    let mut titles: BTreeMap<String, BTreeSet<Option<String>>> = BTreeMap::new();
+    for posting in postings.iter() {
+        if let Some(url) = &posting.url {
+            titles.entry(address(url)).or_default().insert(posting.title.as_deref().map(fold));
+        }
+    }
+    for posting in postings.iter_mut() {
+        let Some(url) = posting.url.take_if(|url| titles.get(&address(url)).is_some_and(|t| t.len() > 1))
+        else {
+            continue;
+        };
+        if posting.apply_url.is_none() {
+            posting.apply_url = Some(url);
+            if let Some(evidence) = posting.evidence.remove("url") {
+                posting.evidence.insert("apply_url".to_owned(), evidence);
+            }
+        }
+    }
+}
+
+/// An address without what only says where on its page to look, or who sent the visitor.
+fn address(text: &str) -> String {
+    url::Url::parse(text).map_or_else(|_| text.to_owned(), |url| crate::store::canonical_url(&url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_titles_share_is_where_to_apply() {
+        let posting = |title: &str, url: &str| Posting {
+            title: Some(title.to_owned()),
+            url: Some(url.to_owned()),
+            ..Posting::default()
+        };
+        let mut postings = vec![
+            posting("Welder", "https://a.example/apply"),
+            posting("Diver", "https://a.example/apply#form"),
+            posting("Cook", "https://a.example/jobs/cook"),
+            posting("COOK", "https://a.example/jobs/cook?utm_source=x"),
+        ];
+        tell_apart(&mut postings);
+        let of = |index: usize| (postings[index].url.as_deref(), postings[index].apply_url.as_deref());
+        assert_eq!(of(0), (None, Some("https://a.example/apply")));
+        assert_eq!(of(1), (None, Some("https://a.example/apply#form")));
+        assert_eq!(of(2), (Some("https://a.example/jobs/cook"), None), "one job linked twice");
+        assert_eq!(of(3).1, None);
+    }
 }

@@ -7,7 +7,7 @@
 mod label;
 mod records;
 
-pub use label::{Labelling, apply, label};
+pub use label::{Labelling, apply, label, tell_apart};
 pub use records::{is_job_title, records};
 
 /// Text at one path of a record.

@@ -22,7 +22,7 @@ static NAME_DAY_YEAR: LazyLock<Option<Regex>> =
     LazyLock::new(|| regex(r"(?i)\b(\p{L}{3,12})\.?\s+(\d{1,2})(?:st|nd|rd|th)?,?\s+(\d{4})"));
 static AGO: LazyLock<Option<Regex>> = LazyLock::new(|| {
     regex(
-        r"(?i)(\d{1,3})\+?\s*(minutes?|mins?|hours?|hrs?|days?|weeks?|months?|years?|[hdw]\b|mo\b|minuten?|stunden?|tag(?:en?)?|wochen?|monat(?:en?)?|jours?|semaines?|mois|días?|semanas?|meses|dias?|giorn[io]|settiman[ae]|mes[ie]|dage?|uger?|måned(?:er)?|dagen|weken|weeks|maanden|дн[яе]й?|день|д\.|недел[яиь]|місяц[іьв]*|месяц\p{L}*|тиж\p{L}*|днів|日前|週間前|か月前|時間前|ימים|שבועות)",
+        r"(?i)(\d{1,3})\+?\s*(minutes?|mins?|hours?|hrs?|days?|weeks?|months?|years?|[hdw]\b|mo\b|minuten?|stunden?|tag(?:en?)?|wochen?|monat(?:en?)?|jours?|semaines?|mois|días?|semanas?|meses|dias?|giorn[io]|settiman[ae]|mes[ie]|dage?|uger?|måned(?:er)?|dagen|weken|weeks|maanden|дн[яеі]й?|день|д\.|недел[яиь]|місяц[іьв]*|месяц\p{L}*|тиж\p{L}*|днів|日前|週間前|か月前|時間前|ימים|שבועות)",
     )
 });
 
@@ -69,7 +69,8 @@ pub fn iso_date(text: &str) -> Option<String> {
     absolute(text, None).map(|d| d.to_string())
 }
 
-/// Any date in a text, as `YYYY-MM-DD`: absolute forms first, then relative ones before `fetched`.
+/// Any date in a text, as `YYYY-MM-DD`: absolute forms first, then relative ones before `fetched` ("3 days ago", "3d") or,
+/// where the words say so, after it ("in 3 days", "3 days left").
 /// `month_first` tells how 03/04/2026 is meant; where it is `None` and the day is ambiguous there is no answer.
 pub fn date(text: &str, fetched: NaiveDate, month_first: Option<bool>) -> Option<String> {
     absolute(text, month_first).or_else(|| relative(text, fetched)).map(|d| d.to_string())
@@ -107,6 +108,23 @@ fn absolute(text: &str, month_first: Option<bool>) -> Option<NaiveDate> {
     checked(year, month, day)
 }
 
+/// What stands right before the number of a time to come.
+static AHEAD_BEFORE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    regex(
+        r"(?i)\b(in|within|noch|innerhalb von|dans|en|entro|tra|fra|over|binnen|om|через|за|протягом)\s+((the |den )?(next|nächsten|coming)\s+|less than\s+)?$",
+    )
+});
+/// What stands right behind the unit of a time past, whatever is before ("over 3 days ago").
+static PAST_BEHIND: LazyLock<Option<Regex>> =
+    LazyLock::new(|| regex(r"(?i)^\p{L}*\s+(ago|тому|назад|siden|geleden|fa|atrás)\b"));
+/// What stands right behind the unit of a time to come.
+static AHEAD_BEHIND: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    regex(
+        r"(?i)^\p{L}*\s+(left|remaining|to go|from now|übrig|verbleiben\p{L}*|restant\p{L}*|залишилося|осталось)\b",
+    )
+});
+
+/// A span of time before `fetched`, or after it where the words beside it say so.
 fn relative(text: &str, fetched: NaiveDate) -> Option<NaiveDate> {
     let lower = text.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| lower.contains(w));
@@ -147,6 +165,19 @@ fn relative(text: &str, fetched: NaiveDate) -> Option<NaiveDate> {
     let c = AGO.as_ref()?.captures(&lower)?;
     let n: u32 = c[1].parse().ok()?;
     let unit = &c[2];
+    let (start, end) = c.get(0).map_or((0, lower.len()), |found| (found.start(), found.end()));
+    let matches =
+        |pattern: &LazyLock<Option<Regex>>, text: &str| pattern.as_ref().is_some_and(|p| p.is_match(text));
+    let is_ahead = !matches(&PAST_BEHIND, &lower[end..])
+        && (matches(&AHEAD_BEFORE, &lower[..start]) || matches(&AHEAD_BEHIND, &lower[end..]));
+    let days = |n: u64| match is_ahead {
+        true => fetched.checked_add_days(Days::new(n)),
+        false => fetched.checked_sub_days(Days::new(n)),
+    };
+    let months = |n: u32| match is_ahead {
+        true => fetched.checked_add_months(Months::new(n)),
+        false => fetched.checked_sub_months(Months::new(n)),
+    };
     let begins = |words: &[&str]| words.iter().any(|w| unit.starts_with(w));
     if begins(&["minute", "min", "hour", "hr", "h", "stunde", "時間"]) {
         return Some(fetched);
@@ -165,14 +196,14 @@ fn relative(text: &str, fetched: NaiveDate) -> Option<NaiveDate> {
         "週",
         "שבוע",
     ]) {
-        return fetched.checked_sub_days(Days::new(u64::from(n) * 7));
+        return days(u64::from(n) * 7);
     }
     if begins(&["month", "mo", "monat", "mois", "mes", "måned", "maand", "месяц", "місяц", "か月"])
     {
-        return fetched.checked_sub_months(Months::new(n));
+        return months(n);
     }
     if begins(&["year"]) {
-        return fetched.checked_sub_months(Months::new(n * 12));
+        return months(n * 12);
     }
-    fetched.checked_sub_days(Days::new(u64::from(n)))
+    days(u64::from(n))
 }

@@ -5,5 +5,5 @@ mod salary;
 mod words;
 
 pub use date::{date, iso_date};
-pub use salary::{names_currency, plausible_salary, salary, salary_period};
+pub use salary::{is_benefit, names_currency, plausible_salary, salary, salary_period};
 pub use words::{employment, language, workplace};

@@ -102,33 +102,75 @@ static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
 /// The period that a word names ("HOUR", "per-year-salary", "1 YEAR", "monatlich").
 pub fn salary_period(text: &str) -> Option<SalaryPeriod> {
     let text = text.to_lowercase();
-    PERIODS.iter().find(|(_, words)| words.iter().any(|w| names_period(&text, w))).map(|(p, _)| *p)
+    PERIODS
+        .iter()
+        .find(|(_, words)| words.iter().any(|w| names_period(&text, w).next().is_some()))
+        .map(|(p, _)| *p)
+}
+
+/// Every period that a text names, in order. "an" before another one is an article ("an hour").
+fn periods(lower: &str) -> Vec<SalaryPeriod> {
+    let mut found: Vec<(usize, usize, SalaryPeriod)> = PERIODS
+        .iter()
+        .flat_map(|(period, words)| words.iter().map(move |word| (*period, *word)))
+        .flat_map(|(period, word)| names_period(lower, word).map(move |at| (at, at + word.len(), period)))
+        .collect();
+    found.sort_by_key(|(at, end, _)| (*at, std::cmp::Reverse(*end)));
+    let starts: Vec<usize> = found.iter().map(|(at, ..)| *at).collect();
+    let is_article = |end: usize| lower[end..].starts_with(' ') && starts.contains(&(end + 1));
+    found
+        .into_iter()
+        .filter(|(at, end, _)| &lower[*at..*end] != "an" || !is_article(*end))
+        .map(|(.., p)| p)
+        .collect()
+}
+
+/// The period of the amount between `start` and `end`: behind it, else before it, in its own clause and not beside
+/// another number ("37 hours per week"); else in a clause that holds no number.
+fn period_of(lower: &str, start: usize, end: usize) -> Option<SalaryPeriod> {
+    let stops = |c: char| is_clause_end(c) || c.is_numeric();
+    let behind = &lower[end..];
+    let behind = &behind[..behind.find(stops).unwrap_or(behind.len())];
+    let before = &lower[..start];
+    let before = &before
+        [before.rfind(stops).map_or(0, |at| at + lower[at..].chars().next().map_or(1, char::len_utf8))..];
+    let elsewhere = || {
+        let clauses = lower.split(is_clause_end).filter(|clause| !clause.contains(char::is_numeric));
+        clauses.flat_map(periods).next()
+    };
+    periods(behind).first().copied().or_else(|| periods(before).last().copied()).or_else(elsewhere)
+}
+
+/// A dot is in numbers and abbreviations ("p.a.") as well.
+fn is_clause_end(c: char) -> bool {
+    matches!(c, ',' | ';' | '(' | ')' | '|' | '•' | '·' | '\n')
 }
 
 /// Short words must stand alone ("hr" is in "Jahresgehalt"); long ones are often parts of compounds.
-fn names_period(text: &str, word: &str) -> bool {
+fn names_period<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let letters = word.chars().filter(|c| c.is_alphabetic()).count();
     let is_short = letters <= 3 && word.chars().all(|c| (c as u32) < 0x590);
-    text.match_indices(word).any(|(at, found)| {
-        let before = text[..at].chars().next_back().is_some_and(char::is_alphabetic);
+    let places = text.match_indices(word).filter(move |(at, found)| {
+        let before = text[..*at].chars().next_back().is_some_and(char::is_alphabetic);
         let after = text[at + found.len()..].chars().next().is_some_and(char::is_alphabetic);
         let open = |c: Option<char>| c.is_some_and(char::is_alphabetic);
         !is_short || !(before && open(word.chars().next()) || after && open(word.chars().next_back()))
-    })
+    });
+    places.map(|(at, _)| at)
 }
 
 /// Reads a stretch of text that is about pay; `None` where it holds no amount with a currency or period.
 pub fn salary(text: &str) -> Option<Salary> {
     let lower = text.to_lowercase();
     let currency = CURRENCIES.iter().find(|(symbol, _)| has_currency(&lower, symbol)).map(|(_, code)| *code);
-    let period = salary_period(text);
-    if currency.is_none() && period.is_none() {
+    if currency.is_none() && salary_period(text).is_none() {
         return None;
     }
-    let amounts: Vec<(f64, usize)> = amounts(&lower);
-    let (first, start) = *amounts.first()?;
+    let (low, high) = chosen(&lower, &amounts(&lower))?;
+    let (first, start) = (low.value, low.start);
+    let period = period_of(&lower, start, high.unwrap_or(low).end);
     let mut salary = Salary { currency: currency.map(str::to_owned), period, ..Salary::default() };
-    let second = amounts.get(1).map(|(n, _)| *n).filter(|n| *n >= first && *n <= first * 20.0);
+    let second = high.map(|high| high.value).filter(|n| *n >= first && *n <= first * 20.0);
     let before = lower.get(..start).unwrap_or("");
     let says = |words: &[&str]| words.iter().any(|w| before.contains(w));
     match second {
@@ -177,41 +219,153 @@ fn has_currency(text: &str, symbol: &str) -> bool {
     text.split(|c: char| !c.is_alphabetic()).any(|word| word == symbol)
 }
 
-/// Amounts with their offsets, thousands and 万 applied. In "80-100k" the factor is both numbers'.
-fn amounts(lower: &str) -> Vec<(f64, usize)> {
+/// A number that may be pay.
+#[derive(Clone, Copy, Debug)]
+struct Amount {
+    /// Thousands and 万 applied.
+    value: f64,
+    start: usize,
+    /// Past the number and its factor.
+    end: usize,
+    /// A currency stands right before it.
+    led: bool,
+    /// A currency stands right behind it.
+    followed: bool,
+}
+
+/// The amount that is the pay, and the upper one of a range. Where a currency stands beside a number, a number without
+/// one ("Grade 7", "37 hours") counts only as the other end of a range.
+fn chosen(lower: &str, all: &[Amount]) -> Option<(Amount, Option<Amount>)> {
+    let has_money = all.iter().any(|amount| amount.led || amount.followed);
+    let is_pay = |amount: &Amount| {
+        (!has_money || amount.led || amount.followed)
+            && !is_benefit(&lower[..amount.start], &lower[amount.end..])
+    };
+    let at = all.iter().position(is_pay)?;
+    let first = all[at];
+    // In "80-100k EUR" the currency behind is both numbers'; one before ("Grade 7 - £35,000") is its own number's.
+    let before = at.checked_sub(1).map(|before| all[before]);
+    if let Some(before) = before.filter(|_| first.followed && !first.led)
+        && is_range(&lower[before.end..first.start], false)
+    {
+        return Some((before, Some(first)));
+    }
+    let next = all.get(at + 1).copied();
+    let ends = |next: &Amount| is_range(&lower[first.end..next.start], next.led || next.followed);
+    Some((first, next.filter(ends)))
+}
+
+/// Whether what stands between two numbers joins them as a range: a dash or a short word ("to", "bis", "до"); between
+/// two sums of money any few words of one clause.
+fn is_range(between: &str, is_money: bool) -> bool {
+    let letters = between.chars().filter(|c| c.is_alphabetic()).count();
+    let has_sign = between.trim().chars().any(|c| !c.is_whitespace());
+    let longest = if is_money { RANGE_LETTERS_MAX } else { 4 };
+    has_sign && letters <= longest && !between.contains(is_clause_end)
+}
+
+/// Letters between the two sums of a range at most.
+const RANGE_LETTERS_MAX: usize = 24;
+
+/// What an employer gives beside pay.
+const BENEFITS: [&str; 18] = [
+    "budget",
+    "allowance",
+    "bonus",
+    "voucher",
+    "reimburse",
+    "relocation",
+    "contribution",
+    "fund ",
+    "funding",
+    "revenue",
+    "turnover",
+    "zuschuss",
+    "zulage",
+    "prämie",
+    "umsatz",
+    "bono",
+    "бюджет",
+    "премі",
+];
+
+/// Whether an amount is an allowance or the like, by the words beside it in its clause: "a learning budget of …",
+/// "… a year training budget". What is only added ("… plus bonus") says nothing about it.
+pub fn is_benefit(before: &str, behind: &str) -> bool {
+    let (before, behind) = (before.to_lowercase(), behind.to_lowercase());
+    let stops = |c: char| is_clause_end(c) || c.is_numeric() || matches!(c, '+' | '&' | '!' | '?');
+    let joins = [" plus ", " and ", " und ", " et ", " y ", " e ", " та ", " и ", ". "];
+    let start =
+        before.rfind(stops).map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
+    let own = joins.iter().filter_map(|j| before[start..].rfind(j).map(|at| start + at + j.len())).max();
+    let before = format!("{} ", &before[own.unwrap_or(start)..]);
+    let end = behind.find(stops).unwrap_or(behind.len());
+    let own = joins.iter().filter_map(|j| behind[..end].find(j)).min();
+    let behind = format!("{} ", &behind[..own.unwrap_or(end)]);
+    let names = |text: &str| BENEFITS.iter().any(|word| text.contains(word));
+    names(&before) || names(&behind)
+}
+
+/// Amounts in order, thousands and 万 applied. In "80-100k" the factor is both numbers'.
+fn amounts(lower: &str) -> Vec<Amount> {
     let Some(pattern) = NUMBER.as_ref() else { return Vec::new() };
-    let mut out: Vec<(f64, usize, f64)> = Vec::new();
+    let mut out: Vec<(Amount, f64)> = Vec::new();
     for found in pattern.find_iter(lower) {
         let Some(value) = parse(found.as_str()) else { continue };
-        let after = lower[found.end()..].trim_start_matches(' ');
+        let rest = &lower[found.end()..];
+        let after = rest.trim_start_matches(' ');
         let next_letter = |text: &str| text.chars().nth(1).is_some_and(char::is_alphabetic);
-        let factor = if (after.starts_with('k') || after.starts_with('к')) && !next_letter(after)
-            || after.starts_with("тис")
-            || after.starts_with("тыс")
-        {
-            1_000.0
+        let (factor, mark) = if (after.starts_with('k') || after.starts_with('к')) && !next_letter(after) {
+            (1_000.0, after.chars().next().map_or(0, char::len_utf8))
+        } else if after.starts_with("тис") || after.starts_with("тыс") {
+            (1_000.0, "тис".len() + usize::from(after["тис".len()..].starts_with('.')))
         } else if after.starts_with('万') {
-            10_000.0
+            (10_000.0, '万'.len_utf8())
         } else if after.starts_with('%') {
             continue;
         } else {
-            1.0
+            (1.0, 0)
         };
         // Years and small counts ("401(k)", "40 hours") are no pay.
-        let glued_k = lower[found.end()..].starts_with("(k)");
+        let glued_k = rest.starts_with("(k)");
         let hours =
             ["hours", "hrs/", "stunden", "days", "tage", "weeks"].iter().any(|w| after.starts_with(w));
         if glued_k || hours || value <= 0.0 {
             continue;
         }
-        out.push((value, found.start(), factor));
+        let end = if mark == 0 { found.end() } else { lower.len() - after.len() + mark };
+        let (led, followed) =
+            (ends_in_currency(&lower[..found.start()]), begins_with_currency(&lower[end..]));
+        out.push((Amount { value, start: found.start(), end, led, followed }, factor));
     }
     for i in 1..out.len() {
-        if out[i].2 > 1.0 && out[i - 1].2 == 1.0 && out[i - 1].0 < 1000.0 && out[i - 1].0 <= out[i].0 * 1.5 {
-            out[i - 1].2 = out[i].2;
+        let (before, here) = (out[i - 1], out[i]);
+        if here.1 > 1.0 && before.1 == 1.0 && before.0.value < 1000.0 && before.0.value <= here.0.value * 1.5
+        {
+            out[i - 1].1 = here.1;
         }
     }
-    out.into_iter().map(|(value, at, factor)| (value * factor, at)).collect()
+    out.into_iter().map(|(amount, factor)| Amount { value: amount.value * factor, ..amount }).collect()
+}
+
+fn ends_in_currency(text: &str) -> bool {
+    let text = text.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '('));
+    CURRENCIES.iter().any(|(symbol, _)| {
+        let Some(rest) = text.strip_suffix(symbol) else { return false };
+        !symbol.starts_with(char::is_alphabetic) || !rest.ends_with(char::is_alphabetic)
+    })
+}
+
+/// A sign that is set off from the number and glued to the next ("Band 6 £35,000") is the next one's.
+fn begins_with_currency(whole: &str) -> bool {
+    let text = whole.trim_start();
+    let is_apart = text.len() < whole.len();
+    CURRENCIES.iter().any(|(symbol, _)| {
+        let Some(rest) = text.strip_prefix(symbol) else { return false };
+        let is_next_ones = is_apart && rest.starts_with(|c: char| c.is_ascii_digit());
+        let is_word = symbol.chars().all(|c| c.is_ascii_alphabetic());
+        !(is_next_ones || is_word && rest.starts_with(char::is_alphabetic))
+    })
 }
 
 /// A number with either separator: three digits after the last one are thousands, one or two are decimals.

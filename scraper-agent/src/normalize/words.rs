@@ -16,7 +16,6 @@ const EMPLOYMENT: [(EmploymentType, &[&str]); 5] = [
             "working student",
             "estágio",
             "estagi",
-            "stage ",
             "stagiaire",
             "prácticas",
             "tirocinio",
@@ -123,14 +122,38 @@ const EMPLOYMENT: [(EmploymentType, &[&str]); 5] = [
 /// read as full time, the commoner offer.
 pub fn employment(text: &str) -> Option<EmploymentType> {
     let letters = |c: char| if c.is_alphanumeric() || "-_".contains(c) { c } else { ' ' };
-    let text = format!("{} ", text.to_lowercase().chars().map(letters).collect::<String>());
+    let lower = text.to_lowercase();
+    let text = format!("{} ", lower.chars().map(letters).collect::<String>());
     let has = |words: &[&str]| words.iter().any(|w| begins_a_word(&text, w));
+    let names = |kind: EmploymentType| kind == EmploymentType::Internship && is_stage(&lower);
     let found: Vec<EmploymentType> =
-        EMPLOYMENT.iter().filter(|(_, words)| has(words)).map(|(t, _)| *t).collect();
+        EMPLOYMENT.iter().filter(|(kind, words)| has(words) || names(*kind)).map(|(t, _)| *t).collect();
     if found.contains(&EmploymentType::FullTime) && !found.contains(&EmploymentType::Internship) {
         return Some(EmploymentType::FullTime);
     }
     found.first().copied()
+}
+
+/// Whether "stage" is the French, Dutch or Italian internship: alone, opening a line before a dash, a bracket or a slash,
+/// or beside a small word of those languages. In English it is a theatre's, or a company's ("early-stage").
+fn is_stage(lower: &str) -> bool {
+    const BEFORE: [&str; 10] = ["de", "un", "en", "du", "le", "een", "di", "uno", "lo", "per"];
+    const BEHIND: [&str; 11] = ["de", "d", "en", "chez", "bij", "als", "pour", "di", "presso", "au", "dans"];
+    lower.match_indices("stage").any(|(at, found)| {
+        let (before, behind) = (&lower[..at], &lower[at + found.len()..]);
+        let glued = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        if glued(before.chars().next_back()) || before.ends_with('-') || glued(behind.chars().next()) {
+            return false;
+        }
+        let last = before.split_whitespace().next_back().unwrap_or("");
+        let next = behind.trim_start();
+        let word = next.split(|c: char| !c.is_alphabetic()).next().unwrap_or("");
+        let is_first = before.trim().is_empty();
+        let ends =
+            next.is_empty() || !behind.starts_with('-') && next.starts_with(['-', '–', '—', '(', '/', '|']);
+        // "in" is Italian or Dutch only where the line begins with the word.
+        is_first && (ends || word == "in") || BEFORE.contains(&last) || BEHIND.contains(&word)
+    })
 }
 
 /// Whether `word` stands in the text where a word begins; scripts without spaces have no such places.
@@ -142,33 +165,37 @@ fn begins_a_word(text: &str, word: &str) -> bool {
 
 /// The workplace that a text names.
 pub fn workplace(text: &str) -> Option<Workplace> {
+    let original = text;
     let text = text.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
-    if has(&["hybrid", "гібрид", "гибрид", "teilweise remote", "ハイブリッド", "híbrid"]) {
+    if has(&["гібрид", "гибрид", "teilweise remote", "ハイブリッド", "híbrid"])
+        || is_of_work(original, "hybrid", false)
+    {
         return Some(Workplace::Hybrid);
     }
-    if has(&[
-        "remote",
-        "home office",
-        "homeoffice",
-        "work from home",
-        "telecommut",
-        "télétravail",
-        "teletrabajo",
-        "удален",
-        "удалён",
-        "дистанц",
-        "віддален",
-        "リモート",
-        "在宅",
-        "hjemmefra",
-        "thuiswerk",
-        "smart working",
-        "da remoto",
-        "remoto",
-        "עבודה מהבית",
-        "fully distributed",
-    ]) {
+    if is_of_work(original, "remote", true)
+        || has(&[
+            "home office",
+            "homeoffice",
+            "work from home",
+            "telecommut",
+            "télétravail",
+            "teletrabajo",
+            "удален",
+            "удалён",
+            "дистанц",
+            "віддален",
+            "リモート",
+            "在宅",
+            "hjemmefra",
+            "thuiswerk",
+            "smart working",
+            "da remoto",
+            "remoto",
+            "עבודה מהבית",
+            "fully distributed",
+        ])
+    {
         return Some(Workplace::Remote);
     }
     if has(&[
@@ -186,6 +213,99 @@ pub fn workplace(text: &str) -> Option<Workplace> {
         return Some(Workplace::OnSite);
     }
     None
+}
+
+/// Beginnings of words that may follow "hybrid" or "remote" where these say how one works.
+const OF_WORK: [&str; 62] = [
+    "work",
+    "role",
+    "position",
+    "job",
+    "model",
+    "office",
+    "schedul",
+    "arrang",
+    "option",
+    "polic",
+    "setup",
+    "set",
+    "team",
+    "employ",
+    "opportun",
+    "possib",
+    "availab",
+    "eligib",
+    "friendly",
+    "first",
+    "only",
+    "based",
+    "contract",
+    "full",
+    "part",
+    "or",
+    "and",
+    "in",
+    "from",
+    "within",
+    "with",
+    "across",
+    "for",
+    "at",
+    "on",
+    "to",
+    "as",
+    "is",
+    "anywhere",
+    "worldwide",
+    "global",
+    "arbeit",
+    "möglich",
+    "büro",
+    "oder",
+    "und",
+    "mit",
+    "aus",
+    "ou",
+    "et",
+    "y",
+    "o",
+    "e",
+    "da",
+    "en",
+    "dans",
+    "posible",
+    "culture",
+    "flexib",
+    "environment",
+    "week",
+    "day",
+];
+
+/// Whether an adjective says how one works: it ends its phrase, or a word of work follows ("hybrid working", not "hybrid
+/// cloud"). With `before_names`, a capitalised word may follow too, as a place does ("Remote Germany").
+fn is_of_work(text: &str, adjective: &str, before_names: bool) -> bool {
+    let mut words = text.split_inclusive(|c: char| !c.is_alphanumeric() && c != '\'').peekable();
+    while let Some(word) = words.next() {
+        let bare = word.trim_end_matches(|c: char| !c.is_alphanumeric());
+        if !bare.to_lowercase().starts_with(adjective) {
+            continue;
+        }
+        let ends = !word[bare.len()..].chars().all(|c| c == ' ' || c == '-' || c == '\u{a0}');
+        let Some(next) = words.peek() else { return true };
+        let next = next.trim_end_matches(|c: char| !c.is_alphanumeric());
+        // A separator or a number ends the phrase as well.
+        if ends || next.is_empty() || next.starts_with(char::is_numeric) {
+            return true;
+        }
+        let lower = next.to_lowercase();
+        let is_short = |w: &str| w.chars().count() <= 3;
+        if OF_WORK.iter().any(|w| if is_short(w) { lower == *w } else { lower.starts_with(w) })
+            || before_names && next.starts_with(char::is_uppercase)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// Words that only one language has often.

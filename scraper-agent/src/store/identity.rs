@@ -1,7 +1,7 @@
 //! When two postings are the same job.
 //!
 //! By tenant and requisition id, where the address is of a known ATS; else by the address without what only tracks;
-//! else by title, company and place. A key names how it was made, so that keys of different kinds never meet.
+//! else by title, company and place, or title, place and where to apply. A key names how it was made, so that keys of different kinds never meet.
 
 use std::sync::LazyLock;
 
@@ -40,9 +40,11 @@ pub fn identity_key(posting: &Posting) -> Option<String> {
     let title = posting.title.as_deref().map(normal).filter(|t| !t.is_empty())?;
     let company = posting.company.as_deref().map(normal).unwrap_or_default();
     let place = posting.locations.first().map(|l| normal(l)).unwrap_or_default();
-    // A bare title would make one job of all "Software Engineers".
-    if company.is_empty() && place.is_empty() {
-        return None;
+    // Without an employer a title, with a place or not, would make one job of all "Software Engineers"; where they are
+    // applied for tells them apart, or at least their sites.
+    if company.is_empty() {
+        let apply = Url::parse(posting.apply_url.as_deref()?).ok()?;
+        return Some(format!("apply:{}|{title}|{place}", canonical_url(&apply)));
     }
     Some(format!("text:{title}|{company}|{place}"))
 }
@@ -118,5 +120,16 @@ mod tests {
         assert_eq!(text("Engineer (m/w/d)", "Köln"), text("ENGINEER  m/w/d", "KÖLN "));
         assert_ne!(text("Engineer", "Köln"), text("Engineer", "Bonn"));
         assert_eq!(identity_key(&Posting { title: Some("Engineer".into()), ..Posting::default() }), None);
+        let apply = |title: &str, site: &str| {
+            identity_key(&Posting {
+                title: Some(title.into()),
+                locations: vec!["Köln".into()],
+                apply_url: Some(format!("https://{site}/apply")),
+                ..Posting::default()
+            })
+        };
+        assert_ne!(apply("Engineer", "a.example"), apply("Welder", "a.example"));
+        assert_ne!(apply("Engineer", "a.example"), apply("Engineer", "b.example"));
+        assert_eq!(apply("Engineer", "a.example"), apply("ENGINEER", "a.example"));
     }
 }

@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use crate::error::AgentError;
 
 pub use costs::{BudgetExceeded, Reservation};
-pub use identity::identity_key;
+pub use identity::{canonical_url, identity_key};
 
 pub use jobs::StoredJob;
 pub(crate) use jobs::fill;

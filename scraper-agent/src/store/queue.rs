@@ -51,14 +51,20 @@ pub struct RunState {
 }
 
 impl Store {
-    /// Continues the unfinished run of this key, or begins one with the seeds.
+    /// Continues the unfinished run of this key, or begins one with the seeds. What was left for later in it, or in the
+    /// last one of this key, waits again.
     pub fn begin_run(&self, key: &str, seeds: &[Found], now: i64) -> Result<RunId, AgentError> {
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let open = "SELECT id FROM runs WHERE key = ?1 AND finished_at IS NULL ORDER BY id DESC LIMIT 1";
         let open: Option<i64> = transaction.query_row(open, [key], |row| row.get(0)).optional()?;
         let run = match open {
-            Some(run) => run,
+            Some(run) => {
+                let sql = "UPDATE pages SET state = 'queued', left_for_later = 0
+                    WHERE run = ?1 AND state = 'done' AND left_for_later = 1";
+                transaction.execute(sql, [run])?;
+                run
+            }
             None => {
                 transaction
                     .execute("INSERT INTO runs (key, started_at) VALUES (?1, ?2)", params![key, now])?;
@@ -67,6 +73,12 @@ impl Store {
         };
         for seed in seeds {
             enqueue(&transaction, run, seed)?;
+        }
+        if open.is_none() {
+            let sql = "INSERT OR IGNORE INTO pages (run, source, host, found, depth, paging, score)
+                SELECT ?1, source, host, found, depth, paging, score FROM pages WHERE left_for_later = 1
+                AND run = (SELECT max(id) FROM runs WHERE key = ?2 AND id < ?1) ORDER BY id";
+            transaction.execute(sql, params![run, key])?;
         }
         transaction.commit()?;
         Ok(RunId(run))
@@ -140,11 +152,14 @@ impl Store {
         let json = to_json("report", report)?;
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let sql =
-            "UPDATE pages SET state = 'done', report = ?3 WHERE id = ?1 AND lease = ?2 AND state = 'leased'";
-        if transaction.execute(sql, params![lease.page, lease.number, json])? == 0 {
+        let sql = "UPDATE pages SET state = 'done', report = ?3, left_for_later = ?4
+            WHERE id = ?1 AND lease = ?2 AND state = 'leased'";
+        if transaction.execute(sql, params![lease.page, lease.number, json, report.left_for_later])? == 0 {
             return Ok(false);
         }
+        // A page that was left for later has earlier attempts.
+        let sql = "SELECT count(*) FROM attempts WHERE page = ?1";
+        let earlier: i64 = transaction.query_row(sql, [lease.page], |row| row.get(0))?;
         for (number, attempt) in report.attempts.iter().enumerate() {
             let sql =
                 "INSERT INTO attempts (page, number, at, route, reason, prompt_tokens, completion_tokens,
@@ -153,7 +168,7 @@ impl Store {
                 sql,
                 params![
                     lease.page,
-                    number as i64,
+                    earlier + number as i64,
                     now,
                     to_json("route", &attempt.route)?.trim_matches('"'),
                     attempt.reason,
@@ -286,6 +301,48 @@ mod tests {
         assert_eq!(second.reports(run).unwrap().len(), 1);
         second.finish_run(run, 17).unwrap();
         assert_ne!(second.begin_run("k", &[], 18).unwrap(), run);
+    }
+
+    #[test]
+    fn what_was_left_for_later_waits_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let read = |run, left_for_later| {
+            let lease = store.lease(run, &[], 0, 10).unwrap().unwrap();
+            let attempt = crate::attempt::Attempt {
+                route: crate::posting::Route::Local,
+                reason: String::new(),
+                tokens: Default::default(),
+                cost_usd: 0.0,
+                seconds: 0.0,
+                result: crate::attempt::AttemptResult::Planned,
+            };
+            let attempts = vec![attempt];
+            let report = PageReport { left_for_later, attempts, ..report(&lease.entry.source) };
+            assert!(store.finish(run, &lease, &report, &[], 9, 1).unwrap());
+            lease.entry.source
+        };
+        let seeds = [entry("seed", "h", 9)];
+        let run = store.begin_run("k", &[seeds[0].clone(), entry("found", "h", 1)], 0).unwrap();
+        assert_eq!((read(run, false), read(run, true)), ("seed".to_owned(), "found".to_owned()));
+        assert!(store.lease(run, &[], 0, 10).unwrap().is_none(), "not twice by one call");
+        assert_eq!(store.reports(run).unwrap().len(), 2, "a page left is a result that says why");
+        // A later call continues the run that is not finished, with this page alone.
+        assert_eq!(store.begin_run("k", &seeds, 2).unwrap(), run);
+        assert_eq!(read(run, true), "found");
+        assert!(store.lease(run, &[], 0, 10).unwrap().is_none());
+        assert_eq!(store.attempt_count(run).unwrap(), 3, "each reading's attempts are kept");
+        store.finish_run(run, 3).unwrap();
+        // A run after it reads the seeds, and the page though no seed leads to it any more.
+        let next = store.begin_run("k", &seeds, 4).unwrap();
+        assert_ne!(next, run);
+        assert_eq!((read(next, false), read(next, false)), ("seed".to_owned(), "found".to_owned()));
+        store.finish_run(next, 5).unwrap();
+        let last = store.begin_run("k", &seeds, 6).unwrap();
+        assert_eq!(read(last, false), "seed");
+        assert!(store.lease(last, &[], 0, 10).unwrap().is_none(), "what was read is not carried on");
+        let other = store.begin_run("other", &[], 6).unwrap();
+        assert!(store.lease(other, &[], 0, 10).unwrap().is_none());
     }
 
     #[test]

@@ -7,7 +7,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::AgentError;
 
 /// Each entry brings a file from its index to the next version. Entries are only ever added.
-const MIGRATIONS: &[&str] = &[r"
+const MIGRATIONS: &[&str] = &[
+    r"
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
     -- Seeds and options that decide what is read: an unfinished run with the same key is continued.
@@ -73,7 +74,12 @@ CREATE TABLE costs (
     settled INTEGER NOT NULL
 );
 CREATE INDEX costs_by_month ON costs (month);
-"];
+",
+    r"
+-- 1 where a finished page failed for a reason that may pass: the next run of the same key reads it again.
+ALTER TABLE pages ADD COLUMN left_for_later INTEGER NOT NULL DEFAULT 0;
+",
+];
 
 pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), AgentError> {
     // Immediate: two processes that start together must not both migrate.
