@@ -17,5 +17,7 @@ cd "$(dirname "$0")/../.."
 CUDA_HOME=$(server/cuda/toolkit.sh)
 export CUDA_HOME
 server/cuda/tests/shim/run.sh mistakes
-cargo test --locked --package quarry-cuda --test driver -- zero_points_in_another_order_are_found a_swap_that_waits_for_nothing_is_found |
-  tee /dev/stderr | grep -q '^test result: ok. 2 passed'
+said=$(cargo test --locked --package quarry-cuda --test driver -- \
+  zero_points_in_another_order_are_found a_swap_that_waits_for_nothing_is_found 2>&1) || { echo "$said"; exit 1; }
+echo "$said"
+grep -q '^test result: ok. 2 passed' <<<"$said"
