@@ -91,13 +91,7 @@ fn a_device_that_is_asked_for_and_not_there_is_an_error() {
 #[test]
 fn a_tiny_model_answers_on_the_fake_driver() {
     let folder = tempfile::tempdir().unwrap();
-    let path = fake_driver();
-    let kernels = path.join("libkernels.so");
-    let variables =
-        [("LD_LIBRARY_PATH", path.to_str().unwrap()), ("FAKE_CUDA_KERNELS", kernels.to_str().unwrap())];
-    let config = config(folder.path(), "cuda");
-    let mut server = Server::configured(&config, &[], &variables);
-    server.wait("is ready", |server| server.get("/ready").status == 200);
+    let server = on_the_fake_driver(folder.path(), &settings("cuda"), &[]);
     line(&server, "computing on a CUDA device");
     let asked = json!({"model": "tiny", "max_completion_tokens": 12});
     let first = server.chat(asked.clone());
@@ -152,10 +146,8 @@ fn greedy_answers_are_the_references_where_its_margin_allows() {
     /// A random model is seldom sure: enough questions for some tokens that it is sure of.
     const QUESTIONS: usize = 12;
     const TOKENS: usize = 4;
-    let path = fake_driver();
-    let kernels = path.join("libkernels.so");
-    let variables =
-        [("LD_LIBRARY_PATH", path.to_str().unwrap()), ("FAKE_CUDA_KERNELS", kernels.to_str().unwrap())];
+    let driver = driver_variables();
+    let variables = driver.each_ref().map(|(name, value)| (*name, value.as_str()));
     let mut compared = 0;
     for (name, tiny, form) in [
         ("bf16", TinyModel::qwen3(), Err(HubWeights::Plain(StoredType::BF16))),
@@ -218,13 +210,7 @@ fn greedy_answers_are_the_references_where_its_margin_allows() {
 #[test]
 fn answers_are_the_same_together_with_steps_started_ahead() {
     let folder = tempfile::tempdir().unwrap();
-    let path = fake_driver();
-    let kernels = path.join("libkernels.so");
-    let variables =
-        [("LD_LIBRARY_PATH", path.to_str().unwrap()), ("FAKE_CUDA_KERNELS", kernels.to_str().unwrap())];
-    let config = config(folder.path(), "cuda");
-    let mut server = Server::configured(&config, &[], &variables);
-    server.wait("is ready", |server| server.get("/ready").status == 200);
+    let server = on_the_fake_driver(folder.path(), &settings("cuda"), &[]);
     let asked = |number: usize| {
         let message = json!({"role": "user", "content": format!("Say {number} words.")});
         let tokens = 8 + 5 * number;
@@ -319,14 +305,13 @@ fn the_devices_bench_measures_every_part() {
     let models = ["first.gguf", "second.gguf"].map(|name| folder.path().join(name));
     TinyModel::qwen3().write(&models[0], TensorType::Q4K).unwrap();
     TinyModel::qwen3_tied().write(&models[1], TensorType::Q8_0).unwrap();
-    let (path, out) = (fake_driver(), folder.path().join("out"));
+    let out = folder.path().join("out");
     let ended = Command::new(env!("CARGO_BIN_EXE_quarry"))
         .args(["bench", "gpu", "--batches", "1,2", "--contexts", "0,16", "--prompts", "12", "--steps", "2"])
         .args(["--repeats", "1", "--probe-mib", "1", "--out"])
         .arg(&out)
         .args(&models)
-        .env("LD_LIBRARY_PATH", path)
-        .env("FAKE_CUDA_KERNELS", path.join("libkernels.so"))
+        .envs(driver_variables())
         .output()
         .expect("the program starts");
     let said = String::from_utf8_lossy(&ended.stderr);
@@ -494,16 +479,8 @@ fn a_device_that_tells_nothing_computes() {
 #[test]
 fn a_device_that_is_lost_ends_the_program_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
-    let path = fake_driver();
-    let kernels = path.join("libkernels.so");
-    let variables = [
-        ("LD_LIBRARY_PATH", path.to_str().unwrap()),
-        ("FAKE_CUDA_KERNELS", kernels.to_str().unwrap()),
-        ("FAKE_CUDA_FAIL_LAUNCH", "90:sticky"),
-    ];
-    let config = config(folder.path(), "cuda");
-    let mut server = Server::configured(&config, &[], &variables);
-    server.wait("is ready", |server| server.get("/ready").status == 200);
+    let variables = [("FAKE_CUDA_FAIL_LAUNCH", "90:sticky")];
+    let mut server = on_the_fake_driver(folder.path(), &settings("cuda"), &variables);
     let answer = server.chat(json!({"model": "tiny", "max_completion_tokens": 12}));
     assert_eq!(answer.status, 500, "{}", answer.body);
     assert!(!server.ended().success());

@@ -18,7 +18,7 @@ namespace {
 
 using namespace attention;
 
-constexpr int TILE_QUERIES = 64;  // src/scratch.rs knows it
+constexpr int TILE_QUERIES = 64;  // layout/src/scratch.rs knows it
 constexpr int SLOTS = 5;
 
 /// A tile's keys, then its values, then the next tile.

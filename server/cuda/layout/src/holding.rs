@@ -51,11 +51,6 @@ impl Holding {
     }
 }
 
-/// [`Holding::cost`] by default.
-pub fn cost(spec: &DecoderSpec, tensors: &[WeightInfo], options: &ActivateOptions) -> ModelCost {
-    Holding::default().cost(spec, tensors, options)
-}
-
 /// [`Holding::decode_bytes`] by default.
 pub fn decode_bytes(
     spec: &DecoderSpec,

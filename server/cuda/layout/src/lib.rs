@@ -15,7 +15,7 @@ mod weights;
 
 pub use draws::{DrawRoom, LOGPROB_WORDS, ROW_WORDS};
 pub use form::{COLUMNS, Form, GROUP, TILE};
-pub use holding::{Holding, cost, decode_bytes};
+pub use holding::{Holding, decode_bytes};
 pub use kv::{KvKind, KvShape};
 pub use scratch::{HEAD_ROWS, SPLIT, Scratch};
 pub use step::DecodeBytes;
