@@ -40,6 +40,17 @@ pub enum Workplace {
     OnSite,
 }
 
+/// How sure it is that a posting is one job that is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// The page declares it, it was read from its own page, or an interface gave it.
+    #[default]
+    Confirmed,
+    /// A record of a listing that nobody has followed yet.
+    Candidate,
+}
+
 /// The kind of contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,6 +97,9 @@ pub struct Salary {
 /// One job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Posting {
+    /// Confirmed, or a candidate.
+    #[serde(default)]
+    pub standing: Standing,
     /// As on the page, entities decoded.
     pub title: Option<String>,
     /// The employer; `None` where the page does not name one.
