@@ -80,6 +80,7 @@ const ONLY_AT: &[(&str, &[&str])] = &[
             "src/",
             "tests/",
             "server/cuda/build.rs",
+            "scraper-agent/build.rs",
             "server/cuda/tests/",
             "server/simulation/tests/",
             "server/cpu/tests/",

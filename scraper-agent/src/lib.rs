@@ -33,3 +33,4 @@ pub mod store;
 pub mod structured;
 pub mod tokens;
 pub mod verify;
+pub mod words;
