@@ -13,6 +13,7 @@ use std::time::Instant;
 use crate::agent::Agent;
 use crate::attempt::{Attempt, PageReport, PageResult, Tokens};
 use crate::config::ScrapingConfig;
+use crate::extract::ask_kind;
 use crate::extract::try_page::{Extraction, Outcome};
 use crate::fetch::{FetchedPage, Fetcher, file};
 use crate::frontier::{self, next_links};
@@ -77,13 +78,16 @@ pub async fn read(agent: &Arc<Agent>, Fetched { found, page }: Fetched, dry_run:
     let started = Instant::now();
     // Cleaned and gated: pure, a few milliseconds to a second of one core.
     let reading = match tokio::task::spawn_blocking(move || Reading::of(&page)).await {
-        Ok(reading) => Arc::new(reading),
+        Ok(reading) => reading,
         Err(error) => {
             let why =
                 if error.is_panic() { "this page made the reader panic" } else { "the reader was stopped" };
             return fail(found, why.to_owned());
         }
     };
+    // Where structure leaves open what the page is, one question to the local model.
+    let (reading, asked) = if dry_run { (reading, None) } else { ask_kind(agent, reading).await };
+    let reading = Arc::new(reading);
     // Routed, extracted, verified: again and again until one try holds or no way is left.
     let mut extraction = Extraction::new(agent, &reading, dry_run);
     let outcome = loop {
@@ -91,6 +95,7 @@ pub async fn read(agent: &Arc<Agent>, Fetched { found, page }: Fetched, dry_run:
         match decision.way {
             Way::Stop => break extraction.give_up(decision.reason),
             Way::Structure => break extraction.structure(decision.reason),
+            Way::Digest => extraction.digest(decision.reason).await,
             Way::Local if reading.kind() == PageKind::Listing => extraction.label(decision.reason).await,
             Way::Local => extraction.local(decision.reason).await,
             Way::Cloud => extraction.cloud(decision.reason).await,
@@ -104,7 +109,7 @@ pub async fn read(agent: &Arc<Agent>, Fetched { found, page }: Fetched, dry_run:
         }
     };
     let local_server_failure = extraction.local_server_failure().map(str::to_owned);
-    let attempts = extraction.into_attempts();
+    let attempts: Vec<Attempt> = asked.into_iter().chain(extraction.into_attempts()).collect();
     let links = {
         let from = frontier::From {
             url: reading.url(),

@@ -10,6 +10,7 @@ use crate::agent::Agent;
 use crate::attempt::{Attempt, AttemptResult, Tokens};
 use crate::chat::{ChatError, ChatErrorKind};
 use crate::extract::{cloud, prompt, sections};
+use crate::facts::Field;
 use crate::posting::{PageKind, Posting, Route};
 use crate::reading::{Checked, Reading};
 use crate::route::{CloudState, Facts};
@@ -34,9 +35,15 @@ pub struct Extraction<'a> {
     agent: &'a Agent,
     reading: &'a Arc<Reading>,
     dry_run: bool,
+    /// The whole page's prompt.
     prompt: Option<TokenCount>,
+    /// The model's server took a prompt of so many tokens for too long.
+    is_too_long: bool,
     attempts: Vec<Attempt>,
+    /// Fields that the digest left open.
+    digest: Option<Vec<&'static str>>,
     local_failures: u32,
+    is_cut: bool,
     has_cloud_failed: bool,
     /// How the local model's server failed: it says nothing about the page, which is left for later.
     local_server_failure: Option<String>,
@@ -62,8 +69,11 @@ impl<'a> Extraction<'a> {
             reading,
             dry_run,
             prompt: None,
+            is_too_long: false,
             attempts: Vec::new(),
+            digest: None,
             local_failures: 0,
+            is_cut: false,
             has_cloud_failed: false,
             local_server_failure: None,
             refused: None,
@@ -89,10 +99,11 @@ impl<'a> Extraction<'a> {
             }
         };
         self.prompt = Some(prompt);
-        let room = prompt.prompt_tokens_max.unwrap_or(u32::MAX);
+        let counted = prompt;
+        let prompt = TokenCount { tokens: if self.is_too_long { u32::MAX } else { prompt.tokens }, ..prompt };
         let has_cloud = self.agent.models().cloud.is_some() || self.dry_run;
         let cloud =
-            match cloud::state(&config.cloud, has_cloud, prompt.tokens, self.agent.store(), Utc::now()) {
+            match cloud::state(&config.cloud, has_cloud, counted.tokens, self.agent.store(), Utc::now()) {
                 _ if self.has_cloud_failed => CloudState::Failed,
                 Ok(state) => state,
                 Err(error) => {
@@ -104,18 +115,88 @@ impl<'a> Extraction<'a> {
             kind: self.reading.kind(),
             structure,
             prompt,
-            threshold_tokens: config.hybrid.threshold_tokens.min(room),
+            threshold_tokens: self.room(),
+            digest: self.digest.clone().or_else(|| self.agent.models().local.is_none().then(Vec::new)),
             local_failures: self.local_failures,
+            is_cut: self.is_cut,
             cloud,
         }
     }
 
+    /// Tokens that a local prompt may have: the threshold, or what the model's context leaves.
+    fn room(&self) -> u32 {
+        let room = self.prompt.and_then(|prompt| prompt.prompt_tokens_max).unwrap_or(u32::MAX);
+        self.agent.config().hybrid.threshold_tokens.min(room)
+    }
+
     fn request(&self) -> ChatRequest {
-        let name = self.agent.models().local.as_ref().map_or("", |local| local.name.as_str());
-        let answer_max = self.agent.config().hybrid.answer_tokens_max;
         match self.reading.label_question() {
-            Some(question) => prompt::label(name, &question),
-            None => prompt::posting(name, self.reading, self.reading.markdown(), answer_max),
+            Some(question) => prompt::label(self.model(), &question),
+            None => self.posting_request(self.reading.markdown()),
+        }
+    }
+
+    fn posting_request(&self, text: &str) -> ChatRequest {
+        let answer_max = self.agent.config().hybrid.answer_tokens_max;
+        prompt::posting(self.model(), self.reading, text, &self.reading.open_fields(), answer_max)
+    }
+
+    fn model(&self) -> &str {
+        self.agent.models().local.as_ref().map_or("", |local| local.name.as_str())
+    }
+
+    /// One try with the local model over the few hundred tokens that most likely hold the facts.
+    pub async fn digest(&mut self, reason: String) {
+        let request = self.posting_request(&self.reading.digest());
+        if self.plans(Route::Local, &reason) {
+            return;
+        }
+        let answered = self.ask_local(&request).await;
+        self.note_server(&answered);
+        let checked = self.check(answered.text.as_ref()).await;
+        let left_open =
+            checked.as_ref().map_or_else(|_| Vec::new(), |checked| missing(&checked.resolved.posting));
+        let is_whole =
+            checked.as_ref().is_ok_and(|checked| left_open.is_empty() && checked.problems.is_empty());
+        self.digest = Some(left_open);
+        let result = match &checked {
+            Ok(checked) if is_whole => {
+                AttemptResult::Done(usize::from(checked.resolved.posting.title.is_some()))
+            }
+            Ok(checked) => {
+                let open = self.digest.iter().flatten().map(|field| format!("{field} is still open"));
+                AttemptResult::Refused(checked.problems.iter().cloned().chain(open).collect())
+            }
+            Err(why) => AttemptResult::Failed(why.clone()),
+        };
+        let Answered { text, tokens, seconds } = answered;
+        self.attempts.push(Attempt {
+            route: Route::Local,
+            reason: reason.clone(),
+            tokens,
+            cost_usd: 0.0,
+            seconds,
+            result,
+        });
+        match checked {
+            Ok(checked) if is_whole => {
+                let postings = vec![checked.resolved.posting];
+                self.outcome =
+                    Some(Outcome { route: Route::Local, reason, postings, warnings: checked.notes });
+            }
+            Ok(checked) => {
+                // That a digest does not say everything is no failure; that its answer is wrong is one.
+                if !checked.problems.is_empty() {
+                    self.local_failures += 1;
+                    self.refused = text.ok().map(|answer| (answer, checked.problems.clone()));
+                }
+                self.best = Some((Route::Local, checked));
+            }
+            Err(_) if self.local_server_failure.is_some() => {}
+            Err(why) => {
+                self.local_failures += u32::from(!self.is_too_long);
+                self.refused = text.ok().map(|answer| (answer, vec![why]));
+            }
         }
     }
 
@@ -161,12 +242,11 @@ impl<'a> Extraction<'a> {
         let answered = self.ask_local(&request).await;
         if let Err(error) = &answered.text
             && error.kind == ChatErrorKind::TooLong
-            && let Some(prompt) = &mut self.prompt
         {
-            prompt.tokens = u32::MAX;
+            self.is_too_long = true;
         }
         self.note_server(&answered);
-        let checked = self.check(answered.text.as_ref());
+        let checked = self.check(answered.text.as_ref()).await;
         self.account(Route::Local, reason, answered, 0.0, checked);
     }
 
@@ -209,7 +289,7 @@ impl<'a> Extraction<'a> {
                 tracing::error!(%error, "a paid request stays counted at its estimate");
             }
             let pause = answered.text.as_ref().err().and_then(|error| cloud::pause(tries, error));
-            let checked = self.check(answered.text.as_ref());
+            let checked = self.check(answered.text.as_ref()).await;
             self.has_cloud_failed = checked.as_ref().map_or(true, |checked| !checked.problems.is_empty());
             self.account(Route::Cloud, reason.clone(), answered, cost, checked);
             let Some(pause) = pause else { return };
@@ -242,47 +322,48 @@ impl<'a> Extraction<'a> {
         });
     }
 
-    /// The local model, piece by piece, joined by field.
+    /// The local model, piece by piece, joined by field. Pieces that the server finds too long are cut again, shorter.
     pub async fn sections(&mut self, reason: String) {
         if self.plans(Route::Local, &reason) {
             return;
         }
-        let hybrid = &self.agent.config().hybrid;
+        self.is_cut = true;
         let markdown = self.reading.markdown();
-        let tokens = self.prompt.map_or(1, |prompt| prompt.tokens).max(1);
-        // Half the threshold leaves room for the shared part and for text denser than the page's mean.
-        let share = f64::from(hybrid.threshold_tokens / 2) / f64::from(tokens);
-        let bytes_max = ((markdown.len() as f64 * share.min(0.5)) as usize).max(SECTION_BYTES_MIN);
-        let (pieces, is_cut_off) = sections::cut(markdown, bytes_max, hybrid.chunks_max);
-        let count = pieces.len();
-        let name = self.agent.models().local.as_ref().map_or("", |local| local.name.as_str()).to_owned();
-        let asked = pieces.iter().enumerate().map(|(index, piece)| {
-            let request = prompt::posting(&name, self.reading, piece, hybrid.answer_tokens_max);
-            let this = &*self;
-            async move { (index, this.ask_local(&request).await) }
-        });
-        let answers = futures::future::join_all(asked).await;
-        let mut found = Vec::new();
-        for (index, answered) in answers {
-            self.note_server(&answered);
-            let checked = self.check(answered.text.as_ref());
-            let result = match &checked {
-                Ok(checked) if checked.problems.is_empty() => AttemptResult::Done(1),
-                Ok(checked) => AttemptResult::Refused(checked.problems.clone()),
-                Err(why) => AttemptResult::Failed(why.clone()),
-            };
-            self.attempts.push(Attempt {
-                route: Route::Local,
-                reason: format!("section {} of {count}", index + 1),
-                tokens: answered.tokens,
-                cost_usd: 0.0,
-                seconds: answered.seconds,
-                result,
+        let mut bytes_max = self.section_bytes(markdown.len());
+        let (mut found, mut is_cut_off, mut count) = (Vec::new(), false, 0);
+        for _ in 0..SECTION_CUTS_MAX {
+            let (pieces, cut_off) = sections::cut(markdown, bytes_max, self.agent.config().hybrid.chunks_max);
+            (is_cut_off, count) = (cut_off, pieces.len());
+            let asked = pieces.iter().map(|piece| {
+                let request = self.posting_request(piece);
+                let this = &*self;
+                async move { this.ask_local(&request).await }
             });
-            found.extend(checked.ok());
-        }
-        if self.local_server_failure.is_some() {
-            return;
+            let answers = futures::future::join_all(asked).await;
+            found.clear();
+            let mut is_too_long = false;
+            for (index, answered) in answers.into_iter().enumerate() {
+                self.note_server(&answered);
+                is_too_long |=
+                    answered.text.as_ref().is_err_and(|error| error.kind == ChatErrorKind::TooLong);
+                let checked = self.check(answered.text.as_ref()).await;
+                self.attempts.push(Attempt {
+                    route: Route::Local,
+                    reason: format!("section {} of {count}", index + 1),
+                    tokens: answered.tokens,
+                    cost_usd: 0.0,
+                    seconds: answered.seconds,
+                    result: result_of(&checked),
+                });
+                found.extend(checked.ok());
+            }
+            if self.local_server_failure.is_some() {
+                return;
+            }
+            if !is_too_long {
+                break;
+            }
+            bytes_max = (bytes_max / 2).max(1);
         }
         // That a later section names no title is no news.
         let is_news = |problem: &&String| !problem.starts_with("title: every");
@@ -293,7 +374,7 @@ impl<'a> Extraction<'a> {
         }
         let joined = found
             .into_iter()
-            .map(|checked| checked.posting)
+            .map(|checked| checked.resolved.posting)
             .reduce(|first, next| crate::store::fill(first, &next));
         match joined.filter(|posting| posting.title.is_some()) {
             Some(posting) => {
@@ -302,6 +383,16 @@ impl<'a> Extraction<'a> {
             }
             None => self.local_failures += 1,
         }
+    }
+
+    /// Bytes of a section: what the room holds at the page's own bytes a token. Half of the room is left for the shared
+    /// part and for text denser than the page's mean.
+    fn section_bytes(&self, page_bytes: usize) -> usize {
+        let tokens = self.prompt.map_or(1, |prompt| prompt.tokens).max(1);
+        // A count that the server found too small was an estimate.
+        let room = if self.is_too_long { self.room().min(tokens) / 2 } else { self.room() };
+        let share = f64::from(room / 2) / f64::from(tokens);
+        ((page_bytes as f64 * share.min(0.5)) as usize).max(SECTION_BYTES_MIN)
     }
 
     /// The local model names the fields of one record; all records follow.
@@ -356,10 +447,11 @@ impl<'a> Extraction<'a> {
             return Outcome { route: Route::None, reason, postings: Vec::new(), warnings: Vec::new() };
         }
         if let Some((route, checked)) =
-            self.best.take().filter(|(_, checked)| checked.posting.title.is_some())
+            self.best.take().filter(|(_, checked)| checked.resolved.posting.title.is_some())
         {
             let reason = format!("{reason}; kept without {} refused values", checked.problems.len());
-            return Outcome { route, reason, postings: vec![checked.posting], warnings: checked.problems };
+            let postings = vec![checked.resolved.posting];
+            return Outcome { route, reason, postings, warnings: checked.problems };
         }
         let (postings, mut warnings) = self.reading.declared();
         let route = if postings.is_empty() { Route::None } else { Route::ZeroToken };
@@ -402,9 +494,12 @@ impl<'a> Extraction<'a> {
         }
     }
 
-    fn check(&self, text: Result<&String, &ChatError>) -> Result<Checked, String> {
-        let text = text.map_err(ToString::to_string)?;
-        self.reading.check(text)
+    /// Verifying folds and searches the whole page: work for a thread that may take its time.
+    async fn check(&self, text: Result<&String, &ChatError>) -> Result<Checked, String> {
+        let text = text.map_err(ToString::to_string)?.clone();
+        let reading = Arc::clone(self.reading);
+        let checked = tokio::task::spawn_blocking(move || reading.check(&text)).await;
+        checked.unwrap_or_else(|error| Err(format!("the verifier stopped: {error}")))
     }
 
     fn account(
@@ -415,17 +510,13 @@ impl<'a> Extraction<'a> {
         cost_usd: f64,
         checked: Result<Checked, String>,
     ) {
-        let result = match &checked {
-            Ok(checked) if checked.problems.is_empty() => AttemptResult::Done(1),
-            Ok(checked) => AttemptResult::Refused(checked.problems.clone()),
-            Err(why) => AttemptResult::Failed(why.clone()),
-        };
+        let result = result_of(&checked);
         let Answered { text, tokens, seconds } = answered;
         self.attempts.push(Attempt { route, reason: reason.clone(), tokens, cost_usd, seconds, result });
         match checked {
             Ok(checked) if checked.problems.is_empty() => {
-                let warnings = checked.notes;
-                self.outcome = Some(Outcome { route, reason, postings: vec![checked.posting], warnings });
+                let (postings, warnings) = (vec![checked.resolved.posting], checked.notes);
+                self.outcome = Some(Outcome { route, reason, postings, warnings });
             }
             Ok(checked) => {
                 self.local_failures += u32::from(route == Route::Local);
@@ -437,7 +528,9 @@ impl<'a> Extraction<'a> {
                 }
             }
             Err(why) => {
-                let is_tried = route == Route::Local && self.local_server_failure.is_none();
+                // A prompt that is too long says nothing of the model.
+                let is_tried =
+                    route == Route::Local && self.local_server_failure.is_none() && !self.is_too_long;
                 self.local_failures += u32::from(is_tried);
                 self.refused = text.ok().map(|answer| (answer, vec![why]));
             }
@@ -446,7 +539,27 @@ impl<'a> Extraction<'a> {
 }
 
 /// Sections shorter than this would hold too little to be read by themselves.
-const SECTION_BYTES_MIN: usize = 2000;
+const SECTION_BYTES_MIN: usize = 400;
+/// How often a page is cut, each time into shorter sections.
+const SECTION_CUTS_MAX: usize = 3;
+
+/// Of who, what and where, the fields that a posting lacks.
+fn missing(posting: &Posting) -> Vec<&'static str> {
+    let fields = [
+        (Field::Title, posting.title.is_none()),
+        (Field::Company, posting.company.is_none()),
+        (Field::Locations, posting.locations.is_empty() && posting.remote != Some(true)),
+    ];
+    fields.into_iter().filter(|(_, is_missing)| *is_missing).map(|(field, _)| field.name()).collect()
+}
+
+fn result_of(checked: &Result<Checked, String>) -> AttemptResult {
+    match checked {
+        Ok(checked) if checked.problems.is_empty() => AttemptResult::Done(1),
+        Ok(checked) => AttemptResult::Refused(checked.problems.clone()),
+        Err(why) => AttemptResult::Failed(why.clone()),
+    }
+}
 
 fn answered(response: Result<ChatResponse, ChatError>, started: Instant) -> Answered {
     let seconds = started.elapsed().as_secs_f64();

@@ -98,6 +98,7 @@ pub(crate) mod tests {
         assert_eq!(
             keys(&value[0]["postings"][0]),
             [
+                "standing",
                 "title",
                 "company",
                 "locations",
