@@ -191,6 +191,11 @@ pub fn text_weights(html: &Html) -> HashMap<NodeId, usize> {
     weights
 }
 
+/// HTML's entities decoded once (`&amp;`, `&#8211;`, `&eacute;`, and those that may lack their semicolon).
+pub fn unescape(text: &str) -> std::borrow::Cow<'_, str> {
+    htmlize::unescape(text)
+}
+
 /// White space collapsed, soft hyphens and zero-width characters gone, no-break spaces made spaces.
 pub fn collapse(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
