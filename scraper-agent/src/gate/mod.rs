@@ -26,6 +26,8 @@ pub use signals::{Signals, signals};
 pub const SHELL_WORDS: usize = 40;
 /// Records that make a listing by their number.
 pub const LISTING_RECORDS_MIN: usize = 4;
+/// Share of a page's text that a few records must have to be what it is about.
+const FEW_RECORDS_PERCENT: usize = 5;
 /// A page of fewer characters says one thing.
 const SHORT_CHARS: usize = 3_000;
 /// Words of a block page at most.
@@ -132,7 +134,11 @@ fn kind_of(
         score::Likely::Listing => {
             (PageKind::Listing, "repeated records that lead to jobs", scores.is_close())
         }
-        score::Likely::Neither if signals.records > 0 && signals::are_evident(groups) => {
+        score::Likely::Neither
+            if signals.records > 0
+                && signals.records_percent >= FEW_RECORDS_PERCENT
+                && signals::are_evident(groups) =>
+        {
             (PageKind::Listing, FEW, scores.is_close())
         }
         score::Likely::Neither if has_ats || signals.is_about_jobs => {

@@ -73,8 +73,10 @@ fn points(parts: &[(bool, i32)]) -> i32 {
 fn posting(s: &Signals) -> i32 {
     // The one heading is the page's title and a job's name, above something that a posting has.
     let is_own_title = s.job_title && !s.is_general_title;
-    let is_headed =
-        is_own_title && s.is_titled && s.headings == 1 && (s.tasks || s.profile || s.offer || s.apply || s.speaks_to_reader);
+    let is_headed = is_own_title
+        && s.is_titled
+        && s.headings == 1
+        && (s.tasks || s.profile || s.offer || s.apply || s.speaks_to_reader);
     points(&[
         (s.tasks, 2),
         (s.profile, 2),

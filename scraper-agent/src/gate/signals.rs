@@ -22,6 +22,9 @@ const HEADING_CHARS_MAX: usize = 70;
 /// Words for the reader among a hundred, from which a text speaks to one, and how many at least.
 const READER_PERCENT: usize = 2;
 const READER_WORDS_MIN: usize = 3;
+/// Headings of a posting's or a career page's parts; they name no job.
+const SECTIONS: [List; 5] =
+    [List::SectionTasks, List::SectionProfile, List::SectionOffer, List::SectionEmployer, List::SectionApply];
 /// Links and buttons whose text is looked at.
 const CONTROLS_MAX: usize = 2_000;
 
@@ -131,7 +134,9 @@ fn read_lines(lines: &[Line<'_>], signals: &mut Signals) {
         signals.contract |= normalize::employment(line.text).is_some();
         signals.dated |= text.begins_with(List::Posted).is_some() || text.has(List::Ago);
         // "Requirements: three years …"
-        let opens = |list| text.begins_with(list).is_some_and(|end| line.text[end..].trim_start().starts_with([':', '：']));
+        let opens = |list| {
+            text.begins_with(list).is_some_and(|end| line.text[end..].trim_start().starts_with([':', '：']))
+        };
         signals.tasks |= opens(List::SectionTasks);
         signals.profile |= opens(List::SectionProfile);
         signals.offer |= opens(List::SectionOffer);
@@ -177,8 +182,13 @@ pub fn are_evident(groups: &[RecordGroup]) -> bool {
     largest.is_some_and(|group| {
         let evident = group.records.iter().filter(|record| {
             let name = record.name().map_or("", |name| name.text.as_str());
+            let words = Text::new(name);
+            let is_part = SECTIONS.iter().any(|section| words.has(*section));
             let is_job = names_one_job(name) || record.leads_to_one_job() && !is_general(name);
-            is_job && (record.leads_to_job() || record.states_fact() || record.can_be_applied_for())
+            is_job
+                && !is_part
+                && !record.is_menu()
+                && (record.leads_to_job() || record.states_fact() || record.can_be_applied_for())
         });
         evident.count() * 2 >= group.records.len()
     })

@@ -48,13 +48,20 @@ pub struct RecordGroup {
     pub score: i32,
 }
 
+/// Different links of a menu at least.
+const MENU_LINKS_MIN: usize = 3;
 /// Characters of a field that states one fact.
 const FACT_CHARS_MAX: usize = 90;
 
 impl Record {
-    /// What names it: its heading, else its first linked text, else its first text.
+    /// What names it: its heading, else its first linked text that does not only say what a click does, else its first text.
     pub fn name(&self) -> Option<&Field> {
-        let linked = |field: &&Field| field.link.as_ref().is_some_and(|link| !link.is_empty());
+        let linked = |field: &&Field| {
+            let text = Text::new(&field.text);
+            field.link.as_ref().is_some_and(|link| !link.is_empty())
+                && !text.is(List::Actions)
+                && !text.is(List::Apply)
+        };
         let heading = self.fields.iter().find(|field| field.heading);
         heading.or_else(|| self.fields.iter().find(linked)).or_else(|| self.fields.first())
     }
@@ -69,6 +76,13 @@ impl Record {
             .collect();
         links.dedup();
         links
+    }
+
+    /// Whether it is mostly links to different pages, as menus are.
+    pub fn is_menu(&self) -> bool {
+        let linked =
+            self.fields.iter().filter(|field| field.link.as_ref().is_some_and(|link| !link.is_empty()));
+        self.links().len() >= MENU_LINKS_MIN && linked.count() * 3 >= self.fields.len() * 2
     }
 
     /// Its links as addresses; a saved page's may be relative, and then only their paths count.

@@ -27,6 +27,7 @@ pub fn score(records: &[Record], heading: Option<&str>, base: &Url) -> i32 {
     let facts = tenths(&Record::states_fact);
     let rich = tenths(&|record| record.fields.len() >= 2);
     let quotes = tenths(&|record| record.fields.iter().any(|field| is_quote(&field.text)));
+    let menus = tenths(&Record::is_menu);
     let distinct: HashSet<&str> = records.iter().flat_map(Record::links).collect();
     let own_links = distinct.len() * 10 / n;
     let points = [
@@ -38,6 +39,7 @@ pub fn score(records: &[Record], heading: Option<&str>, base: &Url) -> i32 {
         (own_links >= 7, 1),
         (site_links >= 5, -5),
         (quotes >= 3, -5),
+        (menus >= 5, -3),
         (records.len() < 2, -2),
         // Names of jobs that lead nowhere and say nothing else are people's roles.
         (job_links < 6 && facts < 5, -3),
