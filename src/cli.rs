@@ -14,7 +14,7 @@ use crate::config::ByteSize;
 #[cfg(feature = "cuda")]
 pub use bench::GpuPart;
 pub use bench::{
-    BackendArgs, BenchCommand, BenchExtractArgs, BenchGpuArgs, BenchKernelsArgs, BenchMakeModelArgs,
+    BackendArgs, BenchCleanArgs, BenchCommand, BenchExtractArgs, BenchGpuArgs, BenchKernelsArgs, BenchMakeModelArgs,
     BenchModelArgs, BenchServeArgs, BenchSimulationArgs, Isas, PerplexityArgs,
 };
 
@@ -146,6 +146,10 @@ pub struct EvalArgs {
     /// Go on with the finished pages that stand beside the report.
     #[arg(long)]
     pub resume: bool,
+    /// Read the pages again without declared data, without classes and ids, without h1, and inside another site: what
+    /// does each cost?
+    #[arg(long)]
+    pub ablate: bool,
     /// The report. Finished pages are kept beside it.
     #[arg(long, value_name = "FILE", default_value = "eval.json")]
     pub out: PathBuf,

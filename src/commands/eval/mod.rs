@@ -36,8 +36,12 @@ async fn pages(args: EvalArgs, config: Config, environment: &Environment) -> any
     let mut agent_config = config.agent();
     agent_config.storage.data_dir = data.path().to_owned();
     let agent = Arc::new(Agent::connect(agent_config, Some(&inference.base_url())).await?);
-    let options =
-        EvalOptions { subset: args.subset, pages_file: Some(pages_file(&args.out)), resume: args.resume };
+    let options = EvalOptions {
+        subset: args.subset,
+        pages_file: Some(pages_file(&args.out)),
+        resume: args.resume,
+        ablate: args.ablate,
+    };
     let progress = PageProgress::new("pages");
     let on_page = |done: usize, total: usize, report: &PageReport| progress.finished(report, done, total);
     let measured = eval::run(&corpus, &agent, &options, &on_page).await;

@@ -1,9 +1,9 @@
 //! What a reader sees of a page, in document order, and which stretches of it are records of a list.
 //!
-//! A record is one of three or more siblings of one element name that look like cards of a list: each holds a link and
-//! two texts or more, and either begins with the link or is short. What a record says belongs to the job in it alone.
+//! A record is one of three or more siblings of one element name and like build that look like cards of a list: each
+//! holds a link and two texts or more, and either begins with the link or is short. What a record says belongs to the job in it alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use ego_tree::iter::Edge;
@@ -17,6 +17,10 @@ use crate::eval::compare::title_words;
 
 /// Siblings that make a list.
 const SIBLINGS_MIN: usize = 3;
+/// What the builds of two records share at least, of all that is in either.
+const LIKENESS_MIN: f64 = 0.5;
+/// Siblings to which the others are compared.
+const PATTERNS_MAX: usize = 5;
 /// Words of a record that begins otherwise than with its link.
 const CARD_WORDS_MAX: usize = 60;
 /// Words of a record at most; RemoteOK-like boards put whole postings into their lists.
@@ -255,12 +259,7 @@ impl Walk {
                 }
             }
             for siblings in by_name.values().filter(|siblings| siblings.len() >= SIBLINGS_MIN) {
-                let covers = siblings.iter().filter_map(|sibling| self.covers.get(&sibling.id()));
-                let like: Vec<Cover> =
-                    covers.filter(|cover| self.is_record(cover, &words)).copied().collect();
-                if like.len() >= SIBLINGS_MIN && like.len() * 2 >= siblings.len() {
-                    found.extend(like);
-                }
+                found.extend(self.alike(siblings, &words));
             }
         }
         // One declared job is the page's own.
@@ -270,6 +269,27 @@ impl Walk {
         found.sort_by_key(|cover| (cover.pieces, cover.links));
         found.dedup_by_key(|cover| (cover.pieces, cover.links));
         found
+    }
+
+    /// The siblings that look like records and are built alike; parts of one card are built differently.
+    fn alike(&self, siblings: &[NodeRef<'_, Node>], words: &[usize]) -> Vec<Cover> {
+        let cards: Vec<(Cover, HashSet<(&str, &str)>)> = siblings
+            .iter()
+            .filter_map(|sibling| Some((*self.covers.get(&sibling.id())?, *sibling)))
+            .filter(|(cover, _)| self.is_record(cover, words))
+            .map(|(cover, sibling)| (cover, build(sibling)))
+            .collect();
+        let like = |pattern: &HashSet<(&str, &str)>| {
+            let is_like = |build: &HashSet<(&str, &str)>| {
+                let shared = pattern.intersection(build).count();
+                shared as f64 >= LIKENESS_MIN * (pattern.len() + build.len() - shared) as f64
+            };
+            cards.iter().filter(|(_, build)| is_like(build)).map(|(cover, _)| *cover).collect::<Vec<_>>()
+        };
+        let groups = cards.iter().take(PATTERNS_MAX).map(|(_, pattern)| like(pattern));
+        let largest = groups.max_by_key(Vec::len).unwrap_or_default();
+        let is_list = largest.len() >= SIBLINGS_MIN && largest.len() * 2 >= siblings.len();
+        if is_list { largest } else { Vec::new() }
     }
 
     fn is_record(&self, cover: &Cover, words: &[usize]) -> bool {
@@ -287,6 +307,12 @@ impl Walk {
 pub fn addresses(written: &str, document: &Document) -> Vec<String> {
     let absolute = document.resolve(written).map(String::from);
     absolute.into_iter().chain([written.trim().to_owned()]).collect()
+}
+
+/// Which elements stand directly in which, below a node.
+fn build<'a>(root: NodeRef<'a, Node>) -> HashSet<(&'a str, &'a str)> {
+    let name = |node: NodeRef<'a, Node>| node.value().as_element().map(Element::name);
+    root.descendants().skip(1).filter_map(|node| Some((name(node.parent()?)?, name(node)?))).collect()
 }
 
 fn declares_job(element: &Element) -> bool {
