@@ -5,6 +5,7 @@
 
 pub mod cloud;
 pub mod prompt;
+pub mod resources;
 pub mod sections;
 pub mod try_page;
 
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 use crate::chat::Chat;
 use crate::tokens::TokenCounter;
+
+pub use resources::Resources;
 
 /// The models of a run.
 #[derive(Clone)]

@@ -6,15 +6,14 @@ use std::time::Instant;
 use chrono::Utc;
 use quarry_openapi::{ChatRequest, ChatResponse};
 
-use crate::agent::Agent;
 use crate::attempt::{Attempt, AttemptResult, Tokens};
 use crate::chat::{ChatError, ChatErrorKind};
-use crate::extract::{cloud, prompt, sections};
+use crate::extract::{Resources, cloud, prompt, sections};
 use crate::posting::{PageKind, Posting, Route};
 use crate::reading::{Checked, Reading};
 use crate::route::{CloudState, Facts};
 use crate::store::Reservation;
-use crate::tokens::{ByteBound, TokenCount, TokenCounter as _};
+use crate::tokens::{self, ByteBound, TokenCount};
 
 /// How a page ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +30,7 @@ pub struct Outcome {
 
 /// A page under way.
 pub struct Extraction<'a> {
-    agent: &'a Agent,
+    resources: &'a Resources,
     reading: &'a Arc<Reading>,
     dry_run: bool,
     prompt: Option<TokenCount>,
@@ -56,9 +55,9 @@ struct Answered {
 
 impl<'a> Extraction<'a> {
     /// Nothing tried yet.
-    pub fn new(agent: &'a Agent, reading: &'a Arc<Reading>, dry_run: bool) -> Self {
+    pub fn new(resources: &'a Resources, reading: &'a Arc<Reading>, dry_run: bool) -> Self {
         Self {
-            agent,
+            resources,
             reading,
             dry_run,
             prompt: None,
@@ -74,7 +73,7 @@ impl<'a> Extraction<'a> {
 
     /// What `route::decide` wants to know. The prompt is counted once, and only where a model may be asked.
     pub async fn facts(&mut self) -> Facts {
-        let config = self.agent.config();
+        let config = &self.resources.config;
         let structure = self.reading.structure();
         let asks = matches!(self.reading.kind(), PageKind::Posting | PageKind::Listing) && structure.is_err();
         let prompt = match self.prompt {
@@ -82,24 +81,25 @@ impl<'a> Extraction<'a> {
             None if !asks => TokenCount { tokens: 0, is_exact: true, prompt_tokens_max: None },
             None => {
                 let request = self.request();
-                match &self.agent.models().local {
+                match &self.resources.models.local {
                     Some(local) => local.counter.count(&request).await,
-                    None => ByteBound.count(&request).await,
+                    None => tokens::estimate(&request),
                 }
             }
         };
         self.prompt = Some(prompt);
         let room = prompt.prompt_tokens_max.unwrap_or(u32::MAX);
-        let has_cloud = self.agent.models().cloud.is_some() || self.dry_run;
-        let cloud =
-            match cloud::state(&config.cloud, has_cloud, prompt.tokens, self.agent.store(), Utc::now()) {
-                _ if self.has_cloud_failed => CloudState::Failed,
-                Ok(state) => state,
-                Err(error) => {
-                    tracing::error!(%error, "the month's costs cannot be read; the cloud is not asked");
-                    CloudState::Off
-                }
-            };
+        let has_cloud = self.resources.models.cloud.is_some() || self.dry_run;
+        let state =
+            cloud::state(&config.cloud, has_cloud, prompt.tokens, &self.resources.store, Utc::now()).await;
+        let cloud = match state {
+            _ if self.has_cloud_failed => CloudState::Failed,
+            Ok(state) => state,
+            Err(error) => {
+                tracing::error!(%error, "the month's costs cannot be read; the cloud is not asked");
+                CloudState::Off
+            }
+        };
         Facts {
             kind: self.reading.kind(),
             structure,
@@ -111,8 +111,8 @@ impl<'a> Extraction<'a> {
     }
 
     fn request(&self) -> ChatRequest {
-        let name = self.agent.models().local.as_ref().map_or("", |local| local.name.as_str());
-        let answer_max = self.agent.config().hybrid.answer_tokens_max;
+        let name = self.resources.models.local.as_ref().map_or("", |local| local.name.as_str());
+        let answer_max = self.resources.config.hybrid.answer_tokens_max;
         match self.reading.label_question() {
             Some(question) => prompt::label(name, &question),
             None => prompt::posting(name, self.reading, self.reading.markdown(), answer_max),
@@ -175,7 +175,7 @@ impl<'a> Extraction<'a> {
         if self.plans(Route::Cloud, &reason) {
             return;
         }
-        let config = &self.agent.config().cloud;
+        let config = &self.resources.config.cloud;
         let mut request = self.request();
         if let Some((answer, problems)) = &self.refused {
             prompt::add_problems(&mut request, answer, problems);
@@ -185,7 +185,7 @@ impl<'a> Extraction<'a> {
         let bound = ByteBound::bound(&request)
             .tokens
             .min(self.prompt.map_or(u32::MAX, |p| p.tokens).saturating_mul(2));
-        let Some(client) = self.agent.models().cloud.clone() else {
+        let Some(client) = self.resources.models.cloud.clone() else {
             self.has_cloud_failed = true;
             return;
         };
@@ -193,7 +193,7 @@ impl<'a> Extraction<'a> {
         loop {
             tries += 1;
             // Each request is billed by itself, so each sets its own cost aside.
-            let reservation = match self.reserve(bound) {
+            let reservation = match self.reserve(bound).await {
                 Ok(reservation) => reservation,
                 Err(why) => return self.no_cloud(reason, why),
             };
@@ -204,7 +204,7 @@ impl<'a> Extraction<'a> {
                 price.map_or(0.0, |price| price.cost_usd(answered.tokens.prompt, answered.tokens.completion));
             // Without an answer nobody knows what was billed: the estimate stays counted.
             if answered.text.is_ok()
-                && let Err(error) = self.agent.store().settle_cost(reservation, cost)
+                && let Err(error) = self.resources.store.settle_cost(reservation, cost).await
             {
                 tracing::error!(%error, "a paid request stays counted at its estimate");
             }
@@ -218,12 +218,12 @@ impl<'a> Extraction<'a> {
     }
 
     /// Sets the most that one paid request can cost aside, or says why it may not be sent.
-    fn reserve(&self, prompt_tokens_max: u32) -> Result<Reservation, String> {
-        let config = &self.agent.config().cloud;
+    async fn reserve(&self, prompt_tokens_max: u32) -> Result<Reservation, String> {
+        let config = &self.resources.config.cloud;
         let cost = cloud::cost_usd_max(config, prompt_tokens_max)
             .ok_or_else(|| format!("{} has no price", config.model))?;
-        let store = self.agent.store();
-        let reserved = store.reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now());
+        let store = &self.resources.store;
+        let reserved = store.reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now()).await;
         reserved.map_err(|error| error.to_string())?.map_err(|exceeded| {
             let (asked, spent) = (exceeded.asked_usd, exceeded.spent_usd);
             format!("{asked:.4} USD would pass the budget: {spent:.4} are spent")
@@ -247,7 +247,7 @@ impl<'a> Extraction<'a> {
         if self.plans(Route::Local, &reason) {
             return;
         }
-        let hybrid = &self.agent.config().hybrid;
+        let hybrid = &self.resources.config.hybrid;
         let markdown = self.reading.markdown();
         let tokens = self.prompt.map_or(1, |prompt| prompt.tokens).max(1);
         // Half the threshold leaves room for the shared part and for text denser than the page's mean.
@@ -255,7 +255,7 @@ impl<'a> Extraction<'a> {
         let bytes_max = ((markdown.len() as f64 * share.min(0.5)) as usize).max(SECTION_BYTES_MIN);
         let (pieces, is_cut_off) = sections::cut(markdown, bytes_max, hybrid.chunks_max);
         let count = pieces.len();
-        let name = self.agent.models().local.as_ref().map_or("", |local| local.name.as_str()).to_owned();
+        let name = self.resources.models.local.as_ref().map_or("", |local| local.name.as_str()).to_owned();
         let asked = pieces.iter().enumerate().map(|(index, piece)| {
             let request = prompt::posting(&name, self.reading, piece, hybrid.answer_tokens_max);
             let this = &*self;
@@ -370,7 +370,11 @@ impl<'a> Extraction<'a> {
     /// A dry run stops at its first try.
     fn plans(&mut self, route: Route, reason: &str) -> bool {
         if self.dry_run {
-            let tokens = Tokens { prompt: self.prompt.map_or(0, |prompt| prompt.tokens), completion: 0 };
+            let tokens = Tokens {
+                prompt: self.prompt.map_or(0, |prompt| prompt.tokens),
+                completion: 0,
+                is_estimate: self.prompt.is_some_and(|prompt| !prompt.is_exact),
+            };
             self.attempts.push(Attempt {
                 route,
                 reason: reason.to_owned(),
@@ -387,7 +391,7 @@ impl<'a> Extraction<'a> {
 
     async fn ask_local(&self, request: &ChatRequest) -> Answered {
         let started = Instant::now();
-        let Some(local) = &self.agent.models().local else {
+        let Some(local) = &self.resources.models.local else {
             let text = Err(ChatError::of_request("there is no local model"));
             return Answered { text, tokens: Tokens::default(), seconds: 0.0 };
         };
@@ -452,8 +456,11 @@ fn answered(response: Result<ChatResponse, ChatError>, started: Instant) -> Answ
     let seconds = started.elapsed().as_secs_f64();
     match response {
         Ok(response) => {
-            let tokens =
-                Tokens { prompt: response.usage.prompt_tokens, completion: response.usage.completion_tokens };
+            let tokens = Tokens {
+                prompt: response.usage.prompt_tokens,
+                completion: response.usage.completion_tokens,
+                is_estimate: false,
+            };
             let text = response
                 .text()
                 .map(str::to_owned)
