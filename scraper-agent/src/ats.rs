@@ -128,9 +128,11 @@ mod tests {
 
     const UUID: &str = "0a1b2c3d-0000-4000-8000-000000000000";
 
-    /// Address, system and account (and site), opening.
-    fn table()
-    -> Vec<(String, Option<(&'static str, &'static str, Option<&'static str>)>, Option<&'static str>)> {
+    /// System, account, site.
+    type Whose = Option<(&'static str, &'static str, Option<&'static str>)>;
+
+    /// Addresses, whose they are, and their opening.
+    fn table() -> Vec<(String, Whose, Option<&'static str>)> {
         let known = |address: &str, ats, account, id| (address.to_owned(), Some((ats, account, None)), id);
         let workday =
             |address: &str, id| (address.to_owned(), Some(("workday", "acme", Some("Careers"))), id);

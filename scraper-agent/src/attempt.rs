@@ -20,7 +20,7 @@ impl std::ops::AddAssign for Tokens {
     fn add_assign(&mut self, other: Self) {
         self.prompt = self.prompt.saturating_add(other.prompt);
         self.completion = self.completion.saturating_add(other.completion);
-        self.is_estimate |= other.is_estimate;
+        self.is_estimate = self.is_estimate || other.is_estimate;
     }
 }
 

@@ -327,7 +327,8 @@ async fn a_dry_run_asks_no_model_and_says_where_pages_would_go() {
     let folder = tempfile::tempdir().unwrap();
     let chat = CheatSheet::new();
     let agent = Arc::new(Agent::new(config(folder.path()), models(chat.clone(), None)).await.unwrap());
-    let reports = agent.scrape(&site().await, ScrapeOptions { dry_run: true }, &Silent).await.unwrap();
+    let seeds = site().await;
+    let reports = agent.scrape(&seeds, ScrapeOptions { dry_run: true }, &Silent).await.unwrap();
     assert_eq!(chat.asked.load(Ordering::Relaxed), 0);
     let plain = &page(&reports, "/jobs/plain.html").page;
     assert_eq!(plain.route, Route::Local);
@@ -335,6 +336,74 @@ async fn a_dry_run_asks_no_model_and_says_where_pages_would_go() {
     // Pages whose structure says it all were read to the end, and still nothing is kept.
     assert_eq!(page(&reports, "/jobs/right.html").page.postings.len(), 1);
     assert_eq!(agent.store().jobs().await.unwrap(), []);
+    let file = folder.path().join("quarry.sqlite");
+    let database = rusqlite::Connection::open(file).unwrap();
+    for table in ["runs", "pages", "attempts", "jobs", "observations", "texts", "costs"] {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let rows: i64 = database.query_row(&sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 0, "{table}");
+    }
+    // The run that follows reads every page.
+    let planned = reports.len();
+    let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+    assert!(reports.len() >= planned && reports.iter().any(|report| !report.page.postings.is_empty()));
+    assert!(chat.asked.load(Ordering::Relaxed) > 0);
+}
+
+#[tokio::test]
+async fn without_a_server_a_dry_run_estimates_tokens_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = Agent::new(config(folder.path()), Models { local: None, cloud: None }).await.unwrap();
+    let reports = agent.scrape(&site().await, ScrapeOptions { dry_run: true }, &Silent).await.unwrap();
+    let plain = page(&reports, "/jobs/plain.html");
+    assert_eq!(plain.page.route, Route::Local);
+    assert!(plain.page.tokens.is_estimate && plain.page.tokens.prompt > 100, "{:?}", plain.page.tokens);
+    assert!(plain.page.reason.contains("about"), "{}", plain.page.reason);
+    // An estimate is near what a tokenizer counts, so a page that fits is not planned for the cloud or by sections.
+    assert!(plain.page.tokens.prompt < 1000, "{:?}", plain.page.tokens);
+}
+
+/// The sample site behind a counter of requests for robots.txt, with a cookie for whoever comes.
+async fn counting_site(robots: Arc<AtomicUsize>, returned: Arc<AtomicUsize>) -> Seed {
+    let count = move |request: axum::extract::Request, next: axum::middleware::Next| {
+        if request.uri().path() == "/robots.txt" {
+            robots.fetch_add(1, Ordering::Relaxed);
+        }
+        if request.headers().get("cookie").is_some_and(|cookie| cookie == "visit=1") {
+            returned.fetch_add(1, Ordering::Relaxed);
+        }
+        async move {
+            let mut response = next.run(request).await;
+            response.headers_mut().append("set-cookie", "visit=1; Path=/".parse().unwrap());
+            response
+        }
+    };
+    let router = sample_site::router().layer(axum::middleware::from_fn(count));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Seed::parse(&format!("http://{address}/jobs/right.html")).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_known_of_hosts_outlives_runs_and_processes_and_cookies_the_session_only() {
+    let (robots, returned) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let seeds = [counting_site(Arc::clone(&robots), Arc::clone(&returned)).await];
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.scraping.depth_max = 0;
+    // Requests: robots.txt, page, page; page, page. The first of a session has no cookie to bring back.
+    for (session, with_cookie) in [(1, 2), (2, 3)] {
+        let none = Models { local: None, cloud: None };
+        let agent = Agent::new(config.clone(), none).await.unwrap();
+        for _ in 0..2 {
+            let reports = agent.scrape(&seeds, ScrapeOptions::default(), &Silent).await.unwrap();
+            assert_eq!(reports[0].page.postings.len(), 1, "{reports:#?}");
+        }
+        agent.close().await;
+        assert_eq!(robots.load(Ordering::Relaxed), 1, "session {session}");
+        assert_eq!(returned.load(Ordering::Relaxed), with_cookie, "session {session}");
+    }
 }
 
 /// Stops the run as a kill would, after a few pages.
