@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod ats;
 pub mod attempt;
 pub mod chat;
 pub mod clean;
@@ -28,8 +29,11 @@ pub mod pipeline;
 pub mod posting;
 pub mod reading;
 pub mod route;
+mod run;
 pub mod sample_site;
 pub mod seed;
+pub mod site;
+pub mod standing;
 pub mod store;
 pub mod structured;
 pub mod tokens;

@@ -38,7 +38,6 @@ pub struct Reading {
     groups: Vec<RecordGroup>,
     gate: Gate,
     links: Vec<Link>,
-    ats_links: Vec<Url>,
     /// What data and rules say of a posting; none for other kinds of pages.
     candidates: Vec<Candidate>,
     /// What they make.
@@ -79,7 +78,6 @@ impl Reading {
             url: page.url.clone(),
             fetched: page.fetched_at.date_naive(),
             links: links(&document),
-            ats_links: gate.ats_links.iter().map(|tenant| tenant.url.clone()).collect(),
             cleaned,
             structured,
             groups,
@@ -178,7 +176,7 @@ impl Reading {
 
     /// Job boards of known systems that it links to.
     pub fn ats_links(&self) -> &[Url] {
-        &self.ats_links
+        &self.gate.ats_links
     }
 
     /// What its head says, for the prompt.

@@ -2,16 +2,15 @@
 
 use std::time::Instant;
 
-use crate::agent::Agent;
 use crate::attempt::{Attempt, AttemptResult, Tokens};
-use crate::extract::prompt;
+use crate::extract::{Resources, prompt};
 use crate::gate;
 use crate::posting::Route;
 use crate::reading::Reading;
 
 /// The reading as the model sees it, with the question as a try; as it was where the gate is sure, or nobody answers.
-pub async fn ask_kind(agent: &Agent, reading: Reading) -> (Reading, Option<Attempt>) {
-    let Some(local) = agent.models().local.as_ref().filter(|_| reading.is_close()) else {
+pub async fn ask_kind(resources: &Resources, reading: Reading) -> (Reading, Option<Attempt>) {
+    let Some(local) = resources.models.local.as_ref().filter(|_| reading.is_close()) else {
         return (reading, None);
     };
     let started = Instant::now();
@@ -27,7 +26,11 @@ pub async fn ask_kind(agent: &Agent, reading: Reading) -> (Reading, Option<Attem
     match answered {
         Ok(response) => {
             let usage = &response.usage;
-            attempt.tokens = Tokens { prompt: usage.prompt_tokens, completion: usage.completion_tokens };
+            attempt.tokens = Tokens {
+                prompt: usage.prompt_tokens,
+                completion: usage.completion_tokens,
+                is_estimate: false,
+            };
             match response.text().and_then(gate::read_answer) {
                 Some(kind) if kind != reading.kind() => {
                     let reason = format!("the model says so; by structure: {}", reading.gate_reason());

@@ -6,6 +6,7 @@
 pub mod cloud;
 mod kind;
 pub mod prompt;
+pub mod resources;
 pub mod sections;
 pub mod try_page;
 
@@ -15,6 +16,8 @@ use std::sync::Arc;
 
 use crate::chat::Chat;
 use crate::tokens::TokenCounter;
+
+pub use resources::Resources;
 
 /// The models of a run.
 #[derive(Clone)]

@@ -6,16 +6,15 @@ use std::time::Instant;
 use chrono::Utc;
 use quarry_openapi::{ChatRequest, ChatResponse};
 
-use crate::agent::Agent;
 use crate::attempt::{Attempt, AttemptResult, Tokens};
 use crate::chat::{ChatError, ChatErrorKind};
-use crate::extract::{cloud, prompt, sections};
+use crate::extract::{Resources, cloud, prompt, sections};
 use crate::facts::Field;
 use crate::posting::{PageKind, Posting, Route};
 use crate::reading::{Checked, Reading};
 use crate::route::{CloudState, Facts};
 use crate::store::Reservation;
-use crate::tokens::{ByteBound, TokenCount, TokenCounter as _};
+use crate::tokens::{self, ByteBound, TokenCount};
 
 /// How a page ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +31,7 @@ pub struct Outcome {
 
 /// A page under way.
 pub struct Extraction<'a> {
-    agent: &'a Agent,
+    resources: &'a Resources,
     reading: &'a Arc<Reading>,
     dry_run: bool,
     /// The whole page's prompt.
@@ -63,9 +62,9 @@ struct Answered {
 
 impl<'a> Extraction<'a> {
     /// Nothing tried yet.
-    pub fn new(agent: &'a Agent, reading: &'a Arc<Reading>, dry_run: bool) -> Self {
+    pub fn new(resources: &'a Resources, reading: &'a Arc<Reading>, dry_run: bool) -> Self {
         Self {
-            agent,
+            resources,
             reading,
             dry_run,
             prompt: None,
@@ -84,7 +83,7 @@ impl<'a> Extraction<'a> {
 
     /// What `route::decide` wants to know. The prompt is counted once, and only where a model may be asked.
     pub async fn facts(&mut self) -> Facts {
-        let config = self.agent.config();
+        let config = &self.resources.config;
         let structure = self.reading.structure();
         let asks = matches!(self.reading.kind(), PageKind::Posting | PageKind::Listing) && structure.is_err();
         let prompt = match self.prompt {
@@ -92,31 +91,32 @@ impl<'a> Extraction<'a> {
             None if !asks => TokenCount { tokens: 0, is_exact: true, prompt_tokens_max: None },
             None => {
                 let request = self.request();
-                match &self.agent.models().local {
+                match &self.resources.models.local {
                     Some(local) => local.counter.count(&request).await,
-                    None => ByteBound.count(&request).await,
+                    None => tokens::estimate(&request),
                 }
             }
         };
         self.prompt = Some(prompt);
         let counted = prompt;
         let prompt = TokenCount { tokens: if self.is_too_long { u32::MAX } else { prompt.tokens }, ..prompt };
-        let has_cloud = self.agent.models().cloud.is_some() || self.dry_run;
-        let cloud =
-            match cloud::state(&config.cloud, has_cloud, counted.tokens, self.agent.store(), Utc::now()) {
-                _ if self.has_cloud_failed => CloudState::Failed,
-                Ok(state) => state,
-                Err(error) => {
-                    tracing::error!(%error, "the month's costs cannot be read; the cloud is not asked");
-                    CloudState::Off
-                }
-            };
+        let has_cloud = self.resources.models.cloud.is_some() || self.dry_run;
+        let state =
+            cloud::state(&config.cloud, has_cloud, counted.tokens, &self.resources.store, Utc::now()).await;
+        let cloud = match state {
+            _ if self.has_cloud_failed => CloudState::Failed,
+            Ok(state) => state,
+            Err(error) => {
+                tracing::error!(%error, "the month's costs cannot be read; the cloud is not asked");
+                CloudState::Off
+            }
+        };
         Facts {
             kind: self.reading.kind(),
             structure,
             prompt,
             threshold_tokens: self.room(),
-            digest: self.digest.clone().or_else(|| self.agent.models().local.is_none().then(Vec::new)),
+            digest: self.digest.clone().or_else(|| self.resources.models.local.is_none().then(Vec::new)),
             local_failures: self.local_failures,
             is_cut: self.is_cut,
             cloud,
@@ -126,7 +126,7 @@ impl<'a> Extraction<'a> {
     /// Tokens that a local prompt may have: the threshold, or what the model's context leaves.
     fn room(&self) -> u32 {
         let room = self.prompt.and_then(|prompt| prompt.prompt_tokens_max).unwrap_or(u32::MAX);
-        self.agent.config().hybrid.threshold_tokens.min(room)
+        self.resources.config.hybrid.threshold_tokens.min(room)
     }
 
     fn request(&self) -> ChatRequest {
@@ -137,12 +137,12 @@ impl<'a> Extraction<'a> {
     }
 
     fn posting_request(&self, text: &str) -> ChatRequest {
-        let answer_max = self.agent.config().hybrid.answer_tokens_max;
+        let answer_max = self.resources.config.hybrid.answer_tokens_max;
         prompt::posting(self.model(), self.reading, text, &self.reading.open_fields(), answer_max)
     }
 
     fn model(&self) -> &str {
-        self.agent.models().local.as_ref().map_or("", |local| local.name.as_str())
+        self.resources.models.local.as_ref().map_or("", |local| local.name.as_str())
     }
 
     /// One try with the local model over the few hundred tokens that most likely hold the facts.
@@ -255,7 +255,7 @@ impl<'a> Extraction<'a> {
         if self.plans(Route::Cloud, &reason) {
             return;
         }
-        let config = &self.agent.config().cloud;
+        let config = &self.resources.config.cloud;
         let mut request = self.request();
         if let Some((answer, problems)) = &self.refused {
             prompt::add_problems(&mut request, answer, problems);
@@ -265,7 +265,7 @@ impl<'a> Extraction<'a> {
         let bound = ByteBound::bound(&request)
             .tokens
             .min(self.prompt.map_or(u32::MAX, |p| p.tokens).saturating_mul(2));
-        let Some(client) = self.agent.models().cloud.clone() else {
+        let Some(client) = self.resources.models.cloud.clone() else {
             self.has_cloud_failed = true;
             return;
         };
@@ -273,7 +273,7 @@ impl<'a> Extraction<'a> {
         loop {
             tries += 1;
             // Each request is billed by itself, so each sets its own cost aside.
-            let reservation = match self.reserve(bound) {
+            let reservation = match self.reserve(bound).await {
                 Ok(reservation) => reservation,
                 Err(why) => return self.no_cloud(reason, why),
             };
@@ -284,7 +284,7 @@ impl<'a> Extraction<'a> {
                 price.map_or(0.0, |price| price.cost_usd(answered.tokens.prompt, answered.tokens.completion));
             // Without an answer nobody knows what was billed: the estimate stays counted.
             if answered.text.is_ok()
-                && let Err(error) = self.agent.store().settle_cost(reservation, cost)
+                && let Err(error) = self.resources.store.settle_cost(reservation, cost).await
             {
                 tracing::error!(%error, "a paid request stays counted at its estimate");
             }
@@ -298,12 +298,12 @@ impl<'a> Extraction<'a> {
     }
 
     /// Sets the most that one paid request can cost aside, or says why it may not be sent.
-    fn reserve(&self, prompt_tokens_max: u32) -> Result<Reservation, String> {
-        let config = &self.agent.config().cloud;
+    async fn reserve(&self, prompt_tokens_max: u32) -> Result<Reservation, String> {
+        let config = &self.resources.config.cloud;
         let cost = cloud::cost_usd_max(config, prompt_tokens_max)
             .ok_or_else(|| format!("{} has no price", config.model))?;
-        let store = self.agent.store();
-        let reserved = store.reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now());
+        let store = &self.resources.store;
+        let reserved = store.reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now()).await;
         reserved.map_err(|error| error.to_string())?.map_err(|exceeded| {
             let (asked, spent) = (exceeded.asked_usd, exceeded.spent_usd);
             format!("{asked:.4} USD would pass the budget: {spent:.4} are spent")
@@ -332,7 +332,8 @@ impl<'a> Extraction<'a> {
         let mut bytes_max = self.section_bytes(markdown.len());
         let (mut found, mut is_cut_off, mut count) = (Vec::new(), false, 0);
         for _ in 0..SECTION_CUTS_MAX {
-            let (pieces, cut_off) = sections::cut(markdown, bytes_max, self.agent.config().hybrid.chunks_max);
+            let (pieces, cut_off) =
+                sections::cut(markdown, bytes_max, self.resources.config.hybrid.chunks_max);
             (is_cut_off, count) = (cut_off, pieces.len());
             let asked = pieces.iter().map(|piece| {
                 let request = self.posting_request(piece);
@@ -462,7 +463,11 @@ impl<'a> Extraction<'a> {
     /// A dry run stops at its first try.
     fn plans(&mut self, route: Route, reason: &str) -> bool {
         if self.dry_run {
-            let tokens = Tokens { prompt: self.prompt.map_or(0, |prompt| prompt.tokens), completion: 0 };
+            let tokens = Tokens {
+                prompt: self.prompt.map_or(0, |prompt| prompt.tokens),
+                completion: 0,
+                is_estimate: self.prompt.is_some_and(|prompt| !prompt.is_exact),
+            };
             self.attempts.push(Attempt {
                 route,
                 reason: reason.to_owned(),
@@ -479,7 +484,7 @@ impl<'a> Extraction<'a> {
 
     async fn ask_local(&self, request: &ChatRequest) -> Answered {
         let started = Instant::now();
-        let Some(local) = &self.agent.models().local else {
+        let Some(local) = &self.resources.models.local else {
             let text = Err(ChatError::of_request("there is no local model"));
             return Answered { text, tokens: Tokens::default(), seconds: 0.0 };
         };
@@ -565,8 +570,11 @@ fn answered(response: Result<ChatResponse, ChatError>, started: Instant) -> Answ
     let seconds = started.elapsed().as_secs_f64();
     match response {
         Ok(response) => {
-            let tokens =
-                Tokens { prompt: response.usage.prompt_tokens, completion: response.usage.completion_tokens };
+            let tokens = Tokens {
+                prompt: response.usage.prompt_tokens,
+                completion: response.usage.completion_tokens,
+                is_estimate: false,
+            };
             let text = response
                 .text()
                 .map(str::to_owned)

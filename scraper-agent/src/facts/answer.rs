@@ -2,8 +2,8 @@
 
 use super::lines::lines;
 use super::{Candidate, Field, Source, Value, employer, labelled};
+use crate::ats;
 use crate::extracted::ExtractedFields;
-use crate::gate::is_ats;
 use crate::job_title::{is_general, reads_like_job};
 use crate::normalize;
 use crate::page::{PageView, fold};
@@ -157,7 +157,10 @@ fn apply_link(raw: &ExtractedFields, page: &PageView<'_>, out: &mut Checked) {
         return out.drop("apply_link", &number.to_string(), "is no link of the page");
     };
     let path = link.url.path().replace(['/', '-', '_', '.'], " ");
-    if !words::has(List::Apply, &link.text) && !words::has(List::Apply, &path) && !is_ats(&link.url) {
+    if !words::has(List::Apply, &link.text)
+        && !words::has(List::Apply, &path)
+        && ats::tenant(&link.url).is_none()
+    {
         return out.drop("apply_link", &link.text, "is a link that does not lead to an application");
     }
     let evidence = page.prove(&link.text).into_iter().collect();

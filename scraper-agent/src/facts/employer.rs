@@ -7,9 +7,9 @@ use regex::Regex;
 
 use super::lines::{Fact, Line, parts};
 use super::{Candidate, Field, Source, Value};
-use crate::frontier::site;
 use crate::job_title::{is_general, reads_like_job};
 use crate::page::{PageView, fold};
+use crate::site::registrable;
 use crate::words::{self, List, Text};
 
 /// Lines before and behind the title in which the employer is looked for.
@@ -101,10 +101,10 @@ fn leads_into(text: &str, page: &PageView<'_>) -> bool {
 pub fn is_host(name: &str, page: &PageView<'_>) -> bool {
     let Some(host) = page.url.domain() else { return is_board(name) || is_domain(name) };
     let name = name.trim();
-    let own = site(host);
+    let own = registrable(host);
     if is_domain(name) {
         let calls_itself = page.cleaned.meta.site_name.as_deref().is_some_and(|s| s.trim() == name);
-        return site(name) == own && (is_board(name) || !calls_itself);
+        return registrable(name) == own && (is_board(name) || !calls_itself);
     }
     let folded = fold(name);
     is_board(name) && (fold(own) == folded || host.split('.').any(|label| fold(label) == folded))

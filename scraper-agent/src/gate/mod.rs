@@ -10,6 +10,7 @@ mod signals;
 
 use url::Url;
 
+use crate::ats;
 use crate::clean::Cleaned;
 use crate::document::Document;
 use crate::job_title::names_one_job;
@@ -37,14 +38,8 @@ const CLOSED_WORDS_MAX: usize = 24;
 /// Lines in which a page says first what it is.
 const HEAD_LINES: usize = 12;
 
-/// An applicant tracking system's tenant that a page links to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AtsTenant {
-    /// `greenhouse`, `lever`, …
-    pub ats: &'static str,
-    /// The address on the page.
-    pub url: Url,
-}
+/// Links to applicant tracking systems that are looked at.
+const ATS_LINKS_MAX: usize = 50;
 
 /// The decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +52,8 @@ pub struct Gate {
     pub is_close: bool,
     /// The page is about the posting that it declares.
     pub is_declared: bool,
-    /// Systems linked to.
-    pub ats_links: Vec<AtsTenant>,
+    /// Boards of applicant tracking systems that it links to.
+    pub ats_links: Vec<Url>,
 }
 
 /// Decides.
@@ -222,43 +217,18 @@ fn distinct_titles(structured: &Structured) -> usize {
         structured.postings.iter().map(|declared| fold(declared.posting.title.as_deref().unwrap_or("")));
     titles.collect::<std::collections::HashSet<_>>().len()
 }
-/// Systems by what their addresses hold.
-const ATS: [(&str, &str); 14] = [
-    ("greenhouse", "boards.greenhouse.io/"),
-    ("greenhouse", "job-boards.greenhouse.io/"),
-    ("greenhouse", "job-boards.eu.greenhouse.io/"),
-    ("lever", "jobs.lever.co/"),
-    ("lever", "jobs.eu.lever.co/"),
-    ("ashby", "jobs.ashbyhq.com/"),
-    ("workable", "apply.workable.com/"),
-    ("smartrecruiters", "careers.smartrecruiters.com/"),
-    ("smartrecruiters", "jobs.smartrecruiters.com/"),
-    ("recruitee", ".recruitee.com"),
-    ("workday", ".myworkdayjobs.com/"),
-    ("personio", ".jobs.personio."),
-    ("teamtailor", ".teamtailor.com/jobs"),
-    ("join", "join.com/companies/"),
-];
-
-fn ats_links(document: &Document) -> Vec<AtsTenant> {
+/// Boards of known systems that links, frames and scripts lead to.
+fn ats_links(document: &Document) -> Vec<Url> {
     let Ok(selector) = scraper::Selector::parse("a[href], iframe[src], script[src]") else {
         return Vec::new();
     };
-    let mut found: Vec<AtsTenant> = Vec::new();
+    let mut found: Vec<Url> = Vec::new();
     for element in document.html.select(&selector) {
         let address = element.value().attr("href").or_else(|| element.value().attr("src")).unwrap_or("");
-        let Some((ats, _)) = ATS.iter().find(|(_, part)| address.contains(part)) else { continue };
-        if let Some(url) = document.resolve(address)
-            && found.len() < 50
-            && !found.iter().any(|t| t.url == url)
-        {
-            found.push(AtsTenant { ats, url });
+        let Some(url) = document.resolve(address).filter(|url| ats::tenant(url).is_some()) else { continue };
+        if found.len() < ATS_LINKS_MAX && !found.contains(&url) {
+            found.push(url);
         }
     }
     found
-}
-
-/// Whether an address is of an applicant tracking system.
-pub fn is_ats(url: &Url) -> bool {
-    ATS.iter().any(|(_, part)| url.as_str().contains(part))
 }

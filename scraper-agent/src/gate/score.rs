@@ -100,6 +100,8 @@ fn posting(s: &Signals) -> i32 {
         (s.headings > MANY_HEADINGS, -3),
         (s.is_about_jobs && !s.job_title, -3),
         (s.is_about_people && !s.job_title, -3),
+        // What is mostly made of records that are alike is no single job.
+        (s.records >= 2 && s.records_percent >= MOST_PERCENT, -4),
     ])
 }
 

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::gate::is_ats;
+use crate::ats;
 use crate::words::{List, Text};
 
 /// Digits of a number that tells one page from others.
@@ -27,12 +27,16 @@ fn speaks_of_jobs(text: &str) -> bool {
 pub fn is_about_jobs(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let own = host.split('.').rev().skip(2);
-    is_ats(url) || own.chain(segments(url)).any(speaks_of_jobs)
+    ats::tenant(url).is_some() || own.chain(segments(url)).any(speaks_of_jobs)
 }
 
 /// Whether an address looks like one job's own: below something about jobs, and with a number or a UUID in one of its last
 /// two parts, or such an id of a job in its query.
 pub fn names_one_job(url: &Url) -> bool {
+    // A known system's address says it exactly.
+    if ats::tenant(url).is_some() {
+        return ats::requisition(url).is_some();
+    }
     let has_id = |text: &str| text.chars().filter(char::is_ascii_digit).count() >= ID_DIGITS_MIN;
     let by_query = url.query_pairs().any(|(key, value)| {
         let key = key.to_lowercase();
@@ -50,7 +54,7 @@ pub fn names_one_job(url: &Url) -> bool {
 /// Whether the last part of an address below something about jobs is made of a title's words.
 pub fn is_made_of_a_title(url: &Url) -> bool {
     let last = segments(url).last().is_some_and(|last| last.matches(['-', '_']).count() >= TITLE_HYPHENS_MIN);
-    last && is_about_jobs(url)
+    last && ats::tenant(url).is_none() && is_about_jobs(url)
 }
 
 /// Whether an address looks like a list's: its last part is a word for jobs and names none.
@@ -60,5 +64,9 @@ pub fn names_a_list(url: &Url) -> bool {
 
 /// Whether an address leads to one of a site's own pages ("/about", "/blog/…") rather than to a job.
 pub fn is_of_the_site(url: &Url) -> bool {
-    segments(url).iter().any(|segment| Text::new(&spaced(segment)).is(List::Site))
+    let segments = segments(url);
+    let Some((last, before)) = segments.split_last() else { return false };
+    // "team-lead" is a job's name, "blog-about-careers/…" a blog's.
+    Text::new(&spaced(last)).is(List::Site)
+        || before.iter().any(|segment| Text::new(&spaced(segment)).begins_with(List::Site).is_some())
 }

@@ -61,7 +61,7 @@ fn leads_below(record: &Record, base: &Url) -> bool {
 }
 
 fn is_of_the_site(link: &str) -> bool {
-    Url::parse(link).is_ok_and(|url| address::is_of_the_site(&url) && !address::is_about_jobs(&url))
+    Url::parse(link).is_ok_and(|url| address::is_of_the_site(&url))
 }
 
 fn is_quote(text: &str) -> bool {
