@@ -67,6 +67,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ),
     ("reqwest", &["quarry-client", "quarry-models", "quarry-agent"]),
     ("rusqlite", &["quarry-agent"]),
+    ("rusqlite_migration", &["quarry-agent"]),
+    ("sled", &["quarry-agent"]),
 ];
 
 /// Words that code may hold only in the places named. A place is a prefix of a path.

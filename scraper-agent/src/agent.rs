@@ -117,12 +117,13 @@ impl Agent {
         pipeline::read(&self.resources, Fetched { found, page }, dry_run).await.report
     }
 
-    /// Reads the seeds and what they lead to. A page that fails is a result that says why. The same call after a kill or
-    /// an error goes on with what is left. A dry run keeps its queue in memory: it begins anew each time, and leaves the
-    /// store as it was.
+    /// Reads the seeds and what they lead to. A page that fails is a result that says why. The same call after a kill
+    /// or an error goes on with what is left. A dry run keeps its queue in memory: it begins anew each time, and leaves
+    /// the store as it was.
     ///
     /// # Errors
-    /// The store's failure, and [`AgentError::LocalServer`] where the local model's server failed several pages in a row.
+    /// The store's failure, and [`AgentError::LocalServer`] where the local model's server failed several pages in a
+    /// row.
     pub async fn scrape(
         &self,
         seeds: &[Seed],
