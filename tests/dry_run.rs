@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 const PAGE: &str = "<title>Pump Engineer</title><h1>Pump Engineer</h1><h2>Requirements</h2><p>You have built a pump \
-    before.</p><h2>Benefits</h2><p>Full-time, 52,000 to 61,000 EUR per year.</p><a href=/apply>Apply now</a>";
+    before, you know why water does not like corners, and you can read a drawing that somebody else made on a Friday \
+    afternoon. You like harbours, mud, and people who say what they mean when it rains.</p><h2>Benefits</h2><p>Full-time, 52,000 to 61,000 EUR per year.</p><a href=/apply>Apply now</a>";
 
 /// One page that a browser would show as a single posting.
 const INDEX: &str = "file\tkind\tsite\tjs_shell\tnote\nhtml/a.html\tsingle\tA\tn\t\n";

@@ -71,6 +71,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("scraper", &["quarry-agent"]),
     ("chardetng", &["quarry-agent"]),
     ("htmlize", &["quarry-agent"]),
+    ("rusqlite_migration", &["quarry-agent"]),
+    ("sled", &["quarry-agent"]),
 ];
 
 /// Words that code may hold only in the places named. A place is a prefix of a path.

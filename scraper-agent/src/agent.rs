@@ -1,6 +1,5 @@
 //! The agent over one data folder: its store, its models, and what it knows of hosts, shared by all its runs.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -9,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::attempt::PageReport;
-use crate::config::{AgentConfig, StorageConfig};
+use crate::config::AgentConfig;
 use crate::error::AgentError;
 use crate::extract::{LocalModel, Models, Resources, cloud};
 use crate::fetch::cache::PageCache;
@@ -59,10 +58,9 @@ impl Agent {
     pub async fn new(config: AgentConfig, models: Models) -> Result<Self, AgentError> {
         config.check()?;
         let store = Arc::new(Store::open(&config.storage).await?);
-        let storage = config.storage.clone();
-        let opened = rebuildable::blocking(move || open_cache(&storage)).await.flatten();
-        let (db, cache) = opened.map_or((None, None), |(db, cache)| (Some(db), Some(Arc::new(cache))));
-        let hosts = Arc::new(Hosts::new(&config.scraping, db.as_ref())?);
+        let to_open = config.clone();
+        let opened = tokio::task::spawn_blocking(move || open_hosts(&to_open)).await;
+        let (hosts, cache) = opened.map_err(|error| AgentError::Worker(error.to_string()))??;
         let fetcher = Arc::new(Fetcher::new(&config.scraping, Arc::clone(&hosts), cache)?);
         Ok(Self { resources: Arc::new(Resources { config, store, models }), hosts, fetcher })
     }
@@ -117,12 +115,13 @@ impl Agent {
         pipeline::read(&self.resources, Fetched { found, page }, dry_run).await.report
     }
 
-    /// Reads the seeds and what they lead to. A page that fails is a result that says why. The same call after a kill or
-    /// an error goes on with what is left. A dry run keeps its queue in memory: it begins anew each time, and leaves the
-    /// store as it was.
+    /// Reads the seeds and what they lead to. A page that fails is a result that says why. The same call after a kill
+    /// or an error goes on with what is left. A dry run keeps its queue in memory: it begins anew each time, and leaves
+    /// the store as it was.
     ///
     /// # Errors
-    /// The store's failure, and [`AgentError::LocalServer`] where the local model's server failed several pages in a row.
+    /// The store's failure, and [`AgentError::LocalServer`] where the local model's server failed several pages in a
+    /// row.
     pub async fn scrape(
         &self,
         seeds: &[Seed],
@@ -174,18 +173,21 @@ async fn local_model(config: &AgentConfig, base_url: &str) -> Result<LocalModel,
     Ok(LocalModel { name, chat: Arc::new(client), counter })
 }
 
-/// Another process may hold the page cache; what is in it can be got again.
-fn open_cache(storage: &StorageConfig) -> Option<(sled::Db, PageCache)> {
-    let folder = storage.data_dir.join("page-cache");
-    let open = |folder: &Path| {
-        let db = rebuildable::open(folder)?;
-        let cache = PageCache::open(&db, storage.page_cache_bytes_max)?;
-        Ok::<_, AgentError>((db, cache))
+/// What is known of hosts, and the page cache. Another process may hold the database of both; what is in it can be got
+/// again.
+fn open_hosts(config: &AgentConfig) -> Result<(Arc<Hosts>, Option<Arc<PageCache>>), AgentError> {
+    let folder = config.storage.data_dir.join("page-cache");
+    let open = || {
+        let db = rebuildable::open(&folder)?;
+        let hosts = Hosts::new(&config.scraping, Some(&db))?;
+        let cache = PageCache::open(&db, config.storage.page_cache_bytes_max)?;
+        Ok::<_, AgentError>((hosts, cache))
     };
-    let opened = open(&folder);
-    opened
-        .inspect_err(|error| {
+    match open() {
+        Ok((hosts, cache)) => Ok((Arc::new(hosts), Some(Arc::new(cache)))),
+        Err(error) => {
             tracing::warn!(folder = %folder.display(), %error, "running without the page cache");
-        })
-        .ok()
+            Ok((Arc::new(Hosts::new(&config.scraping, None)?), None))
+        }
+    }
 }

@@ -54,7 +54,8 @@ const SYSTEMS: [(&str, &str, &str); 10] = [
     ("workday", r"^(?P<account>[^./]+)\.wd\d+\.myworkdayjobs\.com/(?:[a-z]{2}-[A-Z]{2}/)?(?P<site>[^/]+)",
         r"/.*_(?P<id>[A-Za-z0-9-]+)$"),
     ("personio", r"^(?P<account>[^./]+)\.jobs\.personio\.(?:de|com)(?:/|$)", r"job/(?P<id>\d+)"),
-    ("teamtailor", r"^(?P<account>[^./]+)(?:\.[a-z]{2,3})?\.teamtailor\.com(?:/|$)", r"(?:[a-z]{2}(?:-[A-Z]{2})?/)?jobs/(?P<id>\d+)"),
+    ("teamtailor", r"^(?P<account>[^./]+)(?:\.[a-z]{2,3})?\.teamtailor\.com(?:/|$)",
+        r"(?:[a-z]{2}(?:-[A-Z]{2})?/)?jobs/(?P<id>\d+)"),
     ("join", r"^join\.com/companies/(?P<account>[^/]+)", r"/(?P<id>\d+)"),
 ];
 
@@ -90,6 +91,21 @@ pub fn tenant(url: &Url) -> Option<Tenant> {
     }
     let site = found.name("site").map(|site| site.as_str().to_owned());
     Some(Tenant { ats: pattern.ats, account, site })
+}
+
+/// The page to read for an address that leads to a tenant: some are of a script that draws the board into another page.
+pub fn board_page(url: &Url) -> Option<Url> {
+    let tenant = tenant(url)?;
+    let mut page = url.clone();
+    page.set_fragment(None);
+    match (tenant.ats, page.path().strip_suffix("/js"), page.path().strip_suffix("/embed")) {
+        ("greenhouse", Some(path), _) | ("ashby", _, Some(path)) => {
+            let path = path.to_owned();
+            page.set_path(&path);
+        }
+        _ => {}
+    }
+    Some(page)
 }
 
 /// Which opening of which tenant an address is of.
@@ -178,6 +194,21 @@ mod tests {
             stranger("https://join.com/jobs"),
             stranger("ftp://jobs.lever.co/acme"),
         ]
+    }
+
+    #[test]
+    fn a_script_stands_for_its_board() {
+        for (address, page) in [
+            (
+                "https://boards.greenhouse.io/embed/job_board/js?for=a",
+                "https://boards.greenhouse.io/embed/job_board?for=a",
+            ),
+            ("https://jobs.ashbyhq.com/a/embed", "https://jobs.ashbyhq.com/a"),
+            ("https://jobs.lever.co/a#x", "https://jobs.lever.co/a"),
+        ] {
+            assert_eq!(board_page(&Url::parse(address).unwrap()).unwrap().as_str(), page);
+        }
+        assert_eq!(board_page(&Url::parse("https://a.example/embed").unwrap()), None);
     }
 
     #[test]

@@ -132,8 +132,7 @@ pub fn next_links(
         found.push(entry(&url_key, format!("{why} of {}", from.url), depth, paging, score - depth as i32));
     }
     if config.follow_ats && from.kind != PageKind::Posting && from.depth < config.depth_max {
-        for url in boards {
-            let url = without_fragment(url);
+        for url in boards.iter().filter_map(ats::board_page) {
             if url != here && seen.insert(url.clone()) {
                 found.push(entry(&url, format!("job board of {}", from.url), from.depth + 1, 0, SCORE_ATS));
             }
@@ -294,6 +293,9 @@ mod tests {
         let board = [Url::parse("https://jobs.lever.co/acme").unwrap()];
         let on = ScrapingConfig::default();
         assert_eq!(names(&next_links(from, &[], &[], &board, &on)), ["https://jobs.lever.co/acme"]);
+        // An address that only mentions a system is none of it.
+        let mention = [Url::parse("https://tracker.example/?to=jobs.lever.co/acme").unwrap()];
+        assert!(next_links(from, &[], &[], &mention, &on).is_empty());
         let off = ScrapingConfig { follow_ats: false, ..on };
         assert!(next_links(from, &[], &[], &board, &off).is_empty());
     }

@@ -17,8 +17,8 @@ pub fn site(url: &Url) -> String {
     }
 }
 
-/// Whether two addresses are of one site. Of a system that many share it is the customer's part; a host without a name is
-/// its own with each port.
+/// Whether two addresses are of one site. Of a system that many share it is the customer's part; a host without a name
+/// is its own with each port.
 pub fn is_same_site(a: &Url, b: &Url) -> bool {
     match (ats::tenant(a), ats::tenant(b)) {
         (Some(a), Some(b)) => return a.is_same_account(&b),

@@ -1,5 +1,5 @@
-//! What a whole run knows of its listings' records: one whose own page was read is confirmed, one whose page was refused is
-//! not shown as open. Pure, over the run's results; the store keeps the same by job.
+//! What a whole run knows of its listings' records: one whose own page was read is confirmed, one whose page was
+//! refused is not shown as open. Pure, over the run's results; the store keeps the same by job.
 
 use std::collections::HashMap;
 

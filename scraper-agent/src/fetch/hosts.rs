@@ -1,5 +1,5 @@
-//! What is known of hosts: pace, robots.txt, cookies. It belongs to the agent, so that each of its runs goes on where the
-//! one before it was; pace and robots.txt are kept for the next process, too, as long as they are fresh.
+//! What is known of hosts: pace, robots.txt, cookies. It belongs to the agent, so that each of its runs goes on where
+//! the one before it was; pace and robots.txt are kept for the next process, too, as long as they are fresh.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

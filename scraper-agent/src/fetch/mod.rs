@@ -9,6 +9,7 @@ pub mod cache;
 pub mod cookies;
 mod fetcher;
 pub mod file;
+mod headers;
 pub mod hosts;
 pub mod pace;
 pub mod rebuildable;

@@ -59,8 +59,8 @@ impl Pace {
 /// Doubling starts here, also where the least delay is zero.
 const FLOOR: Duration = Duration::from_millis(10);
 
-/// Several processes that a host sent away together must not come back together: a pause after a refusal is longer by up
-/// to this part of itself.
+/// Several processes that a host sent away together must not come back together: a pause after a refusal is longer by
+/// up to this part of itself.
 const JITTER: f64 = 0.25;
 
 /// A host's pace with its clock.

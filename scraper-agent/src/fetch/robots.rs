@@ -1,6 +1,6 @@
-//! robots.txt by RFC 9309: once per host and day, 4xx allows all, unreachable or 5xx allows nothing for now: it is asked
-//! for again a few times in a run, and its pages are left for a later one. A line that cannot be understood costs itself,
-//! not the host.
+//! robots.txt by RFC 9309: once per host and day, 4xx allows all, unreachable or 5xx allows nothing for now: it is
+//! asked for again a few times in a run, and its pages are left for a later one. A line that cannot be understood costs
+//! itself, not the host.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -71,7 +71,7 @@ pub fn table(reports: &[PageReport], width: usize) -> String {
     ));
     if candidates > 0 {
         text.push_str(&format!(
-            "{candidates} of the jobs are candidates: records of listings whose own pages were not read\n"
+            "{candidates} of the jobs are candidates: listed, their own pages not read\n"
         ));
     }
     if reports.iter().any(|report| report.page.tokens.is_estimate) {

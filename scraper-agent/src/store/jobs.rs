@@ -9,6 +9,7 @@ use url::Url;
 use crate::attempt::{PageReport, Refusal};
 use crate::error::AgentError;
 use crate::posting::{PageKind, Posting, Standing};
+use crate::store::fill::fill;
 use crate::store::json::{from_json, to_json};
 use crate::store::{Store, identity_key, url_key};
 
@@ -85,6 +86,9 @@ pub(super) fn observe(
     for (index, posting) in result.postings.iter().enumerate() {
         // What nothing tells apart is kept as this page's own.
         let key = identity_key(posting).unwrap_or_else(|| format!("page:{}#{index}", result.source));
+        if direct && result.postings.len() == 1 {
+            adopt_candidate(connection, &result.source, &key)?;
+        }
         let job = match known(connection, &key)? {
             Some(known) => {
                 renew(connection, &known, posting, direct, now)?;
@@ -96,6 +100,32 @@ pub(super) fn observe(
         let sql = "INSERT INTO observations (job, page, at, posting, text) VALUES (?1, ?2, ?3, ?4, ?5)
             ON CONFLICT DO UPDATE SET at = ?3, posting = ?4, text = ?5";
         connection.execute(sql, params![job, page, now, to_json("posting", posting)?, text])?;
+    }
+    Ok(())
+}
+
+/// A record's page may name another address as its posting's own: the candidate of the record is the same job.
+fn adopt_candidate(connection: &Connection, source: &str, key: &str) -> Result<(), AgentError> {
+    let Ok(url) = Url::parse(source) else { return Ok(()) };
+    let record_key = url_key(&url);
+    if record_key == key {
+        return Ok(());
+    }
+    let sql = "SELECT id FROM jobs WHERE key = ?1 AND standing = ?2";
+    let candidate: Option<i64> =
+        connection.query_row(sql, [record_key.as_str(), CANDIDATE], |row| row.get(0)).optional()?;
+    let Some(candidate) = candidate else { return Ok(()) };
+    match known(connection, key)? {
+        None => {
+            connection.execute("UPDATE jobs SET key = ?2 WHERE id = ?1", params![candidate, key])?;
+        }
+        Some(job) => {
+            // A page that showed both has shown the job.
+            let sql = "UPDATE OR IGNORE observations SET job = ?2 WHERE job = ?1";
+            connection.execute(sql, [candidate, job.id])?;
+            connection.execute("DELETE FROM observations WHERE job = ?1", [candidate])?;
+            connection.execute("DELETE FROM jobs WHERE id = ?1", [candidate])?;
+        }
     }
     Ok(())
 }
@@ -168,35 +198,6 @@ fn column(standing: Standing) -> &'static str {
     }
 }
 
-/// What `best` lacks, `rest` gives, with its evidence.
-pub(crate) fn fill(mut best: Posting, rest: &Posting) -> Posting {
-    macro_rules! take {
-        ($($field:ident),*) => { $(
-            if best.$field.is_none() && rest.$field.is_some() {
-                best.$field = rest.$field.clone();
-                take_evidence(&mut best, rest, stringify!($field));
-            }
-        )* };
-    }
-    take!(title, company, workplace, remote, employment_type, seniority, salary, date_posted, valid_through);
-    take!(apply_url, url, description, language);
-    if best.locations.is_empty() {
-        best.locations.clone_from(&rest.locations);
-        take_evidence(&mut best, rest, "locations");
-    }
-    if best.skills.is_empty() {
-        best.skills.clone_from(&rest.skills);
-        take_evidence(&mut best, rest, "skills");
-    }
-    best
-}
-
-fn take_evidence(best: &mut Posting, rest: &Posting, field: &str) {
-    if let Some(evidence) = rest.evidence.get(field) {
-        best.evidence.insert(field.to_owned(), evidence.clone());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +265,27 @@ mod tests {
         assert_eq!(last.observations, 3);
         assert_eq!(last.posting.title.as_deref(), Some("Engineer, Storage"));
         assert_eq!(last.posting.company.as_deref(), Some("Acme"));
+    }
+
+    #[tokio::test]
+    async fn a_record_whose_page_names_another_address_is_the_same_job() {
+        let listed = || {
+            let record = posting("Engineer", Some("Acme"), Standing::Candidate);
+            page("https://a.example/jobs", PageKind::Listing, vec![record], None)
+        };
+        let own = || {
+            let url = Some("https://a.example/openings/engineer".to_owned());
+            let posting = Posting { url, ..posting("Engineer", None, Standing::Confirmed) };
+            page(OWN, PageKind::Posting, vec![posting], None)
+        };
+        let jobs = after_each(vec![listed(), own()]).await;
+        assert_eq!(jobs[1].id, jobs[0].id);
+        assert_eq!(
+            (jobs[1].key.as_str(), jobs[1].observations),
+            ("url:https://a.example/openings/engineer", 2)
+        );
+        assert_eq!(jobs[1].posting.standing, Standing::Confirmed);
+        assert_eq!(jobs[1].posting.company.as_deref(), Some("Acme"));
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod costs;
 mod evidence;
+mod fill;
 mod finish;
 mod identity;
 mod jobs;
@@ -26,9 +27,9 @@ use thread::StoreThread;
 
 pub use costs::{BudgetExceeded, Reservation};
 pub use evidence::Proof;
+pub(crate) use fill::fill;
 pub use finish::Finished;
 pub use identity::{canonical_url, identity_key, url_key};
-pub(crate) use jobs::fill;
 pub use jobs::{JobId, StoredJob};
 pub use queue::{Found, Lease, RunId, RunState};
 

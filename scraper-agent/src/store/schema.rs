@@ -158,7 +158,8 @@ mod tests {
                 VALUES (2, 'own', '{}', 1, 6, 7);
             INSERT INTO observations (job, page, at, posting) VALUES (2, 1, 7, '{}');";
         connection.execute_batch(sql).unwrap();
-        let sql = "INSERT INTO jobs (id, key, posting, direct, first_seen, last_seen) VALUES (1, 'listed', ?1, 0, 6, 7)";
+        let sql = "INSERT INTO jobs (id, key, posting, direct, first_seen, last_seen)
+            VALUES (1, 'listed', ?1, 0, 6, 7)";
         connection.execute(sql, [POSTING_OF_TEXT]).unwrap();
     }
 
@@ -174,8 +175,8 @@ mod tests {
             migrate_shared(&mut connection, &path).unwrap();
             let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
             assert_eq!(found as usize, MIGRATIONS.len());
-            let sql = "SELECT key, standing, gone_at IS NULL, (SELECT count(*) FROM observations o WHERE o.job = jobs.id)
-                FROM jobs ORDER BY id";
+            let sql = "SELECT key, standing, gone_at IS NULL,
+                (SELECT count(*) FROM observations o WHERE o.job = jobs.id) FROM jobs ORDER BY id";
             let mut statement = connection.prepare(sql).unwrap();
             let jobs =
                 statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));

@@ -158,7 +158,8 @@ mod tests {
         let next = add(5);
         assert_eq!(left(), [other, newer, next], "page 3 is page 1 read again");
         connection.execute("UPDATE texts SET at = 9 WHERE id = ?1", [next]).unwrap();
-        let sql = "INSERT INTO pages (id, run, source, host, found, depth, paging, score) VALUES (4, 2, 'c', '', '', 0, 0, 0)";
+        let sql = "INSERT INTO pages (id, run, source, host, found, depth, paging, score)
+            VALUES (4, 2, 'c', '', '', 0, 0, 0)";
         connection.execute_batch(sql).unwrap();
         observe(4, next);
         let last = add(6);
