@@ -170,7 +170,7 @@ async fn local_model(config: &AgentConfig, base_url: &str) -> Result<LocalModel,
         }
     };
     let counter = Arc::new(ServerCounter::new(client.clone()));
-    Ok(LocalModel { name, chat: Arc::new(client), counter })
+    Ok(LocalModel { name, chat: Arc::new(client), counter, can_judge: Arc::default() })
 }
 
 /// What is known of hosts, and the page cache. Another process may hold the database of both; what is in it can be got

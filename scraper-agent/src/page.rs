@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::clean::Cleaned;
 use crate::posting::{Evidence, EvidenceSource};
+use crate::words::{List, Text};
 
 /// Letters and digits only, NFKC, lower case: for comparing titles and names.
 pub fn fold(text: &str) -> String {
@@ -91,11 +92,36 @@ fn unify(c: char) -> char {
     }
 }
 
+/// Characters of a line that heads a part.
+const HEADING_CHARS_MAX: usize = 80;
+
+/// Where a page that is about one job begins to list other jobs: at the first heading that says so behind the page's own
+/// first heading, or, without one, in its second half.
+pub fn own_end(markdown: &str) -> usize {
+    let first = markdown.lines().position(|line| line.starts_with("# "));
+    let mut at = 0;
+    for (number, line) in markdown.split_inclusive('\n').enumerate() {
+        let is_behind = first.map_or(at > markdown.len() / 2, |first| number > first);
+        let text = line.trim_matches(['#', '*', ' ', '\n']);
+        if is_behind && text.chars().count() <= HEADING_CHARS_MAX {
+            let words = Text::new(text);
+            if words.is(List::Similar) || line.starts_with('#') && words.begins_with(List::Similar).is_some()
+            {
+                return at;
+            }
+        }
+        at += line.len();
+    }
+    markdown.len()
+}
+
 /// What a page gives to check against.
 pub struct PageView<'a> {
     /// The cleaned page.
     pub cleaned: &'a Cleaned,
-    /// Its markdown, folded.
+    /// Its markdown up to where other people's jobs begin.
+    pub own: &'a str,
+    /// That, folded.
     pub text: Haystack,
     /// Title and meta tags, folded.
     pub meta: Haystack,
@@ -109,15 +135,10 @@ impl<'a> PageView<'a> {
     /// Folds a page once for all its fields.
     pub fn new(cleaned: &'a Cleaned, fetched: NaiveDate, url: &'a Url) -> Self {
         let meta = &cleaned.meta;
+        let own = &cleaned.markdown[..own_end(&cleaned.markdown)];
         let parts = [&meta.title, &meta.og_title, &meta.site_name, &meta.description];
         let head: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
-        Self {
-            cleaned,
-            text: Haystack::new(&cleaned.markdown),
-            meta: Haystack::new(&head.join("\n")),
-            fetched,
-            url,
-        }
+        Self { cleaned, own, text: Haystack::new(own), meta: Haystack::new(&head.join("\n")), fetched, url }
     }
 
     /// Byte span of the markdown where a value stands, without the white space and marks after it.

@@ -16,7 +16,7 @@ use crate::fetch::FetchedPage;
 use crate::frontier::Link;
 use crate::gate::{self, Gate};
 use crate::listing::{self, Labelling, RecordGroup};
-use crate::page::{PageView, fold};
+use crate::page::{self, PageView, fold};
 use crate::posting::{PageKind, Posting};
 use crate::structured::{self, DeclaredPosting, Structured};
 
@@ -166,7 +166,7 @@ impl Reading {
 
     /// The few hundred tokens of it that most likely hold the facts.
     pub fn digest(&self) -> String {
-        facts::digest(&self.cleaned.markdown)
+        facts::digest(&self.cleaned.markdown[..page::own_end(&self.cleaned.markdown)])
     }
 
     /// All its links, chrome included.

@@ -14,6 +14,8 @@ pub use kind::ask_kind;
 
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
+
 use crate::chat::Chat;
 use crate::tokens::TokenCounter;
 
@@ -37,4 +39,6 @@ pub struct LocalModel {
     pub chat: Arc<dyn Chat>,
     /// Counts its prompts.
     pub counter: Arc<dyn TokenCounter>,
+    /// Whether it can tell kinds of pages apart; found out when it is first to be asked.
+    pub can_judge: Arc<OnceCell<bool>>,
 }

@@ -27,9 +27,10 @@ const LABEL_ANSWER_TOKENS: u32 = 80;
 /// Answer tokens for one word.
 const KIND_ANSWER_TOKENS: u32 = 24;
 
-/// What a page is.
-pub fn kind(model: &str, page: &Reading) -> ChatRequest {
-    request(model, gate::SYSTEM, page.gate_digest(), "kind", gate::schema(), KIND_ANSWER_TOKENS)
+/// What a page is, from its digest. The question stands behind the digest: small models forget what stands before.
+pub fn kind(model: &str, digest: &str) -> ChatRequest {
+    let user = format!("{digest}\n{}", gate::QUESTION);
+    request(model, gate::SYSTEM, user, "kind", gate::schema(), KIND_ANSWER_TOKENS)
 }
 
 /// The asked fields of one posting from a page's text, from its digest, or from one section of it.

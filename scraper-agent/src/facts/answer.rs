@@ -5,6 +5,7 @@ use super::{Candidate, Field, Source, Value, employer, labelled};
 use crate::ats;
 use crate::extracted::ExtractedFields;
 use crate::job_title::{is_general, reads_like_job};
+use crate::listing::is_place_like;
 use crate::normalize;
 use crate::page::{PageView, fold};
 use crate::posting::{Evidence, EvidenceSource, Salary, Workplace};
@@ -78,8 +79,12 @@ pub fn check(raw: &ExtractedFields, page: &PageView<'_>) -> Checked {
         out.add(Field::Seniority, Value::Text(text), vec![evidence]);
     }
     places(raw, page, &mut out);
-    let skills: Vec<_> =
-        raw.skills.iter().filter_map(|skill| out.prove(page, "skills", &Some(skill.clone()))).collect();
+    let skills: Vec<_> = raw
+        .skills
+        .iter()
+        .filter(|skill| is_skill(skill))
+        .filter_map(|skill| out.prove(page, "skills", &Some(skill.clone())))
+        .collect();
     if !skills.is_empty() {
         let (mut values, evidence): (Vec<String>, Vec<Evidence>) = skills.into_iter().unzip();
         values.dedup();
@@ -116,8 +121,7 @@ fn title(raw: &ExtractedFields, page: &PageView<'_>, out: &mut Checked) {
     let meta = &page.cleaned.meta;
     let heads = [&meta.title, &meta.og_title];
     let in_head = heads.into_iter().flatten().any(|head| fold(head).contains(&folded));
-    let heads_a_part =
-        lines(&page.cleaned.markdown).iter().any(|line| line.level > 0 && fold(line.text) == folded);
+    let heads_a_part = lines(page.own).iter().any(|line| line.level > 0 && fold(line.text) == folded);
     let names_other = [&raw.company, &meta.site_name].into_iter().flatten().any(|name| fold(name) == folded);
     let names = reads_like_job(&title);
     let value = Value::Text(title.clone());
@@ -130,12 +134,25 @@ fn title(raw: &ExtractedFields, page: &PageView<'_>, out: &mut Checked) {
     );
 }
 
+/// Small models list what they see; amounts, days, places of work and jobs are no skills.
+fn is_skill(text: &str) -> bool {
+    !normalize::names_currency(text)
+        && normalize::workplace(text).is_none()
+        && normalize::employment(text).is_none()
+        && !reads_like_job(text)
+        && !words::has(List::Ago, text)
+}
+
 fn places(raw: &ExtractedFields, page: &PageView<'_>, out: &mut Checked) {
     let mut places: Vec<String> = Vec::new();
     let mut evidence = Vec::new();
     for place in &raw.locations {
         if is_amount(page, place) {
             out.drop("locations", place, "stands only where the page speaks of pay");
+            continue;
+        }
+        if is_of_the_title(raw, page, place) {
+            out.drop("locations", place, "stands only in the title");
             continue;
         }
         if let Some((place, at)) = out.prove(page, "locations", &Some(place.clone()))
@@ -148,6 +165,14 @@ fn places(raw: &ExtractedFields, page: &PageView<'_>, out: &mut Checked) {
     if !places.is_empty() {
         out.add(Field::Locations, Value::Texts(places), evidence);
     }
+}
+
+/// Whether a place is in the title's brackets and nowhere else: what a title adds is more often a team or a level.
+fn is_of_the_title(raw: &ExtractedFields, page: &PageView<'_>, place: &str) -> bool {
+    let Some((start, end)) = raw.title.as_deref().and_then(|title| page.span(title)) else { return false };
+    let is_within = |span: (usize, usize)| (start..end).contains(&span.0);
+    let mut spans = std::iter::successors(page.span(place), |(_, end)| page.span_from(place, *end));
+    !is_place_like(place) && page.span(place).is_some() && spans.all(is_within)
 }
 
 /// A link is where to apply if it says so, by its text or its address, or leads to a system for that.
@@ -201,7 +226,7 @@ fn closed_words(raw: &ExtractedFields, page: &PageView<'_>, out: &mut Checked) {
 
 fn find_line(page: &PageView<'_>, test: impl Fn(&str) -> bool) -> Option<Evidence> {
     let mut at = 0;
-    for line in page.cleaned.markdown.split_inclusive('\n') {
+    for line in page.own.split_inclusive('\n') {
         if test(line) {
             let (start, end) = (at + line.len() - line.trim_start().len(), at + line.trim_end().len());
             let (start, end) = (Some(start), Some(end));
@@ -224,7 +249,7 @@ fn find_line(page: &PageView<'_>, test: impl Fn(&str) -> bool) -> Option<Evidenc
 fn read_salary(text: &str, page: &PageView<'_>, evidence: &Evidence) -> Option<Salary> {
     let alone = normalize::salary(text);
     let Some((start, end)) = evidence.start.zip(evidence.end) else { return alone };
-    let markdown = &page.cleaned.markdown;
+    let markdown = page.own;
     let from = markdown[..start].rfind('\n').map_or(0, |at| at + 1);
     let to = markdown[end..].find('\n').map_or(markdown.len(), |at| end + at);
     if normalize::is_benefit(&markdown[from..start], &markdown[end..to]) {
@@ -253,7 +278,7 @@ fn read_salary(text: &str, page: &PageView<'_>, evidence: &Evidence) -> Option<S
 /// Whether a value stands in a part of a line that states pay.
 fn is_amount(page: &PageView<'_>, value: &str) -> bool {
     let Some((start, end)) = page.span(value) else { return false };
-    let markdown = &page.cleaned.markdown;
+    let markdown = page.own;
     let from = markdown[..start].rfind('\n').map_or(0, |at| at + 1);
     let to = markdown[end..].find('\n').map_or(markdown.len(), |at| end + at);
     let line = &markdown[from..to];

@@ -57,9 +57,10 @@ pub fn candidates(page: &PageView<'_>, lines: &[Line<'_>], at: Option<usize>, ou
         out.extend(fact.map(|fact| found(fact, "it is linked before and after the title")));
     }
     let heading = at.map_or("", |at| lines[at].text);
-    out.extend(in_head(heading, page).and_then(|name| {
+    out.extend(in_head(heading, page).and_then(|(name, is_told)| {
         let evidence = page.prove(&name)?;
-        Some(Candidate::new(Field::Company, Value::Text(name), Source::Head, vec![evidence]))
+        let found = Candidate::new(Field::Company, Value::Text(name), Source::Head, vec![evidence]);
+        Some(found.adjusted(is_told, 22, "the head says who hires"))
     }));
     let site_name = page.cleaned.meta.site_name.as_deref().map(str::trim);
     out.extend(
@@ -126,18 +127,18 @@ pub fn head_parts(head: &str) -> impl Iterator<Item = &str> {
         .filter(|p| !p.is_empty())
 }
 
-/// An employer that the page's own title names.
-fn in_head(title: &str, page: &PageView<'_>) -> Option<String> {
+/// An employer that the page's own title names, and whether it says that this one hires.
+fn in_head(title: &str, page: &PageView<'_>) -> Option<(String, bool)> {
     let meta = &page.cleaned.meta;
     for head in [&meta.og_title, &meta.title].into_iter().flatten() {
         if let Some(found) = HIRING.as_ref().and_then(|p| p.captures(head)) {
-            return Some(found[1].trim().to_owned());
+            return Some((found[1].trim().to_owned(), true));
         }
         let rest = if title.is_empty() { head.clone() } else { head.replacen(title, " | ", 1) };
         let mut named = head_parts(&rest)
             .filter(|n| n.contains(' ') && n.chars().count() <= *NAME_CHARS.end() && has_legal_form(n));
         if let Some(name) = named.find(|n| !is_host(n, page)) {
-            return Some(name.to_owned());
+            return Some((name.to_owned(), false));
         }
     }
     None

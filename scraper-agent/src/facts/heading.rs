@@ -17,11 +17,16 @@ const KIND_CHARS: usize = 60;
 /// Lines in which a lower heading may be the title.
 const TITLE_LINES: usize = 40;
 
-/// The heading that names the job: the only first-level one, or the only one that reads like a job's name.
+/// The heading that names the job: the only first-level one, or the only one that reads like a job's name; on a page without
+/// any, the first lower one that does.
 pub fn main(lines: &[Line<'_>]) -> Option<usize> {
     let first: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].level == 1).collect();
     if let [only] = first.as_slice() {
         return Some(*only);
+    }
+    if first.is_empty() {
+        let lower = |at: &usize| lines[*at].level > 0 && names_one_job(lines[*at].text);
+        return (0..lines.len().min(TITLE_LINES)).find(lower);
     }
     let mut named = first.into_iter().filter(|at| reads_like_job(lines[*at].text));
     let only = named.next()?;
@@ -88,6 +93,9 @@ pub fn beside(page: &PageView<'_>, lines: &[Line<'_>], at: usize, out: &mut Vec<
         } else if text.begins_with(List::Until).is_some() {
             add(Field::ValidThrough);
         } else if fact.text.chars().count() <= KIND_CHARS {
+            if text.has(List::Ago) {
+                add(Field::DatePosted);
+            }
             add(Field::EmploymentType);
             add(Field::Workplace);
         }

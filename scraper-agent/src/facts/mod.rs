@@ -220,7 +220,7 @@ pub fn words_of(candidate: &Candidate) -> usize {
 
 /// What the rules find on a page, a model aside. `title` is the job's name as far as the page's data gives it.
 pub fn gather(page: &PageView<'_>, title: Option<&str>) -> Vec<Candidate> {
-    let lines = lines(&page.cleaned.markdown);
+    let lines = lines(page.own);
     let mut found = Vec::new();
     let heading = heading::main(&lines);
     let named = title.map(crate::page::fold).unwrap_or_default();

@@ -5,7 +5,7 @@ use super::{Candidate, Field, Source, Value};
 use crate::normalize;
 use crate::page::PageView;
 use crate::posting::{EmploymentType, Evidence, EvidenceSource, Salary};
-use crate::words::{self, List, Text};
+use crate::words::{self, List};
 
 /// Characters of a line that speaks of pay at most.
 const PAY_CHARS: usize = 240;
@@ -59,33 +59,15 @@ fn speaks_of_pay(line: &str) -> bool {
     line.chars().count() <= PAY_CHARS && words::has(List::Pay, line) && normalize::names_currency(line)
 }
 
-/// The page's own section about the job: from its title to where other people's jobs begin.
+/// The page's own section about the job, from its title on.
 pub fn section(page: &PageView<'_>, title: Option<&str>) -> Option<Candidate> {
-    let text = &page.cleaned.markdown;
+    let text = page.own;
     let start = title.and_then(|t| page.text.find(t)).map_or(0, |(start, _)| start);
     let from = text[..start].rfind('\n').map_or(0, |at| at + 1);
-    let end = end_of_section(&text[from..]);
-    let body = text[from..from + end].trim();
+    let body = text[from..].trim();
     if body.split_whitespace().count() < SECTION_WORDS_MIN {
         return None;
     }
-    let start = from + text[from..].find(body).unwrap_or(0);
-    let fact = Fact { text: body, start };
+    let fact = Fact { text: body, start: from + text[from..].len() - text[from..].trim_start().len() };
     Some(Candidate::of_fact(Field::Description, Value::Text(body.to_owned()), Source::Page, fact))
-}
-
-/// Where a heading above other jobs stands, else the end.
-fn end_of_section(text: &str) -> usize {
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let is_heading = line.starts_with('#');
-        if at > 0
-            && is_heading
-            && Text::new(line.trim_matches(['#', ' ', '\n'])).begins_with(List::Similar).is_some()
-        {
-            return at;
-        }
-        at += line.len();
-    }
-    text.len()
 }

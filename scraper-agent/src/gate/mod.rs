@@ -20,7 +20,7 @@ use crate::posting::PageKind;
 use crate::structured::Structured;
 use crate::words::{List, Text};
 
-pub use question::{SYSTEM, digest, read_answer, schema};
+pub use question::{QUESTION, SAMPLES, SYSTEM, digest, read_answer, schema};
 pub use signals::{Signals, signals};
 
 /// Under this many visible words a page without state is an empty shell.

@@ -137,6 +137,9 @@ pub fn is_place_like(text: &str) -> bool {
     if Text::new(text).has(List::Countries) {
         return true;
     }
+    if Text::new(text).has(List::Jobs) {
+        return false;
+    }
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     let is_name = |part: &str| {
         part.chars().next().is_some_and(|c| c.is_uppercase() || !c.is_lowercase() && c.is_alphabetic())

@@ -75,6 +75,8 @@ lists! {
     Hybrid = "workplace.hybrid", EveryLanguage;
     /// At the employer's.
     OnSite = "workplace.on_site", EveryLanguage;
+    /// Words of the lists above that mean other things beside other nouns ("hybrid cloud").
+    Ambiguous = "workplace.ambiguous", Anyone;
     /// Follow "remote" or "hybrid" where these say how one works.
     WorkWords = "work_words", EveryLanguage;
     /// Beside these an amount is pay.
@@ -99,6 +101,8 @@ lists! {
     AmountLakh = "amount.lakh", Anyone;
     /// Behind a number of millions.
     AmountMillion = "amount.million", Anyone;
+    /// Joins a second sum to a first ("plus", "and").
+    AmountPlus = "amount.plus", Anyone;
     /// An hour, as pay is counted.
     PeriodHour = "period.hour", EveryLanguage;
     /// A day.
@@ -127,6 +131,8 @@ lists! {
     TimeMonth = "time.month", EveryLanguage;
     /// Years.
     TimeYear = "time.year", EveryLanguage;
+    /// Stands for the number one ("a week ago").
+    TimeOne = "time.one", Anyone;
     /// Beside a time past ("ago", "vor").
     Ago = "time.ago", EveryLanguage;
     /// Before a time to come ("in", "noch").
