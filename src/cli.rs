@@ -14,8 +14,8 @@ use crate::config::ByteSize;
 #[cfg(feature = "cuda")]
 pub use bench::GpuPart;
 pub use bench::{
-    BackendArgs, BenchCleanArgs, BenchCommand, BenchExtractArgs, BenchGpuArgs, BenchKernelsArgs, BenchMakeModelArgs,
-    BenchModelArgs, BenchServeArgs, BenchSimulationArgs, Isas, PerplexityArgs,
+    BackendArgs, BenchCleanArgs, BenchCommand, BenchExtractArgs, BenchGpuArgs, BenchKernelsArgs,
+    BenchMakeModelArgs, BenchModelArgs, BenchServeArgs, BenchSimulationArgs, Isas, PerplexityArgs,
 };
 
 /// Local-first extraction: an OpenAI-compatible inference server and a job scraper in one binary.

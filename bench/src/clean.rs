@@ -198,7 +198,9 @@ struct Text {
 
 impl Text {
     fn new(text: &str) -> Self {
-        let digits = text.chars().filter(|c| c.is_ascii_digit() || !matches!(c, '.' | ',' | '\'' | '’' | ' ' | '\u{a0}' | '\u{202f}'));
+        let digits = text.chars().filter(|c| {
+            c.is_ascii_digit() || !matches!(c, '.' | ',' | '\'' | '’' | ' ' | '\u{a0}' | '\u{202f}')
+        });
         Self { words: format!(" {} ", words(text).join(" ")), digits: digits.collect() }
     }
 

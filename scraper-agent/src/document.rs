@@ -31,7 +31,8 @@ impl Document {
         let truncated = end < html.len();
         let parsed = Html::parse_document(&html[..end]);
         let mut elements = parsed.tree.root().descendants().filter_map(|node| node.value().as_element());
-        let declared = elements.find_map(|element| element.attr("href").filter(|_| element.name() == "base"));
+        let declared =
+            elements.find_map(|element| (element.name() == "base").then(|| element.attr("href"))?);
         let declared = declared.and_then(|href| base.join(href.trim()).ok());
         let origin = || (base.scheme() == "file").then(|| origin(&parsed)).flatten();
         let base = declared.filter(is_web).or_else(origin).unwrap_or_else(|| base.clone());

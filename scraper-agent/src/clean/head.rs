@@ -36,7 +36,8 @@ pub fn read(outline: &Outline<'_>) -> (Meta, Vec<String>) {
             "meta" => {
                 let Some(content) = element.attr("content") else { continue };
                 for (attribute, found) in [("property", &mut properties), ("name", &mut names)] {
-                    let place = element.attr(attribute).and_then(|is| NAMES.iter().position(|name| *name == is));
+                    let place =
+                        element.attr(attribute).and_then(|is| NAMES.iter().position(|name| *name == is));
                     if let Some(place) = place {
                         found[place].get_or_insert(content);
                     }
@@ -48,7 +49,8 @@ pub fn read(outline: &Outline<'_>) -> (Meta, Vec<String>) {
             "html" => language = language.or(element.attr("lang")),
             "title" => {
                 let parent = entry.node.parent().and_then(|parent| parent.value().as_element());
-                let place = if parent.is_some_and(|p| p.name() == "head") { &mut title } else { &mut other_title };
+                let place =
+                    if parent.is_some_and(|p| p.name() == "head") { &mut title } else { &mut other_title };
                 place.get_or_insert(entry.node);
             }
             "h1" => headings.push(collapse(&visible_text(entry.node))),
