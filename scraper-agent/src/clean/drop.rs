@@ -10,6 +10,7 @@ use regex::Regex;
 use scraper::node::Element;
 
 use super::outline::{Kind, Outline};
+use super::style;
 
 static CONSENT: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
@@ -97,7 +98,7 @@ fn is_chrome<'a>(element: &'a Element, labels: &mut Labels<'a>) -> bool {
                 value,
                 "navigation" | "contentinfo" | "dialog" | "alertdialog" | "search" | "menu" | "menubar"
             ),
-            "style" => value.contains("none") && value.replace(' ', "").contains("display:none"),
+            "style" => style::hides(value),
             _ => false,
         };
         if hides {
