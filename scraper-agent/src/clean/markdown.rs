@@ -13,6 +13,8 @@ use crate::document::{Document, is_zero_width};
 /// Links that are numbered at most; a page with more is a sitemap.
 const LINKS_MAX: usize = 5_000;
 
+/// Letters before a full stop that ends a sentence.
+const SENTENCE_WORD_MIN: usize = 5;
 /// Bytes of a picture's alternative text.
 const ALT_BYTES_MAX: usize = 80;
 
@@ -137,7 +139,14 @@ fn begin(entry: &Entry<'_>, element: &Element, w: &mut Writer) {
 /// Whether an alternative text may be somebody's name. Sentences and labels say what is in a picture, or what somebody
 /// wants a machine to read.
 fn is_name(alt: &str) -> bool {
-    alt.chars().count() > 2 && alt.len() < ALT_BYTES_MAX && !alt.contains(": ") && !alt.contains(". ")
+    // "Inc." and "Corp." end no sentence.
+    let ends_sentence = |(at, _): (usize, &str)| {
+        alt[..at].chars().rev().take_while(|c| c.is_alphabetic()).count() >= SENTENCE_WORD_MIN
+    };
+    alt.chars().count() > 2
+        && alt.len() < ALT_BYTES_MAX
+        && !alt.contains(": ")
+        && !alt.match_indices(". ").any(ends_sentence)
 }
 
 fn end<'a>(entry: &Entry<'a>, start: usize, w: &mut Writer, links: &mut Links<'a>) {
