@@ -4,6 +4,8 @@
 //! make it cost: 200 KB of `<div>` take ten seconds. Browsers flatten at 512; here the page ends where it gets deeper
 //! than any real one.
 
+use memchr::memchr;
+
 /// Open elements at most; real pages have tens, broken ones (a `<div>` left open per row) hundreds.
 pub const DEPTH_MAX: usize = 1_500;
 
@@ -82,7 +84,7 @@ pub fn bounded(html: &str) -> usize {
     let mut at = 0;
     // Depths at which SVG or MathML begins (true) or HTML begins again in it (false), innermost last.
     let mut modes: Vec<(usize, bool)> = Vec::new();
-    while let Some(found) = html.get(at..).and_then(|rest| rest.find('<')) {
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr(b'<', rest)) {
         let start = at + found;
         at = start + 1;
         let closes = bytes.get(at) == Some(&b'/');
@@ -157,7 +159,7 @@ fn is_self_closing(rest: &str) -> bool {
 fn raw_end(html: &str, from: usize, name: &str) -> usize {
     let bytes = html.as_bytes();
     let mut at = from;
-    while let Some(found) = html.get(at..).and_then(|rest| rest.find('<')) {
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr(b'<', rest)) {
         at += found + 1;
         let tag = bytes.get(at + 1..at + 1 + name.len());
         if bytes.get(at) == Some(&b'/') && tag.is_some_and(|tag| tag.eq_ignore_ascii_case(name.as_bytes())) {
