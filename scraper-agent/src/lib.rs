@@ -29,6 +29,7 @@ pub mod reading;
 pub mod route;
 pub mod sample_site;
 pub mod seed;
+mod slim;
 pub mod store;
 pub mod structured;
 pub mod tokens;
