@@ -15,7 +15,11 @@ pub fn slim(html: &str) -> Cow<'_, str> {
     let bytes = html.as_bytes();
     let mut out = String::new();
     let (mut at, mut copied) = (0, 0);
-    while let Some(found) = bytes.get(at..).and_then(|rest| memchr(b'<', rest)) {
+    // Bytes that were looked through for an end that was not there: nobody may make that a square of the length.
+    let mut in_vain = 0;
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr(b'<', rest))
+        && in_vain <= bytes.len()
+    {
         at += found + 1;
         let rest = &bytes[at..];
         if rest.starts_with(b"!--") {
@@ -23,7 +27,10 @@ pub fn slim(html: &str) -> Cow<'_, str> {
             continue;
         }
         if let Some(name) = TEXT_ONLY.iter().find(|name| begins(rest, name)) {
-            at = end_tag(bytes, at, name).unwrap_or(at);
+            match end_tag(bytes, at, name) {
+                Ok(end) => at = end,
+                Err(looked) => in_vain += looked - at,
+            }
             continue;
         }
         let find_end = if begins(rest, "style") {
@@ -33,10 +40,13 @@ pub fn slim(html: &str) -> Cow<'_, str> {
         } else {
             continue;
         };
-        let Some(start) = tag_end(bytes, at) else { continue };
-        let Some(end) = find_end(bytes, start) else { continue };
-        out.push_str(&html[copied..start]);
-        (at, copied) = (end, end);
+        match tag_end(bytes, at).and_then(|start| Ok((start, find_end(bytes, start)?))) {
+            Ok((start, end)) => {
+                out.push_str(&html[copied..start]);
+                (at, copied) = (end, end);
+            }
+            Err(looked) => in_vain += looked - at,
+        }
     }
     if copied == 0 {
         return Cow::Borrowed(html);
@@ -51,8 +61,11 @@ fn begins(bytes: &[u8], name: &str) -> bool {
     is_name && bytes.get(name.len()).is_some_and(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-')
 }
 
-/// Past the `>` of a tag, given from within it. `None` where it closes itself.
-fn tag_end(bytes: &[u8], from: usize) -> Option<usize> {
+/// How far was looked, where an end was not found.
+type Found = Result<usize, usize>;
+
+/// Past the `>` of a tag, given from within it. None where it closes itself.
+fn tag_end(bytes: &[u8], from: usize) -> Found {
     let mut quote = None;
     let mut before = b' ';
     for (at, byte) in bytes.iter().enumerate().skip(from) {
@@ -60,35 +73,36 @@ fn tag_end(bytes: &[u8], from: usize) -> Option<usize> {
             (Some(open), byte) if open == byte => quote = None,
             (Some(_), _) => {}
             (None, byte @ (b'"' | b'\'')) if before == b'=' => quote = Some(byte),
-            (None, b'>') => return (before != b'/').then_some(at + 1),
+            (None, b'>') if before == b'/' => return Err(at + 1),
+            (None, b'>') => return Ok(at + 1),
             (None, b' ' | b'\t' | b'\n' | b'\r') => continue,
             (None, _) => {}
         }
         before = *byte;
     }
-    None
+    Err(bytes.len())
 }
 
 /// Where `</name` stands next.
-fn end_tag(bytes: &[u8], from: usize, name: &str) -> Option<usize> {
+fn end_tag(bytes: &[u8], from: usize, name: &str) -> Found {
     let mut at = from;
     while let Some(found) = bytes.get(at..).and_then(|rest| memmem::find(rest, b"</")) {
         at += found;
         if begins(&bytes[at + 2..], name) {
-            return Some(at);
+            return Ok(at);
         }
         at += 2;
     }
-    None
+    Err(bytes.len())
 }
 
-fn style_end(bytes: &[u8], from: usize) -> Option<usize> {
+fn style_end(bytes: &[u8], from: usize) -> Found {
     end_tag(bytes, from, "style")
 }
 
 /// The end of the picture, past those inside it. One that opens an HTML document inside is left alone, and so is one
 /// that HTML may have ended without a tag.
-fn svg_end(bytes: &[u8], from: usize) -> Option<usize> {
+fn svg_end(bytes: &[u8], from: usize) -> Found {
     let (mut at, mut depth) = (from, 1);
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr(b'<', rest)) {
         let start = at + found;
@@ -97,15 +111,21 @@ fn svg_end(bytes: &[u8], from: usize) -> Option<usize> {
         if rest.first() == Some(&b'/') && begins(&rest[1..], "svg") {
             depth -= 1;
             if depth == 0 {
-                return Some(start);
+                return Ok(start);
             }
         } else if begins(rest, "svg") {
-            depth += usize::from(tag_end(bytes, at).is_some());
+            match tag_end(bytes, at) {
+                Ok(end) => {
+                    depth += 1;
+                    at = end;
+                }
+                Err(end) => at = end,
+            }
         } else if rest.starts_with(b"!") || BREAKS_OUT.iter().any(|name| begins(rest, name)) {
-            return None;
+            return Err(at);
         }
     }
-    None
+    Err(bytes.len())
 }
 
 /// Elements that end a picture, or bring back HTML, or code.
@@ -143,6 +163,17 @@ mod tests {
             "",
         ] {
             assert_eq!(slim(same), same);
+        }
+    }
+
+    #[test]
+    fn ends_that_never_come_are_not_looked_for_again_and_again() {
+        // By the square of the length each of these would take hours.
+        for part in
+            ["<title>", "<svg>", "<style>", "<style ", "<svg a='", "<svg/", "<script", "<svg><path>", "</svg"]
+        {
+            let page = part.repeat(300_000);
+            assert_eq!(slim(&page), page, "{part}");
         }
     }
 
