@@ -7,6 +7,7 @@ import sys
 import contest
 import machine
 import servers
+from cleaning import cleaning
 from contest import Test
 from cuda_bytes import cuda_bytes
 from drafts import drafts
@@ -124,7 +125,7 @@ ROWS = {
     "extraction": extraction, "busy": busy, "demo": demo, "exactness": exactness,
     "overload": overload, "switching": switching, "switching-large": switching_large, "kv-pressure": kv_pressure,
     "switching-router": router, "cuda-bytes": cuda_bytes,
-    "drafts": lambda: drafts(repeats(2)),
+    "drafts": lambda: drafts(repeats(2)), "cleaning": lambda: cleaning(repeats(5)),
 }
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ use scraper::{Html, Node, Selector};
 use url::Url;
 
 use crate::nesting;
+use crate::slim::slim;
 
 /// Bytes of HTML that are parsed at most; what is past them is cut off with a warning.
 pub const HTML_BYTES_MAX: usize = 8 << 20;
 
 /// A parsed page.
 pub struct Document {
-    /// The tree; flat in memory, so that depth costs no stack.
+    /// The tree; flat in memory, so that depth costs no stack. Style sheets and SVG pictures are empty elements.
     pub html: Html,
     /// Against which relative links are resolved.
     pub base: Url,
@@ -27,11 +28,13 @@ impl Document {
         while !html.is_char_boundary(end) {
             end -= 1;
         }
-        end = nesting::bounded(&html[..end]);
-        let truncated = end < html.len();
-        let parsed = Html::parse_document(&html[..end]);
+        let slim = slim(&html[..end]);
+        let deep = nesting::bounded(&slim);
+        let truncated = end < html.len() || deep < slim.len();
+        let parsed = Html::parse_document(&slim[..deep]);
         let mut elements = parsed.tree.root().descendants().filter_map(|node| node.value().as_element());
-        let declared = elements.find_map(|element| element.attr("href").filter(|_| element.name() == "base"));
+        let declared =
+            elements.find_map(|element| (element.name() == "base").then(|| element.attr("href"))?);
         let declared = declared.and_then(|href| base.join(href.trim()).ok());
         let origin = || (base.scheme() == "file").then(|| origin(&parsed)).flatten();
         let base = declared.filter(is_web).or_else(origin).unwrap_or_else(|| base.clone());

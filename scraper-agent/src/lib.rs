@@ -34,6 +34,7 @@ pub mod sample_site;
 pub mod seed;
 pub mod site;
 pub mod standing;
+mod slim;
 pub mod store;
 pub mod structured;
 pub mod tokens;

@@ -4,8 +4,13 @@
 //! make it cost: 200 KB of `<div>` take ten seconds. Browsers flatten at 512; here the page ends where it gets deeper
 //! than any real one.
 
+use memchr::memchr;
+
 /// Open elements at most; real pages have tens, broken ones (a `<div>` left open per row) hundreds.
 pub const DEPTH_MAX: usize = 1_500;
+
+/// Bytes of a tag's name that are looked at; the longest that matters has fourteen.
+const NAME_BYTES_MAX: usize = 16;
 
 /// Bytes of one tag that are looked through; an icon's path is long, but not that long.
 const TAG_BYTES_MAX: usize = 64 << 10;
@@ -79,21 +84,26 @@ pub fn bounded(html: &str) -> usize {
     let mut at = 0;
     // Depths at which SVG or MathML begins (true) or HTML begins again in it (false), innermost last.
     let mut modes: Vec<(usize, bool)> = Vec::new();
-    while let Some(found) = html.get(at..).and_then(|rest| rest.find('<')) {
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr(b'<', rest)) {
         let start = at + found;
         at = start + 1;
         let closes = bytes.get(at) == Some(&b'/');
         let from = at + usize::from(closes);
-        let name_len = bytes[from..].iter().take(16).take_while(|b| b.is_ascii_alphanumeric()).count();
+        let name_len =
+            bytes[from..].iter().take(NAME_BYTES_MAX).take_while(|b| b.is_ascii_alphanumeric()).count();
         if name_len == 0 {
             if html[at..].starts_with("!--") {
                 at = html[at..].find("-->").map_or(html.len(), |end| at + end);
             }
             continue;
         }
-        let name = html[from..from + name_len].to_ascii_lowercase();
+        let mut lower = [0; NAME_BYTES_MAX];
+        let lower = &mut lower[..name_len];
+        lower.copy_from_slice(&bytes[from..from + name_len]);
+        lower.make_ascii_lowercase();
         at = from + name_len;
-        let name = name.as_str();
+        // Alphanumeric ASCII, by how it was found.
+        let Ok(name) = std::str::from_utf8(lower) else { continue };
         if modes.last().is_some_and(|(_, is_foreign)| *is_foreign) {
             if BREAKS_OUT.contains(&name) {
                 modes.pop();
@@ -147,14 +157,13 @@ fn is_self_closing(rest: &str) -> bool {
 
 /// Past the end tag of a raw text element, or the end of the page.
 fn raw_end(html: &str, from: usize, name: &str) -> usize {
+    let bytes = html.as_bytes();
     let mut at = from;
-    while let Some(found) = html.get(at..).and_then(|rest| rest.find("</")) {
-        at += found + 2;
-        if html.as_bytes()[at..]
-            .get(..name.len())
-            .is_some_and(|tag| tag.eq_ignore_ascii_case(name.as_bytes()))
-        {
-            return at + name.len();
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr(b'<', rest)) {
+        at += found + 1;
+        let tag = bytes.get(at + 1..at + 1 + name.len());
+        if bytes.get(at) == Some(&b'/') && tag.is_some_and(|tag| tag.eq_ignore_ascii_case(name.as_bytes())) {
+            return at + 1 + name.len();
         }
     }
     html.len()

@@ -10,6 +10,7 @@ use regex::Regex;
 use scraper::node::Element;
 
 use super::outline::{Kind, Outline};
+use super::style;
 
 static CONSENT: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
@@ -60,8 +61,7 @@ struct Labels<'a>(HashMap<(&'a str, &'a str), [bool; 2]>);
 
 impl<'a> Labels<'a> {
     /// Whether they speak of consent, and of chrome.
-    fn of(&mut self, element: &'a Element) -> [bool; 2] {
-        let (id, class) = (element.attr("id").unwrap_or(""), element.attr("class").unwrap_or(""));
+    fn of(&mut self, id: &'a str, class: &'a str) -> [bool; 2] {
         if id.is_empty() && class.is_empty() {
             return [false, false];
         }
@@ -80,24 +80,34 @@ fn is_chrome<'a>(element: &'a Element, labels: &mut Labels<'a>) -> bool {
     ) {
         return true;
     }
-    if element.attr("hidden").is_some() || element.attr("aria-hidden") == Some("true") {
-        return true;
-    }
-    if element.attr("aria-modal") == Some("true") {
-        return true;
-    }
-    let role = element.attr("role").unwrap_or("");
-    if matches!(role, "navigation" | "contentinfo" | "dialog" | "alertdialog" | "search" | "menu" | "menubar")
-    {
-        return true;
-    }
-    let style = element.attr("style").unwrap_or("");
-    if !style.is_empty() && style.replace(' ', "").contains("display:none") {
-        return true;
+    let (mut id, mut class) = ("", "");
+    // All at once: looking one up by name costs more than walking over the few there are.
+    for (attribute, value) in element.attrs() {
+        let hides = match attribute {
+            "id" => {
+                id = value;
+                false
+            }
+            "class" => {
+                class = value;
+                false
+            }
+            "hidden" => true,
+            "aria-hidden" | "aria-modal" => value == "true",
+            "role" => matches!(
+                value,
+                "navigation" | "contentinfo" | "dialog" | "alertdialog" | "search" | "menu" | "menubar"
+            ),
+            "style" => style::hides(value),
+            _ => false,
+        };
+        if hides {
+            return true;
+        }
     }
     if matches!(name, "html" | "body" | "main" | "article") {
         return false;
     }
-    let [consent, chrome] = labels.of(element);
+    let [consent, chrome] = labels.of(id, class);
     consent || (chrome && matches!(name, "div" | "ul" | "section" | "header"))
 }

@@ -13,6 +13,11 @@ use crate::document::{Document, is_zero_width};
 /// Links that are numbered at most; a page with more is a sitemap.
 const LINKS_MAX: usize = 5_000;
 
+/// Letters before a full stop that ends a sentence.
+const SENTENCE_WORD_MIN: usize = 5;
+/// Bytes of a picture's alternative text.
+const ALT_BYTES_MAX: usize = 80;
+
 struct Writer {
     out: String,
     /// A line break is due before the next text.
@@ -110,7 +115,7 @@ fn begin(entry: &Entry<'_>, element: &Element, w: &mut Writer) {
         }
         "img" => {
             // Logos often are the only place that names the employer.
-            if let Some(alt) = element.attr("alt").filter(|a| a.chars().count() > 2 && a.len() < 80) {
+            if let Some(alt) = element.attr("alt").filter(|alt| is_name(alt)) {
                 w.space = true;
                 w.text(alt);
                 w.space = true;
@@ -129,6 +134,19 @@ fn begin(entry: &Entry<'_>, element: &Element, w: &mut Writer) {
             };
         }
     }
+}
+
+/// Whether an alternative text may be somebody's name. Sentences and labels say what is in a picture, or what somebody
+/// wants a machine to read.
+fn is_name(alt: &str) -> bool {
+    // "Inc." and "Corp." end no sentence.
+    let ends_sentence = |(at, _): (usize, &str)| {
+        alt[..at].chars().rev().take_while(|c| c.is_alphabetic()).count() >= SENTENCE_WORD_MIN
+    };
+    alt.chars().count() > 2
+        && alt.len() < ALT_BYTES_MAX
+        && !alt.contains(": ")
+        && !alt.match_indices(". ").any(ends_sentence)
 }
 
 fn end<'a>(entry: &Entry<'a>, start: usize, w: &mut Writer, links: &mut Links<'a>) {

@@ -5,6 +5,7 @@ mod drop;
 mod head;
 mod markdown;
 mod outline;
+mod style;
 
 pub use charset::decode;
 pub use head::Meta;

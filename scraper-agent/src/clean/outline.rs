@@ -109,7 +109,12 @@ impl<'a> Outline<'a> {
 }
 
 fn kind_of(name: &str) -> Kind {
-    if is_invisible(name) {
+    // Most elements of most pages.
+    if matches!(name, "div" | "li" | "p" | "td") {
+        Kind::Block
+    } else if matches!(name, "span" | "a") {
+        Kind::Inline
+    } else if is_invisible(name) {
         Kind::Invisible
     } else if is_inline(name) {
         Kind::Inline

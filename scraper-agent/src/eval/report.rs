@@ -125,6 +125,11 @@ fn write_cost(report: &EvalReport, text: &mut String) -> Result {
     writeln!(text, "{:.4} USD, {} tries refused", report.cost_usd, report.refused_tries)
 }
 
+/// Percent right in the row of a name, where the report has one.
+type Share = fn(&EvalReport, &str) -> Option<f64>;
+/// A number of a report.
+type Count = fn(&EvalReport) -> u32;
+
 /// What each change costs, beside the pages as they are: shares, and differences in points.
 fn write_ablations(report: &EvalReport, text: &mut String) -> Result {
     if report.ablations.is_empty() {
@@ -136,8 +141,7 @@ fn write_ablations(report: &EvalReport, text: &mut String) -> Result {
         write!(text, " {:>17}", ablation.variation.name())?;
     }
     writeln!(text)?;
-    let mut rows: Vec<(String, fn(&EvalReport, &str) -> Option<f64>)> =
-        vec![("gate".to_owned(), |r, _| share(r.gate.right, r.gate.total))];
+    let mut rows: Vec<(String, Share)> = vec![("gate".to_owned(), |r, _| share(r.gate.right, r.gate.total))];
     for kind in report.gate.by_kind.keys() {
         rows.push((kind.clone(), |r, name| r.gate.by_kind.get(name).and_then(|[a, b]| share(*a, *b))));
     }
@@ -160,7 +164,7 @@ fn write_ablations(report: &EvalReport, text: &mut String) -> Result {
         }
         writeln!(text)?;
     }
-    let counts: [(&str, fn(&EvalReport) -> u32); 4] = [
+    let counts: [(&str, Count); 4] = [
         ("jobs where none is", |r| r.jobs_on_pages_without),
         ("invented values", |r| r.invented),
         ("values", |r| r.values),
