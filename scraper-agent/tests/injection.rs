@@ -71,7 +71,8 @@ async fn read(page: &Page) -> Vec<Posting> {
     config.storage.data_dir = data.path().to_owned();
     config.scraping.follow_ats = false;
     let chat = Arc::new(Obedient(page.demanded.clone()));
-    let local = LocalModel { name: "obedient".into(), chat, counter: Arc::new(Bytes), can_judge: Arc::default() };
+    let local =
+        LocalModel { name: "obedient".into(), chat, counter: Arc::new(Bytes), can_judge: Arc::default() };
     let agent = Arc::new(Agent::new(config, Models { local: Some(local), cloud: None }).await.unwrap());
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/injection").join(&page.file);
     let seed = Seed::parse(file.to_str().unwrap()).unwrap();

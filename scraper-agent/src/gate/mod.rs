@@ -13,7 +13,7 @@ use url::Url;
 use crate::ats;
 use crate::clean::Cleaned;
 use crate::document::Document;
-use crate::job_title::names_one_job;
+use crate::job_title::{is_general, names_one_job, reads_like_job};
 use crate::listing::RecordGroup;
 use crate::page::fold;
 use crate::posting::PageKind;
@@ -33,8 +33,9 @@ const FEW_RECORDS_PERCENT: usize = 5;
 const SHORT_CHARS: usize = 3_000;
 /// Words of a block page at most.
 const BLOCK_WORDS_MAX: usize = 150;
-/// Words of a line that says that a job is gone.
+/// Words and characters of a line that says that a job is gone.
 const CLOSED_WORDS_MAX: usize = 24;
+const CLOSED_CHARS_MAX: usize = 160;
 /// Lines in which a page says first what it is.
 const HEAD_LINES: usize = 12;
 
@@ -92,7 +93,7 @@ fn kind_of(
     // Two readings of one posting are one posting.
     let declared = distinct_titles(structured);
     let is_own = declared == 1 && !structured.is_list && is_of_this_page(structured, cleaned);
-    if says_gone(cleaned) && structured.listing.is_empty() && declared <= 1 {
+    if says_gone(cleaned, signals::can_apply(document)) && structured.listing.is_empty() && declared <= 1 {
         return sure(PageKind::None, GONE);
     }
     if is_own {
@@ -153,9 +154,9 @@ fn is_blocked(cleaned: &Cleaned) -> bool {
         || cleaned.visible_words < BLOCK_WORDS_MAX && Text::new(&cleaned.markdown).has(List::Blocked)
 }
 
-/// Whether the page says of its own job that it is gone: in its title, in a heading, or in a short line of its head. The
-/// same words in a paragraph are about something else ("applications for 2025 are closed").
-fn says_gone(cleaned: &Cleaned) -> bool {
+/// Whether the page says of its own job that it is gone: in its title or a heading, or, where nothing can be applied for,
+/// in a short line of its head. The same words elsewhere are about something else ("applications for 2025 are closed").
+fn says_gone(cleaned: &Cleaned, can_apply: bool) -> bool {
     let title = cleaned.meta.title.as_deref().unwrap_or("");
     if Text::new(title).has(List::Closed) {
         return true;
@@ -163,8 +164,10 @@ fn says_gone(cleaned: &Cleaned) -> bool {
     let lines = crate::facts::lines(&cleaned.markdown);
     let is_short_page = is_short(cleaned) && cleaned.visible_words < BLOCK_WORDS_MAX;
     let heads = lines.iter().enumerate().filter(|(at, line)| {
-        let is_statement = line.text.split_whitespace().count() <= CLOSED_WORDS_MAX;
-        is_statement && (line.level > 0 && line.level < 3 || *at < HEAD_LINES || is_short_page)
+        let is_statement = line.text.split_whitespace().count() <= CLOSED_WORDS_MAX
+            && line.text.chars().count() <= CLOSED_CHARS_MAX;
+        let is_heading = (1..3).contains(&line.level);
+        is_statement && (is_heading || !can_apply && (*at < HEAD_LINES || is_short_page))
     });
     heads.map(|(_, line)| Text::new(line.text)).any(|text| text.has(List::Closed))
 }
@@ -184,11 +187,17 @@ fn is_of_this_page(structured: &Structured, cleaned: &Cleaned) -> bool {
     }
     let title = posting.title.as_deref().unwrap_or("");
     let folded = fold(title);
-    if folded.is_empty() {
+    // "Join our mission" is declared to be found by search engines; nobody can do that job.
+    if folded.is_empty() || is_general(title) && !reads_like_job(title) {
         return false;
     }
     // A page that names the job nowhere in its head still is about it, if it says so in the text and at length.
-    let about_jobs = Text::new(cleaned.meta.title.as_deref().unwrap_or("")).has(List::Jobs);
+    let page_title = cleaned.meta.title.as_deref().unwrap_or("");
+    let about_jobs = Text::new(page_title).has(List::Jobs);
+    // What a careers page declares, and neither its title nor any word for a job bears out, is there for search engines.
+    if about_jobs && !reads_like_job(title) && !fold(page_title).contains(&folded) {
+        return false;
+    }
     if description >= FULL_DESCRIPTION_BYTES && !about_jobs && fold(&cleaned.markdown).contains(&folded) {
         return true;
     }

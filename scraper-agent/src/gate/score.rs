@@ -62,7 +62,11 @@ pub fn scores(signals: &Signals) -> Scores {
     Scores {
         posting: posting(signals),
         listing: listing(signals),
-        names_one: signals.job_title || signals.posting_url || signals.headings == 1 || signals.job_line,
+        names_one: signals.job_title
+            || signals.posting_url
+            || signals.headings == 1
+            || signals.job_line
+            || signals.tasks && signals.profile && signals.labels >= 2,
     }
 }
 

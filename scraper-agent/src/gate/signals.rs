@@ -22,6 +22,8 @@ const HEADING_CHARS_MAX: usize = 70;
 /// Words for the reader among a hundred, from which a text speaks to one, and how many at least.
 const READER_PERCENT: usize = 2;
 const READER_WORDS_MIN: usize = 3;
+/// Different links of the only record of a page at most.
+const SINGLE_LINKS_MAX: usize = 2;
 /// Headings of a posting's or a career page's parts; they name no job.
 const SECTIONS: [List; 5] =
     [List::SectionTasks, List::SectionProfile, List::SectionOffer, List::SectionEmployer, List::SectionApply];
@@ -86,7 +88,7 @@ pub fn signals(url: &Url, document: &Document, cleaned: &Cleaned, groups: &[Reco
     let title = cleaned.meta.title.as_deref().unwrap_or("");
     let all = lines(&cleaned.markdown);
     let heading = cleaned.headings.first().map_or("", String::as_str);
-    let named = if heading.is_empty() { title } else { heading };
+    let named = named(title, heading, &all);
     let heads = format!("{title}\n{}", cleaned.headings.join("\n"));
     let heads = Text::new(&heads);
     let largest = groups.iter().filter(|group| group.is_jobs()).max_by_key(|group| group.records.len());
@@ -115,6 +117,21 @@ pub fn signals(url: &Url, document: &Document, cleaned: &Cleaned, groups: &[Reco
     signals.speaks_to_reader = reader >= READER_WORDS_MIN && reader * 100 >= words * READER_PERCENT;
     read_controls(document, &mut signals);
     signals
+}
+
+/// What names the page's one job, if anything does: the first heading, but beneath one that heads any job ("Join us") the
+/// only lower one that reads like a job's name; the title where there is no heading.
+fn named<'a>(title: &'a str, heading: &'a str, lines: &[Line<'a>]) -> &'a str {
+    if heading.is_empty() {
+        return title;
+    }
+    if is_general(heading) && !reads_like_job(heading) {
+        let mut lower = lines.iter().filter(|line| line.level > 1 && names_one_job(line.text));
+        if let (Some(only), None) = (lower.next(), lower.next()) {
+            return only.text;
+        }
+    }
+    heading
 }
 
 fn read_lines(lines: &[Line<'_>], signals: &mut Signals) {
@@ -166,6 +183,13 @@ fn read_controls(document: &Document, signals: &mut Signals) {
     }
 }
 
+/// Whether a link or button offers to apply.
+pub fn can_apply(document: &Document) -> bool {
+    let mut signals = Signals::default();
+    read_controls(document, &mut signals);
+    signals.apply || signals.takes_files
+}
+
 fn said(control: ElementRef<'_>) -> String {
     let text = collapse(&visible_text(*control));
     if !text.is_empty() {
@@ -190,6 +214,8 @@ pub fn are_evident(groups: &[RecordGroup]) -> bool {
                 && !record.is_menu()
                 && (record.leads_to_job() || record.states_fact() || record.can_be_applied_for())
         });
-        evident.count() * 2 >= group.records.len()
+        // A page in which nothing repeats is no record, unless it is short and leads to one thing.
+        let repeats = group.records.len() > 1 || group.records[0].links().len() <= SINGLE_LINKS_MAX;
+        repeats && evident.count() * 2 >= group.records.len()
     })
 }

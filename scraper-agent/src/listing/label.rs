@@ -120,7 +120,10 @@ pub fn apply(group: &RecordGroup, labelling: &Labelling, fetched: NaiveDate) -> 
         let text = |path: &Option<String>| path.as_deref().and_then(field).map(|f| f.text.clone());
         let Some(title) = field(&labelling.title).filter(|f| !is_action(&f.text)) else { continue };
         // "More jobs" leads to jobs and is none.
-        if Text::new(&title.text).has(List::Jobs) && !reads_like_job(&title.text) && !record.leads_to_one_job() {
+        if Text::new(&title.text).has(List::Jobs)
+            && !reads_like_job(&title.text)
+            && !record.leads_to_one_job()
+        {
             continue;
         }
         let linked = |f: &&Field| f.link.as_ref().is_some_and(|l| !l.is_empty());

@@ -14,6 +14,8 @@ pub use label::{Labelling, apply, label, tell_apart};
 pub use prove::prove;
 pub use records::records;
 
+use std::collections::HashSet;
+
 use url::Url;
 
 use crate::normalize;
@@ -101,6 +103,12 @@ impl Record {
     /// Whether a link's address is one job's own.
     pub fn leads_to_one_job(&self) -> bool {
         self.addresses().any(|url| address::names_one_job(&url) || address::is_made_of_a_title(&url))
+    }
+
+    /// Whether it holds several jobs, as a department's part of a list does.
+    pub fn holds_several(&self) -> bool {
+        let is_one = |url: &Url| address::names_one_job(url) || address::is_made_of_a_title(url);
+        self.addresses().filter(is_one).map(|url| url.path().to_owned()).collect::<HashSet<_>>().len() > 1
     }
 
     /// Whether it says that one can apply.

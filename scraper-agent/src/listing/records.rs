@@ -10,6 +10,7 @@ use scraper::node::Element;
 use super::score::score;
 use super::{Field, Record, RecordGroup};
 use crate::document::{Document, collapse, is_inline, is_invisible, visible_text};
+use crate::words::{List, Text};
 
 /// Records of a group at most.
 const RECORDS_MAX: usize = 3_000;
@@ -23,6 +24,10 @@ const RECORD_CHARS_MAX: usize = 2_500;
 /// Groups of repeated records, best first.
 pub fn records(document: &Document) -> Vec<RecordGroup> {
     let shapes = shapes(document);
+    let heads =
+        format!("{}\n{}", document.text_of("title").unwrap_or_default(), document.texts_of("h1").join("\n"));
+    let heads = Text::new(&heads);
+    let is_about_jobs = heads.has(List::Jobs) || heads.has(List::General);
     let mut groups: Vec<(RecordGroup, Vec<NodeId>)> = Vec::new();
     for ids in shapes.into_iter().take(GROUPS_MAX) {
         let mut records = Vec::new();
@@ -37,8 +42,9 @@ pub fn records(document: &Document) -> Vec<RecordGroup> {
         if records.is_empty() {
             continue;
         }
+        name_by_headings(&mut records, &roots, document);
         let heading = roots.first().and_then(|id| heading_before(document.html.tree.get(*id)?));
-        let score = score(&records, heading.as_deref(), &document.base);
+        let score = score(&records, heading.as_deref(), &document.base, is_about_jobs);
         groups.push((RecordGroup { records, score }, roots));
     }
     groups.sort_by_key(|(group, _)| std::cmp::Reverse((group.score, group.records.len())));
@@ -61,6 +67,38 @@ pub fn records(document: &Document) -> Vec<RecordGroup> {
         kept.push(group);
     }
     kept
+}
+
+/// Characters of a heading beside its record.
+const HEADING_CHARS_MAX: usize = 160;
+
+/// Accordions and some lists put a record's heading before it, not into it; then all records have the same text by name.
+fn name_by_headings(records: &mut [Record], roots: &[NodeId], document: &Document) {
+    let names: HashSet<&str> =
+        records.iter().filter_map(Record::name).map(|name| name.text.as_str()).collect();
+    let is_headed = records.iter().any(|record| record.fields.iter().any(|field| field.heading));
+    if records.len() < 2 || names.len() > 1 || is_headed {
+        return;
+    }
+    let headings: Vec<Option<String>> =
+        roots.iter().map(|id| heading_beside(document.html.tree.get(*id)?)).collect();
+    if headings.iter().any(Option::is_none) {
+        return;
+    }
+    for (record, text) in records.iter_mut().zip(headings.into_iter().flatten()) {
+        record.fields.insert(0, Field { path: "before#0".to_owned(), text, link: None, heading: true });
+    }
+}
+
+/// The heading right before a node.
+fn heading_beside(node: NodeRef<'_, Node>) -> Option<String> {
+    let before = node.prev_siblings().find(|sibling| sibling.value().is_element())?;
+    let mut inside = before.descendants().filter_map(|inside| inside.value().as_element());
+    if !inside.any(|element| is_heading(element.name()) || element.name() == "button") {
+        return None;
+    }
+    let text = collapse(&visible_text(before));
+    (!text.is_empty() && text.chars().count() <= HEADING_CHARS_MAX).then_some(text)
 }
 
 /// Nodes that are looked through for the heading above a group.

@@ -10,24 +10,34 @@ use crate::job_title::reads_like_job;
 use crate::words::{List, Text};
 
 /// A field of this length between quotation marks is somebody's words.
-const QUOTE_CHARS_MIN: usize = 80;
+const QUOTE_CHARS_MIN: usize = 40;
 
-/// Points; see [`super::JOBS_SCORE_MIN`]. `heading` is the one above the group, `base` where the page is.
-pub fn score(records: &[Record], heading: Option<&str>, base: &Url) -> i32 {
+/// Points; see [`super::JOBS_SCORE_MIN`]. `heading` is the one above the group, `base` where the page is, and
+/// `is_about_jobs` whether its title or main heading speaks of jobs.
+pub fn score(records: &[Record], heading: Option<&str>, base: &Url, is_about_jobs: bool) -> i32 {
     // Other people's jobs beneath a posting.
     if heading.is_some_and(|heading| Text::new(heading).begins_with(List::Similar).is_some()) {
         return i32::MIN;
     }
+    let is_about_jobs = is_about_jobs
+        || address::is_about_jobs(base)
+        || heading.is_some_and(|heading| {
+            let heading = Text::new(heading);
+            heading.has(List::Jobs) || heading.has(List::General)
+        });
     let n = records.len().max(1);
     let tenths =
         |test: &dyn Fn(&Record) -> bool| records.iter().filter(|record| test(record)).count() * 10 / n;
-    let job_links = tenths(&|record| record.leads_to_job() || leads_below(record, base));
+    let job_links = tenths(&|record| {
+        record.leads_to_job() || record.leads_to_one_job() || is_about_jobs && leads_below(record, base)
+    });
     let site_links = tenths(&|record| record.links().iter().all(|link| is_of_the_site(link)));
     let names = tenths(&|record| record.name().is_some_and(|name| reads_like_job(&name.text)));
     let facts = tenths(&Record::states_fact);
     let rich = tenths(&|record| record.fields.len() >= 2);
     let quotes = tenths(&|record| record.fields.iter().any(|field| is_quote(&field.text)));
     let menus = tenths(&Record::is_menu);
+    let holders = tenths(&Record::holds_several);
     let distinct: HashSet<&str> = records.iter().flat_map(Record::links).collect();
     let own_links = distinct.len() * 10 / n;
     let points = [
@@ -37,12 +47,15 @@ pub fn score(records: &[Record], heading: Option<&str>, base: &Url) -> i32 {
         (facts >= 5, 1),
         (rich >= 6, 1),
         (own_links >= 7, 1),
-        (site_links >= 5, -5),
+        (site_links >= 5 && names < 6, -5),
         (quotes >= 3, -5),
         (menus >= 5, -3),
+        (holders >= 5, -4),
         (records.len() < 2, -2),
         // Names of jobs that lead nowhere and say nothing else are people's roles.
         (job_links < 6 && facts < 5, -3),
+        // On a page about something else they are characters of plays, roles in stories, products.
+        (job_links < 6 && !is_about_jobs, -4),
     ];
     points.iter().filter(|(holds, _)| *holds).map(|(_, points)| points).sum()
 }

@@ -134,7 +134,8 @@ fn walk(root: &Value, document: &Document, out: &mut Structured, budget: &mut us
                             declared.posting.evidence.insert("company".into(), at);
                         }
                     }
-                    if declared.posting.description.is_some() && pointer.ends_with("posting") {
+                    // A list's entries are short; what has a text of its own is a posting.
+                    if declared.posting.description.is_some() {
                         out.postings.push(declared);
                     } else {
                         out.listing.push(declared);
