@@ -69,7 +69,7 @@ def cleaning(repeats):
     row.add("pages/s", ours, others(speed), ours / max(others(speed).values()), f">= {PAGES_PER_SECOND} pages/s",
             ours >= PAGES_PER_SECOND)
     row.add("truth kept, %", truth, others(kept), truth / best, ">= the better rival", truth >= best)
-    row.note(f"command    {' '.join([*command[3:5], 'CORPUS', *command[6:]])}, core {core}, median of {repeats}")
+    row.note(f"command    taskset -c {core} quarry bench clean CORPUS --repeats {repeats}, medians")
     row.note(f"rivals     {', '.join(PACKAGES)}: {CLEANER.name} says how each is called")
     return row.finish()
 
