@@ -14,8 +14,8 @@ use crate::config::ByteSize;
 #[cfg(feature = "cuda")]
 pub use bench::GpuPart;
 pub use bench::{
-    BackendArgs, BenchCommand, BenchExtractArgs, BenchGpuArgs, BenchKernelsArgs, BenchMakeModelArgs,
-    BenchModelArgs, BenchServeArgs, BenchSimulationArgs, Isas, PerplexityArgs,
+    BackendArgs, BenchCleanArgs, BenchCommand, BenchExtractArgs, BenchGpuArgs, BenchKernelsArgs,
+    BenchMakeModelArgs, BenchModelArgs, BenchServeArgs, BenchSimulationArgs, Isas, PerplexityArgs,
 };
 
 /// Local-first extraction: an OpenAI-compatible inference server and a job scraper in one binary.
@@ -112,7 +112,8 @@ pub struct ScrapeArgs {
     /// How results are printed: table, json (one array, one object a page) or jsonl (one object a line).
     #[arg(long, default_value = "table")]
     pub format: Format,
-    /// Ask no model: say where each page would go, and with how many tokens.
+    /// Ask no model and keep nothing: say where each page would go, and with how many tokens. No server is started and
+    /// no model fetched; tokens are estimates unless --server names a server that counts them.
     #[arg(long)]
     pub dry_run: bool,
     /// Say on stderr why each page was read, what it is, and how every try went.
@@ -140,12 +141,16 @@ pub struct EvalArgs {
     /// The folder.
     #[arg(required = true)]
     pub corpus: Option<PathBuf>,
-    /// Which pages: all, singles, singles-with-text, listings, gate (no model is asked), or the first so many.
+    /// Which pages: all, singles, singles-with-text, listings, gate (no model is needed), or the first so many.
     #[arg(long, default_value = "all")]
     pub subset: Subset,
     /// Go on with the finished pages that stand beside the report.
     #[arg(long)]
     pub resume: bool,
+    /// Read the pages again without declared data, without classes and ids, without h1, and inside another site: what
+    /// does each cost?
+    #[arg(long)]
+    pub ablate: bool,
     /// The report. Finished pages are kept beside it.
     #[arg(long, value_name = "FILE", default_value = "eval.json")]
     pub out: PathBuf,

@@ -30,6 +30,19 @@ impl Inference {
         Ok(Self::Here(start(args.model.as_deref(), any_port, config, environment).await?))
     }
 
+    /// The server that is named, if one is: for work that needs no model. Nothing is started or fetched.
+    ///
+    /// # Errors
+    /// A model is named, which nobody would serve.
+    pub fn named(args: &InferenceArgs) -> anyhow::Result<Option<Self>> {
+        if args.model.is_some() {
+            bail!(
+                "no model is asked, so --model means nothing here; --server names a server that counts tokens"
+            );
+        }
+        args.server.as_deref().map(|server| Ok(Self::Elsewhere(base_url(server)?))).transpose()
+    }
+
     /// With the version part, as OpenAI clients take it.
     pub fn base_url(&self) -> String {
         match self {

@@ -43,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "quarry-bench",
         &[
+            "quarry-agent",
             "quarry-client",
             "quarry-cpu",
             "quarry-cuda",
@@ -67,6 +68,11 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ),
     ("reqwest", &["quarry-client", "quarry-models", "quarry-agent"]),
     ("rusqlite", &["quarry-agent"]),
+    ("scraper", &["quarry-agent"]),
+    ("chardetng", &["quarry-agent"]),
+    ("htmlize", &["quarry-agent"]),
+    ("rusqlite_migration", &["quarry-agent"]),
+    ("sled", &["quarry-agent"]),
 ];
 
 /// Words that code may hold only in the places named. A place is a prefix of a path.

@@ -3,11 +3,12 @@
 //! Every endpoint gets the same requests in the same run, turn by turn, so that figures can be compared as ratios
 //! whatever else the machine does. [`extract`] and [`serve`] ask servers; [`model`] and [`perplexity`] drive an
 //! executor; [`kernels`] drives the CPU's kernels alone; [`make_model`] and [`make_hub`] make models of real shapes;
-//! [`simulation`] runs seeds of the engine without a model.
+//! [`clean`] cleans saved pages; [`simulation`] runs seeds of the engine without a model.
 #![forbid(unsafe_code)]
 
 #[cfg(any(feature = "cuda", test))]
 mod chart;
+pub mod clean;
 pub mod extract;
 #[cfg(feature = "cuda")]
 pub mod gpu;

@@ -1,16 +1,8 @@
-//! The agent: a run from seeds to results, over two pools.
-//!
-//! One task drives both: fetches (polite, few per host) fill a short line of fetched pages, readings (wide, so that
-//! the server can batch) empty it. The queue is the store, so a run that was killed goes on where it was.
+//! The agent over one data folder: its store, its models, and what it knows of hosts, shared by all its runs.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::Utc;
-use futures::StreamExt as _;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use quarry_client::{Client, ClientOptions};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -18,13 +10,14 @@ use sha2::{Digest as _, Sha256};
 use crate::attempt::PageReport;
 use crate::config::AgentConfig;
 use crate::error::AgentError;
-use crate::extract::{LocalModel, Models, cloud};
+use crate::extract::{LocalModel, Models, Resources, cloud};
 use crate::fetch::cache::PageCache;
-use crate::fetch::{FetchedPage, Fetcher};
-use crate::pipeline::{self, Done, Fetched};
-use crate::posting::Route;
+use crate::fetch::{FetchedPage, Fetcher, Hosts, rebuildable};
+use crate::pipeline::{self, Fetched};
+use crate::run::Run;
 use crate::seed::Seed;
-use crate::store::{Found, Lease, RunId, Store};
+use crate::standing;
+use crate::store::{Found, Store};
 use crate::tokens::ServerCounter;
 
 /// Hears how a run goes on.
@@ -46,43 +39,30 @@ impl Progress for Silent {
 /// What one run shall do beside the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ScrapeOptions {
-    /// Ask no model: say where each page would go and with how many tokens.
+    /// Ask no model: say where each page would go and with how many tokens. Nothing of the run is kept.
     pub dry_run: bool,
 }
 
 /// The agent over one data folder and one set of models.
 pub struct Agent {
-    config: AgentConfig,
-    store: Arc<Store>,
-    cache: Option<Arc<PageCache>>,
-    models: Models,
+    resources: Arc<Resources>,
+    hosts: Arc<Hosts>,
+    fetcher: Arc<Fetcher>,
 }
-
-/// Fetched pages waiting to be read, per reading slot; more would only hold memory.
-const READY_PER_READER: usize = 2;
-/// Pages in a row that the local model's server failed, after which a run ends: fetching on would only leave pages.
-const LOCAL_SERVER_FAILURES_MAX: u32 = 5;
-/// How long to wait before looking again for pages that another process holds.
-const FOREIGN_LEASE_POLL: Duration = Duration::from_millis(500);
 
 impl Agent {
     /// Opens the data folder.
     ///
     /// # Errors
     /// A setting that makes no sense, a folder that cannot be used, a store of a newer program.
-    pub fn new(config: AgentConfig, models: Models) -> Result<Self, AgentError> {
+    pub async fn new(config: AgentConfig, models: Models) -> Result<Self, AgentError> {
         config.check()?;
-        let store = Arc::new(Store::open(&config.storage.data_dir)?);
-        let folder = config.storage.data_dir.join("page-cache");
-        // Another process may hold the cache; what it holds can be fetched again.
-        let cache = match PageCache::open(&folder, config.storage.page_cache_bytes_max) {
-            Ok(cache) => Some(Arc::new(cache)),
-            Err(error) => {
-                tracing::warn!(folder = %folder.display(), %error, "running without the page cache");
-                None
-            }
-        };
-        Ok(Self { config, store, cache, models })
+        let store = Arc::new(Store::open(&config.storage).await?);
+        let to_open = config.clone();
+        let opened = tokio::task::spawn_blocking(move || open_hosts(&to_open)).await;
+        let (hosts, cache) = opened.map_err(|error| AgentError::Worker(error.to_string()))??;
+        let fetcher = Arc::new(Fetcher::new(&config.scraping, Arc::clone(&hosts), cache)?);
+        Ok(Self { resources: Arc::new(Resources { config, store, models }), hosts, fetcher })
     }
 
     /// Opens the data folder with the local model of the server at `base_url` (with `/v1`), if there is one, and the
@@ -94,18 +74,7 @@ impl Agent {
         config.check()?;
         let local = match base_url {
             None => None,
-            Some(base_url) => {
-                let client = Client::new(ClientOptions::new(base_url))?;
-                let name = match &config.hybrid.model {
-                    Some(name) => name.clone(),
-                    None => {
-                        let first = client.models().await?.into_iter().next();
-                        first.ok_or_else(|| AgentError::NoModel { server: base_url.to_owned() })?.id
-                    }
-                };
-                let counter = Arc::new(ServerCounter::new(client.clone()));
-                Some(LocalModel { name, chat: Arc::new(client), counter })
-            }
+            Some(base_url) => Some(local_model(&config, base_url).await?),
         };
         let cloud = match &config.cloud {
             config if config.enabled => {
@@ -114,31 +83,27 @@ impl Agent {
             }
             _ => None,
         };
-        Self::new(config, Models { local, cloud })
+        Self::new(config, Models { local, cloud }).await
     }
 
     /// As it was told.
     pub fn config(&self) -> &AgentConfig {
-        &self.config
+        &self.resources.config
     }
 
     /// What it keeps.
     pub fn store(&self) -> &Arc<Store> {
-        &self.store
+        &self.resources.store
     }
 
-    pub(crate) fn models(&self) -> &Models {
-        &self.models
+    /// Finishes what is being stored and closes the data folder.
+    pub async fn close(&self) {
+        self.hosts.save().await;
+        self.resources.store.close().await;
     }
 
     /// Reads one page that was already got, outside of any run; nothing is stored but what it cost.
-    pub async fn process(
-        self: &Arc<Self>,
-        source: &str,
-        why: &str,
-        page: FetchedPage,
-        dry_run: bool,
-    ) -> PageReport {
+    pub async fn process(&self, source: &str, why: &str, page: FetchedPage, dry_run: bool) -> PageReport {
         let found = Found {
             source: source.to_owned(),
             host: String::new(),
@@ -147,176 +112,82 @@ impl Agent {
             paging: 0,
             score: 0,
         };
-        pipeline::read(self, Fetched { found, page }, dry_run).await.report
+        pipeline::read(&self.resources, Fetched { found, page }, dry_run).await.report
     }
 
-    /// Reads the seeds and what they lead to. A page that fails is a result that says why. The same call after a kill or
-    /// an error goes on with what is left.
+    /// Reads the seeds and what they lead to. A page that fails is a result that says why. The same call after a kill
+    /// or an error goes on with what is left. A dry run keeps its queue in memory: it begins anew each time, and leaves
+    /// the store as it was.
     ///
     /// # Errors
-    /// The store's failure, and [`AgentError::LocalServer`] where the local model's server failed several pages in a row.
+    /// The store's failure, and [`AgentError::LocalServer`] where the local model's server failed several pages in a
+    /// row.
     pub async fn scrape(
-        self: &Arc<Self>,
+        &self,
         seeds: &[Seed],
         options: ScrapeOptions,
         progress: &dyn Progress,
     ) -> Result<Vec<PageReport>, AgentError> {
-        let mut pages = Vec::new();
-        for seed in seeds {
-            pages.extend(seed.pages(&self.config.scraping)?);
-        }
-        let run = self.store.begin_run(&self.run_key(&pages, options)?, &pages, now())?;
-        let fetcher = Fetcher::new(&self.config.scraping, self.cache.clone())?;
-        Run { agent: self, run, options, progress, bytes: 0, local_server_failures: 0 }
-            .drive(&fetcher)
-            .await?;
-        self.store.finish_run(run, now())?;
-        self.store.reports(run)
-    }
-
-    /// Seeds and all that decides which pages are read and how.
-    fn run_key(&self, pages: &[Found], options: ScrapeOptions) -> Result<String, AgentError> {
-        let sources: Vec<&str> = pages.iter().map(|page| page.source.as_str()).collect();
-        let model = self.models.local.as_ref().map(|local| local.name.as_str());
-        let parts = (&sources, options, &self.config, model);
-        let json =
-            serde_json::to_vec(&parts).map_err(|source| AgentError::Stored { what: "run key", source })?;
-        Ok(Sha256::digest(&json).iter().map(|byte| format!("{byte:02x}")).collect())
+        let store =
+            if options.dry_run { Arc::new(Store::in_memory().await?) } else { Arc::clone(self.store()) };
+        let (seeds, resources) = (seeds.to_vec(), Arc::clone(&self.resources));
+        // Folders are walked and names of runs hashed beside the async threads.
+        let begun = tokio::task::spawn_blocking(move || begin(&seeds, &resources)).await;
+        let (pages, key) = begun.map_err(|error| AgentError::Worker(error.to_string()))??;
+        let id = store.begin_run(key, pages, Utc::now().timestamp()).await?;
+        self.hosts.begin_run();
+        let run =
+            Run::new(Arc::clone(&self.resources), Arc::clone(&self.fetcher), store, id, options, progress);
+        let reports = run.drive().await;
+        self.hosts.save().await;
+        let mut reports = reports?;
+        standing::settle(&mut reports);
+        Ok(reports)
     }
 }
 
-fn now() -> i64 {
-    Utc::now().timestamp()
-}
-
-/// One run under way.
-struct Run<'a> {
-    agent: &'a Arc<Agent>,
-    run: RunId,
-    options: ScrapeOptions,
-    progress: &'a dyn Progress,
-    bytes: u64,
-    /// In a row, up to now.
-    local_server_failures: u32,
-}
-
-/// What came out of either pool.
-enum Step {
-    Got(Box<Result<Fetched, Done>>),
-    Read(Box<Done>),
-}
-
-impl Run<'_> {
-    async fn drive(&mut self, fetcher: &Fetcher) -> Result<(), AgentError> {
-        let agent = Arc::clone(self.agent);
-        let scraping = &agent.config.scraping;
-        let lease_seconds = agent.config.storage.lease_seconds;
-        let mut leases: HashMap<String, Lease> = HashMap::new();
-        let mut fetching: FuturesUnordered<BoxFuture<'_, Step>> = FuturesUnordered::new();
-        let mut reading: FuturesUnordered<BoxFuture<'_, Step>> = FuturesUnordered::new();
-        let mut ready: Vec<Fetched> = Vec::new();
-        let mut hosts: HashMap<String, usize> = HashMap::new();
-        let mut heartbeat = tokio::time::interval(Duration::from_secs_f64(lease_seconds as f64 / 3.0));
-        loop {
-            while reading.len() < scraping.extractions_in_flight && !ready.is_empty() {
-                let page = ready.remove(0);
-                let (agent, dry_run) = (Arc::clone(&agent), self.options.dry_run);
-                reading.push(Box::pin(async move {
-                    Step::Read(Box::new(pipeline::read(&agent, page, dry_run).await))
-                }));
-            }
-            let ready_max = scraping.extractions_in_flight * READY_PER_READER;
-            while fetching.len() < scraping.fetches_in_flight && ready.len() + fetching.len() < ready_max {
-                let busy: Vec<String> = hosts
-                    .iter()
-                    .filter(|(host, count)| !host.is_empty() && **count >= scraping.per_host)
-                    .map(|(host, _)| host.clone())
-                    .collect();
-                let Some(lease) = agent.store.lease(self.run, &busy, now(), lease_seconds)? else { break };
-                let found = lease.entry.clone();
-                *hosts.entry(found.host.clone()).or_default() += 1;
-                leases.insert(found.source.clone(), lease);
-                self.progress.started(&found.source);
-                let bytes = self.bytes;
-                let config = &agent.config.scraping;
-                fetching.push(Box::pin(async move {
-                    let got = match pipeline::allow(found, bytes, config) {
-                        Ok(allowed) => pipeline::fetch(allowed, fetcher, config).await,
-                        Err(refused) => Err(refused),
-                    };
-                    Step::Got(Box::new(got))
-                }));
-            }
-            if fetching.is_empty() && reading.is_empty() && ready.is_empty() {
-                let state = agent.store.run_state(self.run)?;
-                if state.queued == 0 && state.leased == 0 {
-                    return Ok(());
-                }
-                // Another process holds the rest; its leases end with it.
-                tokio::time::sleep(FOREIGN_LEASE_POLL).await;
-                continue;
-            }
-            let step = tokio::select! {
-                Some(step) = fetching.next() => step,
-                Some(step) = reading.next() => step,
-                _ = heartbeat.tick() => {
-                    agent.store.extend(leases.values(), now(), lease_seconds)?;
-                    continue;
-                }
-            };
-            match step {
-                Step::Got(got) => {
-                    let host = match &*got {
-                        Ok(fetched) => &fetched.found.host,
-                        Err(done) => &done.found.host,
-                    };
-                    if let Some(count) = hosts.get_mut(host) {
-                        *count -= 1;
-                    }
-                    hosts.retain(|_, count| *count > 0);
-                    match *got {
-                        Ok(fetched) => {
-                            self.bytes += fetched.page.bytes.len() as u64;
-                            ready.push(fetched);
-                        }
-                        Err(done) => self.keep(&done, &mut leases)?,
-                    }
-                }
-                Step::Read(done) => self.keep(&done, &mut leases)?,
-            }
-        }
+/// The seeds' pages, and the name of the run: seeds and all that decides which pages are read and how.
+fn begin(seeds: &[Seed], resources: &Resources) -> Result<(Vec<Found>, String), AgentError> {
+    let mut pages = Vec::new();
+    for seed in seeds {
+        pages.extend(seed.pages(&resources.config.scraping)?);
     }
+    let sources: Vec<&str> = pages.iter().map(|page| page.source.as_str()).collect();
+    let model = resources.models.local.as_ref().map(|local| local.name.as_str());
+    let json = serde_json::to_vec(&(&sources, &resources.config, model))
+        .map_err(|source| AgentError::Stored { what: "run key", source })?;
+    let key = Sha256::digest(&json).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((pages, key))
+}
 
-    /// Stored, then announced.
-    fn keep(&mut self, done: &Done, leases: &mut HashMap<String, Lease>) -> Result<(), AgentError> {
-        let Some(lease) = leases.remove(&done.found.source) else { return Ok(()) };
-        let pages_max = self.agent.config.scraping.pages_max;
-        if self.agent.store.finish(self.run, &lease, &done.report, &done.links, pages_max, now())? {
-            let page = &done.report.page;
-            tracing::info!(
-                page = %page.source,
-                kind = ?page.kind,
-                route = ?page.route,
-                postings = page.postings.len(),
-                seconds = page.seconds,
-                "page finished"
-            );
-            let state = self.agent.store.run_state(self.run)?;
-            self.progress.finished(&done.report, state.done, state.done + state.leased + state.queued);
+async fn local_model(config: &AgentConfig, base_url: &str) -> Result<LocalModel, AgentError> {
+    let client = Client::new(ClientOptions::new(base_url))?;
+    let name = match &config.hybrid.model {
+        Some(name) => name.clone(),
+        None => {
+            let first = client.models().await?.into_iter().next();
+            first.ok_or_else(|| AgentError::NoModel { server: base_url.to_owned() })?.id
         }
-        match &done.report.local_server_failure {
-            Some(why) => {
-                self.local_server_failures += 1;
-                if self.local_server_failures >= LOCAL_SERVER_FAILURES_MAX {
-                    let failures = self.local_server_failures;
-                    return Err(AgentError::LocalServer { failures, why: why.clone() });
-                }
-            }
-            None if done.report.attempts.iter().any(|attempt| attempt.route == Route::Local) => {
-                self.local_server_failures = 0;
-            }
-            None => {}
+    };
+    let counter = Arc::new(ServerCounter::new(client.clone()));
+    Ok(LocalModel { name, chat: Arc::new(client), counter, can_judge: Arc::default() })
+}
+
+/// What is known of hosts, and the page cache. Another process may hold the database of both; what is in it can be got
+/// again.
+fn open_hosts(config: &AgentConfig) -> Result<(Arc<Hosts>, Option<Arc<PageCache>>), AgentError> {
+    let folder = config.storage.data_dir.join("page-cache");
+    let open = || {
+        let db = rebuildable::open(&folder)?;
+        let hosts = Hosts::new(&config.scraping, Some(&db))?;
+        let cache = PageCache::open(&db, config.storage.page_cache_bytes_max)?;
+        Ok::<_, AgentError>((hosts, cache))
+    };
+    match open() {
+        Ok((hosts, cache)) => Ok((Arc::new(hosts), Some(Arc::new(cache)))),
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "running without the page cache");
+            Ok((Arc::new(Hosts::new(&config.scraping, None)?), None))
         }
-        Ok(())
     }
 }

@@ -11,12 +11,16 @@ pub struct Tokens {
     pub prompt: u32,
     /// Answer tokens, reasoning included.
     pub completion: u32,
+    /// No tokenizer counted them. Left out of the JSON where one did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_estimate: bool,
 }
 
 impl std::ops::AddAssign for Tokens {
     fn add_assign(&mut self, other: Self) {
         self.prompt = self.prompt.saturating_add(other.prompt);
         self.completion = self.completion.saturating_add(other.completion);
+        self.is_estimate = self.is_estimate || other.is_estimate;
     }
 }
 
@@ -74,6 +78,16 @@ pub struct PageResult {
     pub warnings: Vec<String>,
 }
 
+/// What a page says of the job whose own page it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The job is gone: the page says so, or there is no page.
+    Gone,
+    /// It is no posting.
+    NoPosting,
+}
+
 /// A finished page with what led to it, for the store, `--explain` and the evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PageReport {
@@ -87,6 +101,12 @@ pub struct PageReport {
     pub gate_reason: String,
     /// The cleaned text's length in bytes; 0 where there was no page.
     pub markdown_bytes: usize,
+    /// The cleaned text, for the store alone, which keeps it apart; empty in a report that was read back.
+    #[serde(skip)]
+    pub markdown: String,
+    /// What it says of the job whose page it should be, where it is no posting.
+    #[serde(default)]
+    pub refusal: Option<Refusal>,
     /// It failed for a reason that may pass (its host or the model's server was down): a later run reads it again.
     #[serde(default)]
     pub left_for_later: bool,
@@ -116,6 +136,8 @@ impl PageReport {
             found,
             gate_reason,
             markdown_bytes: 0,
+            markdown: String::new(),
+            refusal: None,
             left_for_later: false,
             local_server_failure: None,
         }

@@ -64,7 +64,8 @@ pub struct ScrapingConfig {
     pub depth_max: u32,
     /// Further pages of one listing at most.
     pub paging_max: u32,
-    /// Whether links to known applicant tracking systems (Greenhouse, Lever, …) are followed off the site.
+    /// Whether links to known applicant tracking systems (Greenhouse, Lever, …), and a listing's jobs there, are followed
+    /// off the site. Nothing else ever is.
     pub follow_ats: bool,
     /// Saved pages taken from one folder at most.
     pub files_max: usize,
@@ -198,13 +199,21 @@ pub struct StorageConfig {
     pub data_dir: PathBuf,
     /// Bytes of bodies in the page cache at most; the oldest go first.
     pub page_cache_bytes_max: u64,
+    /// Bytes of cleaned page texts at most, packed, that evidence is quoted from; what no observation needs any more
+    /// goes first, the oldest first. 0 keeps none.
+    pub evidence_bytes_max: u64,
     /// Seconds without a sign of life after which another process takes a page over.
     pub lease_seconds: u64,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("quarry-data"), page_cache_bytes_max: 256 << 20, lease_seconds: 30 }
+        Self {
+            data_dir: PathBuf::from("quarry-data"),
+            page_cache_bytes_max: 256 << 20,
+            evidence_bytes_max: 256 << 20,
+            lease_seconds: 30,
+        }
     }
 }
 

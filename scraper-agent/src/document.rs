@@ -1,9 +1,7 @@
 //! One bounded parse of a page, shared by everything that reads it.
 
-use std::collections::HashMap;
-
+use ego_tree::NodeRef;
 use ego_tree::iter::Edge;
-use ego_tree::{NodeId, NodeRef};
 use scraper::{Html, Node, Selector};
 use url::Url;
 
@@ -32,7 +30,9 @@ impl Document {
         end = nesting::bounded(&html[..end]);
         let truncated = end < html.len();
         let parsed = Html::parse_document(&html[..end]);
-        let declared = first_attr(&parsed, "base[href]", "href").and_then(|href| base.join(&href).ok());
+        let mut elements = parsed.tree.root().descendants().filter_map(|node| node.value().as_element());
+        let declared = elements.find_map(|element| element.attr("href").filter(|_| element.name() == "base"));
+        let declared = declared.and_then(|href| base.join(href.trim()).ok());
         let origin = || (base.scheme() == "file").then(|| origin(&parsed)).flatten();
         let base = declared.filter(is_web).or_else(origin).unwrap_or_else(|| base.clone());
         Self { html: parsed, base, truncated }
@@ -160,35 +160,14 @@ pub fn is_inline(name: &str) -> bool {
     )
 }
 
-/// Characters of visible text below each node, computed once for the whole tree.
-pub fn text_weights(html: &Html) -> HashMap<NodeId, usize> {
-    let mut weights = HashMap::new();
-    let mut stack: Vec<(usize, bool)> = Vec::new();
-    for edge in html.tree.root().traverse() {
-        match edge {
-            Edge::Open(node) => {
-                let hidden = stack.last().is_some_and(|(_, hidden)| *hidden);
-                let hides = node.value().as_element().is_some_and(|e| is_invisible(e.name()));
-                let own = match node.value() {
-                    Node::Text(text) if !hidden => {
-                        text.split_whitespace().map(|w| w.chars().count() + 1).sum()
-                    }
-                    _ => 0,
-                };
-                stack.push((own, hidden || hides));
-            }
-            Edge::Close(node) => {
-                let (weight, _) = stack.pop().unwrap_or_default();
-                if let Some(parent) = stack.last_mut() {
-                    parent.0 += weight;
-                }
-                if !node.value().is_text() {
-                    weights.insert(node.id(), weight);
-                }
-            }
-        }
-    }
-    weights
+/// HTML's entities decoded once (`&amp;`, `&#8211;`, `&eacute;`, and those that may lack their semicolon).
+pub fn unescape(text: &str) -> std::borrow::Cow<'_, str> {
+    htmlize::unescape(text)
+}
+
+/// Characters that take no room: soft hyphens, zero-width spaces and joiners, marks of direction.
+pub fn is_zero_width(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{202a}'..='\u{202e}')
 }
 
 /// White space collapsed, soft hyphens and zero-width characters gone, no-break spaces made spaces.
@@ -196,7 +175,7 @@ pub fn collapse(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{202a}'..='\u{202e}' => {}
+            c if is_zero_width(c) => {}
             c if c.is_whitespace() => {
                 if !out.ends_with(' ') && !out.is_empty() {
                     out.push(' ');

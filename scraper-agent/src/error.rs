@@ -21,6 +21,12 @@ pub enum AgentError {
     /// The database was written by a newer program.
     #[error("the database {} has version {found}, this program knows {known}: use the newer program, or another storage.data_dir", path.display())]
     StoreVersion { path: PathBuf, found: u32, known: u32 },
+    /// The tables cannot be brought to this program's version.
+    #[error("database: its tables cannot be brought up to date, and are as they were: {0}")]
+    Migration(#[from] rusqlite_migration::Error),
+    /// The store was closed.
+    #[error("the database is closed already")]
+    StoreClosed,
     /// The page cache.
     #[error("page cache: {0}")]
     Cache(#[from] sled::Error),
@@ -45,7 +51,7 @@ pub enum AgentError {
     /// The measuring corpus.
     #[error("{}: {why}", path.display())]
     Corpus { path: PathBuf, why: String },
-    /// A worker thread died.
+    /// Something on a thread of its own failed.
     #[error("a worker stopped: {0}")]
     Worker(String),
 }

@@ -3,17 +3,19 @@
 //! Salary and dates are asked for verbatim and parsed here: a small model copies well and calculates badly.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use crate::facts::Field;
 
 /// The model's answer for one posting. Every string is a copy from the page.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExtractedFields {
     /// As on the page.
     pub title: Option<String>,
     /// The employer.
     pub company: Option<String>,
     /// Places, one each.
-    #[serde(default)]
     pub locations: Vec<String>,
     /// `remote`, `hybrid` or `on_site`.
     pub workplace: Option<String>,
@@ -30,26 +32,37 @@ pub struct ExtractedFields {
     /// Number of the link to apply.
     pub apply_link: Option<u32>,
     /// A few named skills.
-    #[serde(default)]
     pub skills: Vec<String>,
 }
 
-/// The schema for guided decoding.
-pub fn posting_schema() -> Value {
+/// The schema for guided decoding, of the fields that are asked for: what is settled already costs no token.
+pub fn posting_schema(fields: &[Field]) -> Value {
     let text = |max: u32| json!({"type": ["string", "null"], "maxLength": max});
-    let properties = json!({
-        "title": text(200),
-        "company": text(120),
-        "locations": {"type": "array", "maxItems": 6, "items": {"type": "string", "maxLength": 80}},
-        "workplace": {"enum": ["remote", "hybrid", "on_site", null]},
-        "employment_type": {"enum": ["full_time", "part_time", "contract", "temporary", "internship", null]},
-        "seniority": text(40),
-        "salary": text(120),
-        "date_posted": text(60),
-        "valid_through": text(60),
-        "apply_link": {"type": ["integer", "null"], "minimum": 1, "maximum": 9999},
-        "skills": {"type": "array", "maxItems": 8, "items": {"type": "string", "maxLength": 40}},
-    });
-    let required: Vec<&String> = properties.as_object().map(|p| p.keys().collect()).unwrap_or_default();
+    let texts = |items: u32, max: u32| json!({"type": "array", "maxItems": items, "items": {"type": "string", "maxLength": max}});
+    let mut properties = Map::new();
+    for field in fields {
+        let (name, schema) = match field {
+            Field::Title => ("title", text(200)),
+            Field::Company => ("company", text(120)),
+            Field::Locations => ("locations", texts(6, 80)),
+            Field::Workplace => ("workplace", json!({"enum": ["remote", "hybrid", "on_site", null]})),
+            Field::EmploymentType => (
+                "employment_type",
+                json!({"enum": ["full_time", "part_time", "contract", "temporary", "internship", null]}),
+            ),
+            Field::Seniority => ("seniority", text(40)),
+            Field::Salary => ("salary", text(120)),
+            Field::DatePosted => ("date_posted", text(60)),
+            Field::ValidThrough => ("valid_through", text(60)),
+            Field::ApplyUrl => {
+                ("apply_link", json!({"type": ["integer", "null"], "minimum": 1, "maximum": 9999}))
+            }
+            Field::Skills => ("skills", texts(8, 40)),
+            // The page says these itself.
+            Field::Remote | Field::Url | Field::Description | Field::Language => continue,
+        };
+        properties.insert(name.to_owned(), schema);
+    }
+    let required: Vec<String> = properties.keys().cloned().collect();
     json!({"type": "object", "additionalProperties": false, "required": required, "properties": properties})
 }

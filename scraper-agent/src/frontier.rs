@@ -1,7 +1,8 @@
 //! Which links of a page are read next. Pure.
 //!
 //! Further pages of a listing come first, then what looks like a posting, then listings of known ATSs that a hub
-//! points to. Nothing leaves the site but for an ATS; what is only chrome is not followed.
+//! points to. Nothing leaves the site but for a known ATS (`ats.rs`), and not even that without `scraping.follow_ats`;
+//! what is only chrome is not followed.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -9,11 +10,15 @@ use std::sync::LazyLock;
 use regex::Regex;
 use url::Url;
 
+use crate::ats;
 use crate::config::ScrapingConfig;
 use crate::fetch::pace::host_key;
 use crate::posting::PageKind;
+use crate::site::is_same_site;
 use crate::store::Found;
 use crate::words::{self, List, Text};
+
+pub use crate::site::registrable as site;
 
 /// A link as the page shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,30 +59,31 @@ const SCORE_JOB_WORD: i32 = 40;
 /// Seeds go before everything they lead to.
 pub const SCORE_SEED: i32 = 100;
 
-/// The links worth reading. `records` are the addresses of a listing's own records; `ats` those of known ATSs.
+/// The links worth reading. `records` are the addresses of a listing's own records; `boards` those of known systems
+/// that the page links to.
 pub fn next_links(
     from: From<'_>,
     links: &[Link],
     records: &[Url],
-    ats: &[Url],
+    boards: &[Url],
     config: &ScrapingConfig,
 ) -> Vec<Found> {
     if !matches!(from.url.scheme(), "http" | "https") {
         return Vec::new();
     }
-    let records: HashSet<&Url> = records.iter().collect();
+    let is_record: HashSet<&Url> = records.iter().collect();
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     let here = without_fragment(from.url);
     let declared =
-        records.iter().map(|&url| (url, false)).chain(links.iter().map(|link| (&link.url, link.is_next)));
+        records.iter().map(|url| (url, false)).chain(links.iter().map(|link| (&link.url, link.is_next)));
     for (url, is_next) in declared {
         let text = links.iter().find(|link| link.url == *url).map_or("", |link| link.text.as_str());
         let url_key = without_fragment(url);
         if url_key == here || !matches!(url.scheme(), "http" | "https") || !seen.insert(url_key.clone()) {
             continue;
         }
-        let same_site = same_site(from.url, url);
+        let same_site = is_same_site(from.url, url);
         let is_next = is_next || is_page_of(from.url, url) && words::is(List::NextPage, text);
         let paged =
             from.kind == PageKind::Listing && same_site && (is_next || is_further_page(from.url, url));
@@ -89,9 +95,9 @@ pub fn next_links(
             (SCORE_NEXT, "next page", from.depth, from.paging + 1)
         } else if !depth_left || FILE.is_match(url.path()) {
             continue;
-        } else if records.contains(url)
+        } else if is_record.contains(url)
             && !ends_in_action(url)
-            && (same_site || ats.contains(url) || config.follow_ats)
+            && (same_site || config.follow_ats && ats::tenant(url).is_some())
         {
             (SCORE_RECORD, "record", from.depth + 1, 0)
         } else if from.kind != PageKind::Posting && same_site && !is_chrome(url) && is_promising(url, text) {
@@ -103,8 +109,7 @@ pub fn next_links(
         found.push(entry(&url_key, format!("{why} of {}", from.url), depth, paging, score - depth as i32));
     }
     if config.follow_ats && from.kind != PageKind::Posting && from.depth < config.depth_max {
-        for url in ats {
-            let url = without_fragment(url);
+        for url in boards.iter().filter_map(ats::board_page) {
             if url != here && seen.insert(url.clone()) {
                 found.push(entry(&url, format!("job board of {}", from.url), from.depth + 1, 0, SCORE_ATS));
             }
@@ -191,24 +196,6 @@ fn without_fragment(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_fragment(None);
     url
-}
-
-/// The same registrable name, roughly: the last two labels, or three under a country's `co`, `com` and the like.
-/// Too wide a site costs a page of the budget, no more.
-fn same_site(a: &Url, b: &Url) -> bool {
-    match (a.domain(), b.domain()) {
-        (Some(left), Some(right)) => site(left) == site(right),
-        _ => host_key(a) == host_key(b),
-    }
-}
-
-/// The part of a name that one owner has.
-pub fn site(domain: &str) -> &str {
-    const SECOND_LEVEL: [&str; 10] = ["co", "com", "org", "net", "ac", "gov", "edu", "go", "ne", "or"];
-    let mut labels = domain.rsplit('.');
-    let (top, second) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
-    let kept = if top.len() == 2 && SECOND_LEVEL.contains(&second) { 3 } else { 2 };
-    domain.rmatch_indices('.').nth(kept - 1).map_or(domain, |(at, _)| &domain[at + 1..])
 }
 
 #[cfg(test)]
@@ -309,17 +296,26 @@ mod tests {
         let board = [Url::parse("https://jobs.lever.co/acme").unwrap()];
         let on = ScrapingConfig::default();
         assert_eq!(names(&next_links(from, &[], &[], &board, &on)), ["https://jobs.lever.co/acme"]);
+        // An address that only mentions a system is none of it.
+        let mention = [Url::parse("https://tracker.example/?to=jobs.lever.co/acme").unwrap()];
+        assert!(next_links(from, &[], &[], &mention, &on).is_empty());
         let off = ScrapingConfig { follow_ats: false, ..on };
         assert!(next_links(from, &[], &[], &board, &off).is_empty());
     }
 
     #[test]
-    fn sites_are_told_apart() {
-        let same = |a: &str, b: &str| same_site(&Url::parse(a).unwrap(), &Url::parse(b).unwrap());
-        assert!(same("https://www.a.example/", "https://jobs.a.example/"));
-        assert!(!same("https://a.co.uk/", "https://b.co.uk/"));
-        assert!(same("https://www.a.co.uk/", "https://a.co.uk/"));
-        assert!(same("https://www.hp.example/", "https://jobs.hp.example/"));
-        assert!(!same("http://127.0.0.1:1/", "http://127.0.0.1:2/"));
+    fn records_lead_to_the_site_and_to_known_systems_only() {
+        let here = Url::parse("https://www.acme.example/jobs/").unwrap();
+        let from = From { url: &here, kind: PageKind::Listing, depth: 0, paging: 0 };
+        let own = Url::parse("https://jobs.acme.example/r/77").unwrap();
+        let system = Url::parse("https://jobs.lever.co/acme/0a1b2c3d-0000-4000-8000-000000000000").unwrap();
+        let stranger = Url::parse("https://tracker.example/jobs/77").unwrap();
+        let records = [own.clone(), system.clone(), stranger];
+        let on = ScrapingConfig::default();
+        let found = next_links(from, &[], &records, &[], &on);
+        assert_eq!(names(&found), [own.as_str(), system.as_str()]);
+        let off = ScrapingConfig { follow_ats: false, ..on };
+        let found = next_links(from, &[], &records, std::slice::from_ref(&system), &off);
+        assert_eq!(names(&found), [own.as_str()]);
     }
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod ats;
 pub mod attempt;
 pub mod chat;
 pub mod clean;
@@ -18,19 +19,22 @@ pub mod facts;
 pub mod fetch;
 pub mod frontier;
 pub mod gate;
+pub mod job_title;
 pub mod listing;
-pub mod merge;
 pub mod nesting;
 pub mod normalize;
 pub mod output;
+pub mod page;
 pub mod pipeline;
 pub mod posting;
 pub mod reading;
 pub mod route;
+mod run;
 pub mod sample_site;
 pub mod seed;
+pub mod site;
+pub mod standing;
 pub mod store;
 pub mod structured;
 pub mod tokens;
-pub mod verify;
 pub mod words;

@@ -4,17 +4,19 @@
 //!
 //! `Found` is a row of the queue (`store`), made from a seed (`seed`) or a link (`frontier`). [`allow`] and [`fetch`]
 //! run in the fetching pool, [`read`] in the reading pool; the store removes duplicates while it stores, in one
-//! transaction, and the run's driver (`agent`) announces. A page that falls out anywhere comes to [`Done`] with the
+//! transaction, and the run (`run.rs`) announces. A page that falls out anywhere comes to [`Done`] with the
 //! reason, so every page that was found ends as exactly one result.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::agent::Agent;
-use crate::attempt::{Attempt, PageReport, PageResult, Tokens};
+use url::Url;
+
+use crate::attempt::{Attempt, PageReport, PageResult, Refusal, Tokens};
 use crate::config::ScrapingConfig;
 use crate::extract::try_page::{Extraction, Outcome};
-use crate::fetch::{FetchedPage, Fetcher, file};
+use crate::extract::{Resources, ask_kind};
+use crate::fetch::{FetchError, FetchedPage, Fetcher, file};
 use crate::frontier::{self, next_links};
 use crate::posting::PageKind;
 use crate::reading::Reading;
@@ -57,40 +59,51 @@ pub async fn fetch(
     fetcher: &Fetcher,
     config: &ScrapingConfig,
 ) -> Result<Fetched, Done> {
-    let page = match url::Url::parse(&found.source) {
+    let page = match Url::parse(&found.source) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => fetcher.fetch(&url).await,
-        _ => file::read(std::path::Path::new(&found.source), config.body_bytes_max),
+        _ => read_file(&found, config.body_bytes_max).await,
     };
-    match page {
-        Ok(page) => Ok(Fetched { found, page }),
-        Err(error) if error.is_transient() => {
-            let mut done = fail(found, format!("{error}; left for a later run"));
-            done.report.left_for_later = true;
-            Err(done)
-        }
-        Err(error) => Err(fail(found, error.to_string())),
-    }
+    let error = match page {
+        Ok(page) => return Ok(Fetched { found, page }),
+        Err(error) => error,
+    };
+    let left_for_later = error.is_transient();
+    let refusal = error.is_gone().then_some(Refusal::Gone);
+    let later = if left_for_later { "; left for a later run" } else { "" };
+    let mut done = fail(found, format!("{error}{later}"));
+    (done.report.left_for_later, done.report.refusal) = (left_for_later, refusal);
+    Err(done)
+}
+
+async fn read_file(found: &Found, bytes_max: usize) -> Result<FetchedPage, FetchError> {
+    let path = std::path::PathBuf::from(&found.source);
+    let read = tokio::task::spawn_blocking(move || file::read(&path, bytes_max)).await;
+    read.unwrap_or_else(|error| Err(FetchError::File { path: found.source.clone(), why: error.to_string() }))
 }
 
 /// Fetched → Done, by way of all that needs no network but a model.
-pub async fn read(agent: &Arc<Agent>, Fetched { found, page }: Fetched, dry_run: bool) -> Done {
+pub async fn read(resources: &Resources, Fetched { found, page }: Fetched, dry_run: bool) -> Done {
     let started = Instant::now();
     // Cleaned and gated: pure, a few milliseconds to a second of one core.
     let reading = match tokio::task::spawn_blocking(move || Reading::of(&page)).await {
-        Ok(reading) => Arc::new(reading),
+        Ok(reading) => reading,
         Err(error) => {
             let why =
                 if error.is_panic() { "this page made the reader panic" } else { "the reader was stopped" };
             return fail(found, why.to_owned());
         }
     };
+    // Where structure leaves open what the page is, one question to the local model.
+    let (reading, asked) = if dry_run { (reading, None) } else { ask_kind(resources, reading).await };
+    let reading = Arc::new(reading);
     // Routed, extracted, verified: again and again until one try holds or no way is left.
-    let mut extraction = Extraction::new(agent, &reading, dry_run);
+    let mut extraction = Extraction::new(resources, &reading, dry_run);
     let outcome = loop {
         let decision = decide(&extraction.facts().await);
         match decision.way {
             Way::Stop => break extraction.give_up(decision.reason),
             Way::Structure => break extraction.structure(decision.reason),
+            Way::Digest => extraction.digest(decision.reason).await,
             Way::Local if reading.kind() == PageKind::Listing => extraction.label(decision.reason).await,
             Way::Local => extraction.local(decision.reason).await,
             Way::Cloud => extraction.cloud(decision.reason).await,
@@ -104,32 +117,24 @@ pub async fn read(agent: &Arc<Agent>, Fetched { found, page }: Fetched, dry_run:
         }
     };
     let local_server_failure = extraction.local_server_failure().map(str::to_owned);
-    let attempts = extraction.into_attempts();
-    let links = {
-        let from = frontier::From {
-            url: reading.url(),
-            kind: reading.kind(),
-            depth: found.depth,
-            paging: found.paging,
-        };
-        let records: Vec<url::Url> = outcome
-            .postings
-            .iter()
-            .filter_map(|p| p.url.as_deref())
-            .filter_map(|u| url::Url::parse(u).ok())
-            .collect();
-        let is_saved = found.host.is_empty();
-        let config = &agent.config().scraping;
-        if is_saved {
-            Vec::new()
-        } else {
-            next_links(from, reading.links(), &records, reading.ats_links(), config)
-        }
-    };
+    let attempts: Vec<Attempt> = asked.into_iter().chain(extraction.into_attempts()).collect();
+    let links = links(&found, &reading, &outcome, &resources.config.scraping);
     let mut report = report(&found, &reading, outcome, attempts, started);
     report.left_for_later = local_server_failure.is_some();
     report.local_server_failure = local_server_failure;
     Done { found, report, links }
+}
+
+/// What a page leads to; a saved one leads nowhere.
+fn links(found: &Found, reading: &Reading, outcome: &Outcome, config: &ScrapingConfig) -> Vec<Found> {
+    if found.host.is_empty() {
+        return Vec::new();
+    }
+    let from =
+        frontier::From { url: reading.url(), kind: reading.kind(), depth: found.depth, paging: found.paging };
+    let addresses = outcome.postings.iter().filter_map(|posting| posting.url.as_deref());
+    let records: Vec<Url> = addresses.filter_map(|address| Url::parse(address).ok()).collect();
+    next_links(from, reading.links(), &records, reading.ats_links(), config)
 }
 
 fn report(
@@ -159,12 +164,63 @@ fn report(
         found: found.why.clone(),
         gate_reason: reading.gate_reason().to_owned(),
         markdown_bytes: reading.markdown().len(),
+        markdown: reading.markdown().to_owned(),
+        refusal: refusal(reading.kind(), reading.gate_reason()),
         left_for_later: false,
         local_server_failure: None,
     }
 }
 
-fn fail(found: Found, why: String) -> Done {
+/// What the gate's verdict means for the job that was to have this page. A block page and an empty shell say nothing.
+fn refusal(kind: PageKind, gate_reason: &str) -> Option<Refusal> {
+    match kind {
+        PageKind::Posting | PageKind::Listing => None,
+        PageKind::None | PageKind::Hub if gate_reason.starts_with("expired") => Some(Refusal::Gone),
+        PageKind::None if ["a block page", "an empty shell"].iter().any(|s| gate_reason.starts_with(s)) => {
+            None
+        }
+        PageKind::None | PageKind::Hub => Some(Refusal::NoPosting),
+    }
+}
+
+/// A page that ends here.
+pub fn fail(found: Found, why: String) -> Done {
     let report = PageReport::failed(found.source.clone(), found.why.clone(), why);
     Done { found, report, links: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal_of(html: &str) -> (PageKind, Option<Refusal>) {
+        let page = FetchedPage {
+            url: Url::parse("https://acme.example/jobs/pump-engineer-77").unwrap(),
+            content_type: Some("text/html".into()),
+            bytes: html.into(),
+            fetched_at: chrono::Utc::now(),
+            from_cache: false,
+            redirects: 0,
+        };
+        let reading = Reading::of(&page);
+        (reading.kind(), refusal(reading.kind(), reading.gate_reason()))
+    }
+
+    #[test]
+    fn what_a_page_says_of_its_job() {
+        let words = "<p>We pump water out of harbours and into fields since 1950.</p>".repeat(8);
+        let gone =
+            format!("<title>Pump Engineer</title><h1>Pump Engineer</h1><p>This job has expired.</p>{words}");
+        assert_eq!(refusal_of(&gone), (PageKind::None, Some(Refusal::Gone)));
+        let other = format!("<title>Our history</title><h1>Our history</h1>{words}");
+        assert_eq!(refusal_of(&other), (PageKind::None, Some(Refusal::NoPosting)));
+        let hub = format!("<title>Careers</title><h1>Careers at Acme</h1>{words}");
+        assert_eq!(refusal_of(&hub), (PageKind::Hub, Some(Refusal::NoPosting)));
+        // These are refused as well, but it is the site that speaks, not the job.
+        let blocked = "<title>Just a moment...</title><p>Enable JavaScript and cookies to continue</p>";
+        assert_eq!(refusal_of(blocked), (PageKind::None, None));
+        assert_eq!(refusal_of("<title>Acme</title><div id=app></div>"), (PageKind::None, None));
+        let posting = include_str!("../sample-site/jobs/plain.html");
+        assert_eq!(refusal_of(posting), (PageKind::Posting, None));
+    }
 }

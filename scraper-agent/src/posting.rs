@@ -94,6 +94,17 @@ pub struct Salary {
     pub text: Option<String>,
 }
 
+/// A yearly sum below this is an allowance in any currency.
+const YEARLY_MIN: f64 = 1_000.0;
+
+impl Salary {
+    /// Whether the amount can be what a job pays.
+    pub fn is_pay(&self) -> bool {
+        let largest = self.max.or(self.min).unwrap_or(0.0);
+        self.currency.is_some() && !(self.period == Some(SalaryPeriod::Year) && largest < YEARLY_MIN)
+    }
+}
+
 /// One job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Posting {

@@ -11,15 +11,14 @@ use url::Url;
 use crate::clean::{self, Cleaned};
 use crate::document::{Document, collapse, visible_text};
 use crate::extracted::ExtractedFields;
-use crate::facts;
+use crate::facts::{self, CERTAIN, Candidate, Field, Problem, Resolved};
 use crate::fetch::FetchedPage;
 use crate::frontier::Link;
 use crate::gate::{self, Gate};
 use crate::listing::{self, Labelling, RecordGroup};
-use crate::merge::{self, Missing};
-use crate::posting::{EvidenceSource, PageKind, Posting};
+use crate::page::{self, PageView, fold};
+use crate::posting::{PageKind, Posting};
 use crate::structured::{self, DeclaredPosting, Structured};
-use crate::verify::{PageView, Problem, verify};
 
 /// Links of one page that are looked at.
 const LINKS_MAX: usize = 5_000;
@@ -39,15 +38,17 @@ pub struct Reading {
     groups: Vec<RecordGroup>,
     gate: Gate,
     links: Vec<Link>,
-    ats_links: Vec<Url>,
-    combined: Option<DeclaredPosting>,
+    /// What data and rules say of a posting; none for other kinds of pages.
+    candidates: Vec<Candidate>,
+    /// What they make.
+    resolved: Resolved,
 }
 
 /// A model's answer after verification.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
-    /// What holds, joined with what the page declares.
-    pub posting: Posting,
+    /// What holds, with the reasons.
+    pub resolved: Resolved,
     /// Why the answer is refused; empty where it is not.
     pub problems: Vec<String>,
     /// What was dropped without refusing the answer.
@@ -72,18 +73,65 @@ impl Reading {
         let cleaned = clean::clean(&document);
         let structured = structured::read(&document);
         let groups = listing::records(&document);
-        let gate = gate::judge_with(&page.url, &document, &cleaned, &structured, &groups);
+        let gate = gate::judge(&page.url, &document, &cleaned, &structured, &groups);
         Self {
             url: page.url.clone(),
             fetched: page.fetched_at.date_naive(),
             links: links(&document),
-            ats_links: gate.ats_links.iter().map(|tenant| tenant.url.clone()).collect(),
-            combined: merge::combine(&structured),
             cleaned,
             structured,
             groups,
             gate,
+            candidates: Vec::new(),
+            resolved: Resolved::default(),
         }
+        .with_candidates()
+    }
+
+    /// The same page, told to be of another kind than structure alone made it.
+    #[must_use]
+    pub fn as_kind(mut self, kind: PageKind, reason: String) -> Self {
+        self.gate.kind = kind;
+        self.gate.reason = reason;
+        self.gate.is_close = false;
+        self.with_candidates()
+    }
+
+    fn with_candidates(mut self) -> Self {
+        let (candidates, resolved) = match self.kind() {
+            PageKind::Posting => {
+                let candidates = self.gather();
+                let resolved = facts::resolve(&candidates);
+                (candidates, resolved)
+            }
+            _ => (Vec::new(), Resolved::default()),
+        };
+        (self.candidates, self.resolved) = (candidates, resolved);
+        self
+    }
+
+    /// What the page's data and the rules say. A declared posting that the gate did not find this page to be about is a
+    /// decoy and says nothing.
+    fn gather(&self) -> Vec<Candidate> {
+        let view = self.view();
+        let declared: Vec<&DeclaredPosting> = match self.structured.postings.first() {
+            Some(first) if self.gate.is_declared => {
+                let title =
+                    |declared: &DeclaredPosting| fold(declared.posting.title.as_deref().unwrap_or(""));
+                self.structured.postings.iter().filter(|other| title(other) == title(first)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let title = declared.first().and_then(|declared| declared.posting.title.as_deref());
+        let mut candidates = facts::gather(&view, title);
+        let named = title.map(str::to_owned).or_else(|| facts::resolve(&candidates).posting.title);
+        let section = facts::section(&view, named.as_deref());
+        let words = section.as_ref().map_or(0, facts::words_of);
+        for declared in declared {
+            candidates.extend(facts::declared(declared, &view, words));
+        }
+        candidates.extend(section);
+        candidates
     }
 
     /// Where the page was in the end.
@@ -96,6 +144,16 @@ impl Reading {
         self.gate.kind
     }
 
+    /// Whether another kind is nearly as likely.
+    pub fn is_close(&self) -> bool {
+        self.gate.is_close
+    }
+
+    /// What the model is shown to say what the page is.
+    pub fn gate_digest(&self) -> String {
+        gate::digest(&self.cleaned, &self.groups, self.url.as_str())
+    }
+
     /// Why it is that.
     pub fn gate_reason(&self) -> &str {
         &self.gate.reason
@@ -106,6 +164,11 @@ impl Reading {
         &self.cleaned.markdown
     }
 
+    /// The few hundred tokens of it that most likely hold the facts.
+    pub fn digest(&self) -> String {
+        facts::digest(&self.cleaned.markdown[..page::own_end(&self.cleaned.markdown)])
+    }
+
     /// All its links, chrome included.
     pub fn links(&self) -> &[Link] {
         &self.links
@@ -113,7 +176,7 @@ impl Reading {
 
     /// Job boards of known systems that it links to.
     pub fn ats_links(&self) -> &[Url] {
-        &self.ats_links
+        &self.gate.ats_links
     }
 
     /// What its head says, for the prompt.
@@ -152,6 +215,9 @@ impl Reading {
     }
 
     /// Whether structure alone is enough, and why, or what it lacks.
+    ///
+    /// # Errors
+    /// What it lacks.
     pub fn structure(&self) -> Result<String, String> {
         if self.kind() == PageKind::Listing {
             let entries = self.declared_entries().len();
@@ -166,44 +232,53 @@ impl Reading {
                 None => Err("no repeated records".to_owned()),
             };
         }
-        let Some(declared) = &self.combined else { return Err("no structured data".to_owned()) };
-        match merge::sufficient(declared, &self.view()) {
-            Ok(()) => {
-                let source = source_name(declared.source);
-                Ok(format!("{source} says who, what and where, and the text does not disagree"))
+        match self.resolved.certain() {
+            Ok(sources) => {
+                let names: Vec<&str> = sources.iter().map(|source| source.name()).collect();
+                Ok(format!("{} say who, what and where", names.join(", ")))
             }
-            Err(missing) => {
-                let names: Vec<String> = missing.iter().map(missing_name).collect();
-                Err(format!("{} lacks {}", source_name(declared.source), names.join(", ")))
+            Err(fields) => {
+                let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
+                Err(format!("the page's structure leaves {} open", names.join(", ")))
             }
         }
+    }
+
+    /// The fields that a model may still settle.
+    pub fn open_fields(&self) -> Vec<Field> {
+        Field::ALL.into_iter().filter(|field| self.resolved.score(*field) < CERTAIN).collect()
     }
 
     /// What the structure gives without a model, with warnings.
     pub fn declared(&self) -> (Vec<Posting>, Vec<String>) {
         let mut warnings = self.warnings();
-        let view = self.view();
-        if self.kind() == PageKind::Listing {
-            let entries = self.declared_entries();
-            if !entries.is_empty() {
+        match self.kind() {
+            PageKind::Listing => {
+                let entries = self.declared_entries();
+                if entries.is_empty() {
+                    let group = self.jobs_group();
+                    let postings =
+                        group.and_then(|group| Some(self.label_all(group, &listing::label(group)?)));
+                    return (postings.unwrap_or_default(), warnings);
+                }
                 if let Some(total) = self.structured.total_on_site.filter(|total| *total > entries.len()) {
                     warnings.push(format!("the site says {total} jobs, this page holds {}", entries.len()));
                 }
                 let mut postings: Vec<Posting> =
                     entries.into_iter().map(|entry| entry.posting.clone()).collect();
                 listing::tell_apart(&mut postings);
-                return (postings, warnings);
+                (postings, warnings)
             }
-            let group = self.jobs_group();
-            let postings = group.and_then(|group| Some(self.label_all(group, &listing::label(group)?)));
-            return (postings.unwrap_or_default(), warnings);
+            PageKind::Posting if self.resolved.posting.title.is_some() => {
+                (vec![self.resolved.posting.clone()], warnings)
+            }
+            PageKind::Posting | PageKind::Hub | PageKind::None => (Vec::new(), warnings),
         }
-        let posting = self.combined.as_ref().map(|declared| {
-            let mut posting = merge::merge(Some(declared), None, &view);
-            facts::fill(&mut posting, &view);
-            self.with_url(posting)
-        });
-        (posting.into_iter().collect(), warnings)
+    }
+
+    /// Why the values are what they are, one line each, a model aside.
+    pub fn resolved(&self) -> &Resolved {
+        &self.resolved
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -211,46 +286,35 @@ impl Reading {
     }
 
     fn label_all(&self, group: &RecordGroup, labelling: &Labelling) -> Vec<Posting> {
-        let view = self.view();
         let mut postings = listing::apply(group, labelling, self.fetched);
         listing::tell_apart(&mut postings);
-        postings.iter_mut().for_each(|posting| merge::prove_listing(posting, &view));
+        listing::prove(&mut postings, &self.view());
         postings
     }
 
-    /// A single posting's address is its page's, where the page does not say another.
-    fn with_url(&self, mut posting: Posting) -> Posting {
-        if posting.url.is_none() && matches!(self.url.scheme(), "http" | "https") {
-            posting.url = Some(self.url.to_string());
-        }
-        posting
-    }
-
-    /// Verified: what of a model's answer stands on the page, joined with what the page declares.
+    /// Verified and resolved: what of a model's answer stands on the page, beside what data and rules say.
     ///
     /// # Errors
     /// The answer is no object of the schema.
     pub fn check(&self, answer: &str) -> Result<Checked, String> {
         let raw: ExtractedFields = serde_json::from_str(answer.trim())
             .map_err(|error| format!("the answer is not the asked object: {error}"))?;
-        let view = self.view();
-        let verified = verify(&raw, &view);
-        let mut posting = merge::merge(self.combined.as_ref(), Some(&verified), &view);
-        facts::fill(&mut posting, &view);
-        if self.combined.is_none() {
-            facts::settle_title(&mut posting, &view);
-        }
-        let posting = self.with_url(posting);
+        let checked = facts::check(&raw, &self.view());
+        let mut candidates = self.candidates.clone();
+        candidates.extend(checked.candidates);
+        let resolved = facts::resolve(&candidates);
         let mut problems = Vec::new();
         let mut notes = self.warnings();
-        for problem in &verified.problems {
-            if is_still_missing(problem, &posting) { &mut problems } else { &mut notes }
+        for problem in &checked.problems {
+            if is_still_missing(problem, &resolved.posting) { &mut problems } else { &mut notes }
                 .push(sentence(problem));
         }
-        if posting.title.is_none() && !verified.problems.iter().any(|problem| problem.field == "title") {
+        if resolved.posting.title.is_none()
+            && !checked.problems.iter().any(|problem| problem.field == "title")
+        {
             problems.push("title: every posting has one".to_owned());
         }
-        Ok(Checked { posting, problems, notes })
+        Ok(Checked { resolved, problems, notes })
     }
 
     /// The question to the model where a listing's fields are unclear.
@@ -331,26 +395,6 @@ fn is_still_missing(problem: &Problem, posting: &Posting) -> bool {
 
 fn sentence(problem: &Problem) -> String {
     format!("{}: {:?} {}", problem.field, problem.value, problem.why)
-}
-
-fn source_name(source: EvidenceSource) -> &'static str {
-    match source {
-        EvidenceSource::Text => "the text",
-        EvidenceSource::JsonLd => "JSON-LD",
-        EvidenceSource::Microdata => "microdata",
-        EvidenceSource::State => "the page's state",
-        EvidenceSource::Api => "the interface's answer",
-        EvidenceSource::Meta => "the page's head",
-    }
-}
-
-fn missing_name(missing: &Missing) -> String {
-    match missing {
-        Missing::Title => "a title".to_owned(),
-        Missing::Company => "an employer".to_owned(),
-        Missing::Locations => "a place".to_owned(),
-        Missing::Contradicted(field) => format!("a {field} that the text bears out"),
-    }
 }
 
 /// Links of the whole page; the cleaned text has lost pagers and navigation.

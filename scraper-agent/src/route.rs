@@ -1,7 +1,8 @@
 //! Which way a page goes. Pure: the same facts give the same decision, and the decision says why.
 //!
-//! zero-token where structure says it all · local under the threshold, twice · cloud past the threshold or after two
-//! local failures, within the budget · else by section, locally. A listing never leaves for its length.
+//! zero-token where structure says it all · local over a digest · where that leaves fields open, local over the whole page
+//! under the threshold, twice · cloud past the threshold or after two local failures, within the budget · else by section,
+//! locally. A listing never leaves for its length.
 
 use crate::posting::{PageKind, Route};
 use crate::tokens::TokenCount;
@@ -17,8 +18,12 @@ pub struct Facts {
     pub prompt: TokenCount,
     /// `hybrid.threshold_tokens`, or less where the local model takes less.
     pub threshold_tokens: u32,
+    /// Fields that the digest left open; `None` before the digest was tried.
+    pub digest: Option<Vec<&'static str>>,
     /// Local tries that failed verification or gave no usable answer; a server that answers nobody is none.
     pub local_failures: u32,
+    /// The page was read section by section.
+    pub is_cut: bool,
     /// Whether the paid endpoint may be asked.
     pub cloud: CloudState,
 }
@@ -48,7 +53,9 @@ pub enum Way {
     Stop,
     /// What its structure declares.
     Structure,
-    /// The local model; the second time with the verifier's problems.
+    /// The local model over a digest of the page.
+    Digest,
+    /// The local model over the whole page; the second time with the verifier's problems.
     Local,
     /// The paid model.
     Cloud,
@@ -62,7 +69,7 @@ impl Way {
         match self {
             Self::Stop => Route::None,
             Self::Structure => Route::ZeroToken,
-            Self::Local | Self::Sections => Route::Local,
+            Self::Digest | Self::Local | Self::Sections => Route::Local,
             Self::Cloud => Route::Cloud,
         }
     }
@@ -103,6 +110,14 @@ pub fn decide(facts: &Facts) -> Decision {
             to(Way::Stop, "the records could not be labelled".to_owned())
         };
     }
+    let Some(left_open) = &facts.digest else {
+        return to(Way::Digest, format!("{lacks}; a digest of the page first"));
+    };
+    let lacks = if left_open.is_empty() {
+        lacks.clone()
+    } else {
+        format!("the digest leaves {} open", left_open.join(", "))
+    };
     if fits && facts.local_failures < LOCAL_TRIES {
         let again = if facts.local_failures > 0 { "; second try with the verifier's problems" } else { "" };
         return to(Way::Local, format!("{lacks}; {length} within {threshold}{again}"));
@@ -120,7 +135,7 @@ pub fn decide(facts: &Facts) -> Decision {
             format!("the month's budget is used up ({spent_usd:.2} of {budget_usd:.2} USD)")
         }
     };
-    if !fits && facts.local_failures == 0 {
+    if !fits && !facts.is_cut {
         return to(Way::Sections, format!("{why}; {no_cloud}, so section by section"));
     }
     to(Way::Stop, format!("{why}; {no_cloud}"))
@@ -136,7 +151,9 @@ mod tests {
             structure: Err("no structured data".into()),
             prompt: TokenCount { tokens: 1000, is_exact: true, prompt_tokens_max: None },
             threshold_tokens: 8000,
+            digest: Some(vec!["company"]),
             local_failures: 0,
+            is_cut: false,
             cloud: CloudState::Within,
         }
     }
@@ -146,6 +163,12 @@ mod tests {
         let way = |facts: Facts| decide(&facts).way;
         let long = TokenCount { tokens: 8001, is_exact: true, prompt_tokens_max: None };
         assert_eq!(way(Facts { structure: Ok("JSON-LD".into()), ..facts() }), Way::Structure);
+        assert_eq!(way(Facts { digest: None, ..facts() }), Way::Digest);
+        assert_eq!(
+            way(Facts { digest: None, prompt: long, ..facts() }),
+            Way::Digest,
+            "of a long page as well"
+        );
         assert_eq!(way(facts()), Way::Local);
         assert_eq!(way(Facts { local_failures: 1, ..facts() }), Way::Local);
         assert_eq!(way(Facts { local_failures: 2, ..facts() }), Way::Cloud);
@@ -154,8 +177,10 @@ mod tests {
         assert_eq!(way(Facts { prompt: long, cloud: CloudState::Off, ..facts() }), Way::Sections);
         assert_eq!(
             way(Facts { prompt: long, cloud: CloudState::Off, local_failures: 1, ..facts() }),
-            Way::Stop
+            Way::Sections,
+            "a page that turned out too long is cut all the same"
         );
+        assert_eq!(way(Facts { prompt: long, cloud: CloudState::Off, is_cut: true, ..facts() }), Way::Stop);
         assert_eq!(way(Facts { kind: PageKind::Hub, ..facts() }), Way::Stop);
         assert_eq!(way(Facts { kind: PageKind::None, structure: Ok("x".into()), ..facts() }), Way::Stop);
         assert_eq!(
@@ -180,13 +205,15 @@ mod tests {
             for tokens in [1, 100_000] {
                 for cloud in [CloudState::Off, CloudState::Within] {
                     let prompt = TokenCount { tokens, is_exact: true, prompt_tokens_max: None };
-                    let mut facts = Facts { kind, prompt, cloud, ..facts() };
+                    let mut facts = Facts { kind, prompt, cloud, digest: None, ..facts() };
                     let mut steps = 0;
                     loop {
                         match decide(&facts).way {
                             Way::Stop | Way::Structure => break,
                             Way::Cloud => facts.cloud = CloudState::Failed,
-                            Way::Local | Way::Sections => facts.local_failures += 1,
+                            Way::Digest => facts.digest = Some(Vec::new()),
+                            Way::Local => facts.local_failures += 1,
+                            Way::Sections => facts.is_cut = true,
                         }
                         steps += 1;
                         assert!(steps < 6, "{facts:?}");

@@ -45,6 +45,25 @@ fn names_that_mean_nothing_lose_no_utf8() {
 }
 
 #[test]
+fn undeclared_text_is_told_by_its_bytes() {
+    for (label, text) in [
+        ("windows-1252", "Für unseren Standort Köln suchen wir zum nächstmöglichen Zeitpunkt eine Bürokraft"),
+        ("windows-1251", "Требуется инженер по тестированию в отдел разработки, работа в офисе"),
+        (
+            "windows-1250",
+            "Poszukujemy księgowej z doświadczeniem, praca w Łodzi od zaraz, mile widziana znajomość",
+        ),
+        ("shift_jis", "正社員募集。東京都港区のオフィスで一緒に働くエンジニアを探しています。"),
+        ("windows-1255", "דרוש מהנדס תוכנה למשרה מלאה בתל אביב"),
+        ("gbk", "招聘软件工程师，工作地点上海，五险一金，双休"),
+    ] {
+        assert!(decode(&encoded(label, &format!("<p>{text}</p>")), None).contains(text), "{label}");
+    }
+    let cut = [page("").as_bytes(), b"<p>Gr\xc3"].concat();
+    assert!(decode(&cut, None).contains(WORD), "a page that is cut off within a character stays UTF-8");
+}
+
+#[test]
 fn whatever_the_bytes_there_is_a_text() {
     let noise: Vec<u8> = (0..=255_u8).cycle().take(4096).collect();
     for header in [

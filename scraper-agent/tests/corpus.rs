@@ -25,8 +25,8 @@ async fn measured(folder: &Path) -> EvalReport {
     let data = tempfile::tempdir().unwrap();
     let mut config = AgentConfig::default();
     config.storage.data_dir = data.path().to_owned();
-    let agent = Arc::new(Agent::new(config, Models { local: None, cloud: None }).unwrap());
-    let options = EvalOptions { subset: Subset::Gate, pages_file: None, resume: false };
+    let agent = Arc::new(Agent::new(config, Models { local: None, cloud: None }).await.unwrap());
+    let options = EvalOptions { subset: Subset::Gate, pages_file: None, resume: false, ablate: false };
     eval::run(folder, &agent, &options, &|_, _, _| {}).await.unwrap()
 }
 

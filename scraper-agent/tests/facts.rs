@@ -3,7 +3,7 @@
 
 use chrono::Utc;
 use quarry_agent::fetch::FetchedPage;
-use quarry_agent::posting::{EmploymentType, Posting};
+use quarry_agent::posting::{EmploymentType, PageKind, Posting};
 use quarry_agent::reading::Reading;
 use url::Url;
 
@@ -16,8 +16,9 @@ fn read(head: &str, body: &str, answer: &str) -> Posting {
         fetched_at: Utc::now(),
         from_cache: false,
         redirects: 0,
-    });
-    let posting = reading.check(answer).unwrap().posting;
+    })
+    .as_kind(PageKind::Posting, "test".to_owned());
+    let posting = reading.check(answer).unwrap().resolved.posting;
     for (field, all) in &posting.evidence {
         for evidence in all {
             let Some((start, end)) = evidence.start.zip(evidence.end) else { continue };
@@ -118,9 +119,10 @@ fn read_at(url: &str, head: &str, body: &str, company: &str) -> Option<String> {
         fetched_at: Utc::now(),
         from_cache: false,
         redirects: 0,
-    });
+    })
+    .as_kind(PageKind::Posting, "test".to_owned());
     let answer = format!(r#"{{"title": "Instrument Designer", "company": "{company}"}}"#);
-    reading.check(&answer).unwrap().posting.company
+    reading.check(&answer).unwrap().resolved.posting.company
 }
 
 #[test]

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use quarry_agent::config::ScrapingConfig;
 use quarry_agent::fetch::cache::PageCache;
-use quarry_agent::fetch::{FetchError, Fetcher};
+use quarry_agent::fetch::{FetchError, Fetcher, Hosts, rebuildable};
 use url::Url;
 
 async fn site(router: Router) -> Url {
@@ -26,7 +26,7 @@ fn config() -> ScrapingConfig {
 }
 
 fn fetcher(config: &ScrapingConfig) -> Fetcher {
-    Fetcher::new(config, None).unwrap()
+    Fetcher::new(config, Arc::new(Hosts::new(config, None).unwrap()), None).unwrap()
 }
 
 fn html(text: &'static str) -> Response {
@@ -218,8 +218,10 @@ async fn an_unchanged_page_comes_from_the_cache() {
     };
     let root = site(Router::new().route("/x", get(page))).await;
     let folder = tempfile::tempdir().unwrap();
-    let cache = Arc::new(PageCache::open(folder.path(), 1 << 20).unwrap());
-    let fetcher = Fetcher::new(&config(), Some(cache)).unwrap();
+    let db = rebuildable::open(folder.path()).unwrap();
+    let cache = Arc::new(PageCache::open(&db, 1 << 20).unwrap());
+    let hosts = Arc::new(Hosts::new(&config(), Some(&db)).unwrap());
+    let fetcher = Fetcher::new(&config(), hosts, Some(cache)).unwrap();
     let url = root.join("/x").unwrap();
     assert!(!fetcher.fetch(&url).await.unwrap().from_cache);
     let again = fetcher.fetch(&url).await.unwrap();

@@ -86,7 +86,7 @@ fn mutated_pages_are_read_and_evidence_stays_inside() {
         let reading = read(mutate(page, &mut random));
         let answer = r#"{"title": "Mechanical Design Engineer", "company": "Saltmarsh Robotics", "salary": "€52,000"}"#;
         let mut postings = reading.declared().0;
-        postings.extend(reading.check(answer).map(|checked| checked.posting));
+        postings.extend(reading.check(answer).map(|checked| checked.resolved.posting));
         let length = reading.markdown().len();
         for evidence in postings.iter().flat_map(|posting| posting.evidence.values().flatten()) {
             let span = evidence.start.zip(evidence.end);

@@ -9,6 +9,9 @@ use quarry_formats::quant::TensorType;
 
 #[derive(Subcommand)]
 pub enum BenchCommand {
+    /// Cleaning pages to text on one core: pages/s, and how much of a labelled folder's truth is still in the text.
+    #[command(after_help = "Example: quarry bench clean corpus/ --beside trafilatura=texts.jsonl")]
+    Clean(BenchCleanArgs),
     /// Seconds a page: one request a page under a JSON schema, greedy; several servers take turns.
     Extract(BenchExtractArgs),
     /// Tokens a second of a model in this process: prefill, decode, at depth, several streams together.
@@ -46,6 +49,26 @@ fn isa(name: &str) -> Result<Isa, String> {
     let known = || Isa::ALL.map(Isa::name).join(", ");
     let found = Isa::ALL.into_iter().find(|isa| isa.name().eq_ignore_ascii_case(name));
     found.ok_or_else(|| format!("there are {}", known()))
+}
+
+#[derive(Args)]
+pub struct BenchCleanArgs {
+    /// The folder with index.tsv, truth.jsonl and html/, as `quarry eval` takes it.
+    pub corpus: PathBuf,
+    /// Times that all pages are cleaned; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub repeats: usize,
+    /// The same pages as others cleaned them: a line {"file", "text"} a page, and one {"seconds"} a repeat.
+    #[arg(long, value_name = "NAME=FILE", value_parser = named_file)]
+    pub beside: Vec<(String, PathBuf)>,
+    /// Write every figure here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("NAME=FILE is meant")?;
+    Ok((name.to_owned(), file.into()))
 }
 
 #[derive(Args)]

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use quarry_agent::agent::{Agent, ScrapeOptions};
 use quarry_agent::seed::Seed;
@@ -34,10 +33,11 @@ pub async fn run(args: DemoArgs, config: Config, environment: &Environment) -> a
     agent_config.scraping.allow_private = true;
     agent_config.scraping.delay_ms_min = DELAY_MS;
     agent_config.cloud.enabled = false;
-    let agent = Arc::new(Agent::connect(agent_config, Some(&format!("{}/v1", server.url()))).await?);
+    let agent = Agent::connect(agent_config, Some(&format!("{}/v1", server.url()))).await?;
     let progress = PageProgress::new("pages");
     let scraped = agent.scrape(&[Seed::parse(&site)?], ScrapeOptions::default(), &progress).await;
     progress.finish();
+    agent.close().await;
     output::write(output::Format::Table, &scraped?, line_width(), &mut std::io::stdout().lock())?;
 
     if args.once {

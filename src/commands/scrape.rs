@@ -1,7 +1,6 @@
 //! `quarry scrape`
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use quarry_agent::agent::{Agent, ScrapeOptions};
@@ -16,12 +15,19 @@ use crate::progress::{PageProgress, line_width};
 /// Reads the seeds and prints the results; a non-zero status where not one page could be got.
 pub async fn run(args: ScrapeArgs, config: Config, environment: &Environment) -> anyhow::Result<ExitCode> {
     let seeds = args.seeds.iter().map(|text| Seed::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let inference = Inference::open(&args.inference, &config, environment).await?;
-    let agent = Arc::new(Agent::connect(config.agent(), Some(&inference.base_url())).await?);
+    let inference = match args.dry_run {
+        true => Inference::named(&args.inference)?,
+        false => Some(Inference::open(&args.inference, &config, environment).await?),
+    };
+    let server = inference.as_ref().map(Inference::base_url);
+    let agent = Agent::connect(config.agent(), server.as_deref()).await?;
     let progress = PageProgress::new("pages");
     let scraped = agent.scrape(&seeds, ScrapeOptions { dry_run: args.dry_run }, &progress).await;
     progress.finish();
-    inference.close().await?;
+    agent.close().await;
+    if let Some(inference) = inference {
+        inference.close().await?;
+    }
     let reports = scraped?;
     if reports.is_empty() {
         bail!("no pages: {} hold no .html, .htm, .xhtml, .mhtml or .json files", args.seeds.join(", "));

@@ -1,6 +1,8 @@
-//! Bytes to text: byte-order mark, then header, then the page's own declaration, then UTF-8 or Windows-1252.
+//! Bytes to text: byte-order mark, then header, then the page's own declaration, then UTF-8, then a guess by the bytes
+//! (chardetng, which Firefox uses).
 
-use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
+use encoding_rs::{Encoding, UTF_8};
 
 /// Bytes in which a page's own declaration is looked for (HTML standard, 13.2.3.2).
 const PRESCAN_BYTES: usize = 1024;
@@ -17,11 +19,26 @@ pub fn decode(bytes: &[u8], content_type: Option<&str>) -> String {
     }
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
-        // Declared UTF-8 with some bad bytes stays UTF-8; undeclared text that is none is Western.
-        Err(_) if declared.is_some() => String::from_utf8_lossy(bytes).into_owned(),
-        Err(error) if error.valid_up_to() > bytes.len() / 2 => String::from_utf8_lossy(bytes).into_owned(),
-        Err(_) => WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned(),
+        // Declared UTF-8 with some bad bytes stays UTF-8.
+        Err(_) if declared.is_some() || is_mostly_utf8(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Err(_) => guess(bytes).decode_without_bom_handling(bytes).0.into_owned(),
     }
+}
+
+/// Whether more characters are right than wrong, of those that are no ASCII: a page cut off, or put together from two.
+fn is_mostly_utf8(bytes: &[u8]) -> bool {
+    let (mut right, mut wrong) = (0, 0);
+    for chunk in bytes.utf8_chunks() {
+        right += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
+        wrong += usize::from(!chunk.invalid().is_empty());
+    }
+    right > wrong
+}
+
+fn guess(bytes: &[u8]) -> &'static Encoding {
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
+    detector.feed(bytes, true);
+    detector.guess(None, Utf8Detection::Deny)
 }
 
 /// The encoding after `charset=`.

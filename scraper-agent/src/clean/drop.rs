@@ -3,15 +3,13 @@
 //! One rule stands above all: no block that holds more than half of the text that remains is ever dropped. Real
 //! pages wrap a whole posting in a `<form>` or a `role="dialog"`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use ego_tree::NodeId;
 use regex::Regex;
-use scraper::Node;
 use scraper::node::Element;
 
-use crate::document::{Document, is_invisible};
+use super::outline::{Kind, Outline};
 
 static CONSENT: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
@@ -23,41 +21,58 @@ static CHROME: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(r"(?i)(^|[\s_-])(nav|navbar|navigation|breadcrumbs?|menu|footer|site-header|skip-?link|social|share|sidebar-?nav|language-?(switch|select)\w*)($|[\s_-])").ok()
 });
 
-/// Roots of the subtrees to leave out.
-pub fn choose(document: &Document, weights: &HashMap<NodeId, usize>) -> HashSet<NodeId> {
-    let tree = &document.html.tree;
-    let mut remaining = weights.get(&tree.root().id()).copied().unwrap_or(0);
-    let mut dropped = HashSet::new();
-    let mut stack = vec![tree.root()];
+/// For each node whether it is the root of a subtree to leave out.
+pub fn choose(outline: &Outline<'_>) -> Vec<bool> {
+    let entries = &outline.entries;
+    let mut remaining = entries.first().map_or(0, |root| root.weight);
+    let mut dropped = vec![false; entries.len()];
+    let mut labels = Labels::default();
     let mut candidates = Vec::new();
-    while let Some(node) = stack.pop() {
-        if let Node::Element(element) = node.value() {
-            if is_invisible(element.name()) {
-                dropped.insert(node.id());
-                continue;
-            }
-            if is_chrome(element) {
-                candidates.push(node);
-            }
-        }
-        stack.extend(node.children());
-    }
-    // In document order of discovery; a nested candidate of a dropped one costs nothing.
-    for node in candidates {
-        if node.ancestors().any(|a| dropped.contains(&a.id())) {
+    // The last children first: of blocks that cannot all go, those at the page's end do.
+    let mut stack = vec![0];
+    while let Some(at) = stack.pop() {
+        if entries[at].kind == Kind::Invisible {
+            dropped[at] = true;
             continue;
         }
-        let weight = weights.get(&node.id()).copied().unwrap_or(0);
-        if weight * 2 > remaining {
+        if entries[at].element().is_some_and(|element| is_chrome(element, &mut labels)) {
+            candidates.push(at);
+        }
+        stack.extend(outline.children(at));
+    }
+    // Nodes in what is dropped; a candidate comes after those around it and costs nothing in one that went.
+    let mut gone = vec![false; entries.len()];
+    for at in candidates {
+        let weight = entries[at].weight;
+        if gone[at] || weight * 2 > remaining {
             continue;
         }
         remaining -= weight;
-        dropped.insert(node.id());
+        dropped[at] = true;
+        gone[at..entries[at].end].fill(true);
     }
     dropped
 }
 
-fn is_chrome(element: &Element) -> bool {
+/// What an element's id and class name; pages repeat them hundreds of times.
+#[derive(Default)]
+struct Labels<'a>(HashMap<(&'a str, &'a str), [bool; 2]>);
+
+impl<'a> Labels<'a> {
+    /// Whether they speak of consent, and of chrome.
+    fn of(&mut self, element: &'a Element) -> [bool; 2] {
+        let (id, class) = (element.attr("id").unwrap_or(""), element.attr("class").unwrap_or(""));
+        if id.is_empty() && class.is_empty() {
+            return [false, false];
+        }
+        *self.0.entry((id, class)).or_insert_with(|| {
+            let labels = format!("{id} {class}");
+            [&CONSENT, &CHROME].map(|pattern| pattern.as_ref().is_some_and(|p| p.is_match(&labels)))
+        })
+    }
+}
+
+fn is_chrome<'a>(element: &'a Element, labels: &mut Labels<'a>) -> bool {
     let name = element.name();
     if matches!(
         name,
@@ -77,13 +92,12 @@ fn is_chrome(element: &Element) -> bool {
         return true;
     }
     let style = element.attr("style").unwrap_or("");
-    if style.replace(' ', "").contains("display:none") {
+    if !style.is_empty() && style.replace(' ', "").contains("display:none") {
         return true;
     }
     if matches!(name, "html" | "body" | "main" | "article") {
         return false;
     }
-    let labels = format!("{} {}", element.attr("id").unwrap_or(""), element.attr("class").unwrap_or(""));
-    let found = |pattern: &LazyLock<Option<Regex>>| pattern.as_ref().is_some_and(|p| p.is_match(&labels));
-    found(&CONSENT) || (matches!(name, "div" | "ul" | "section" | "header") && found(&CHROME))
+    let [consent, chrome] = labels.of(element);
+    consent || (chrome && matches!(name, "div" | "ul" | "section" | "header"))
 }

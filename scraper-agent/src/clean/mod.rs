@@ -2,13 +2,20 @@
 
 mod charset;
 mod drop;
+mod head;
 mod markdown;
+mod outline;
 
 pub use charset::decode;
+pub use head::Meta;
 
 use url::Url;
 
+use self::outline::Outline;
 use crate::document::Document;
+
+/// Rises with every change that moves or alters the markdown: kept evidence counts bytes of it.
+pub const VERSION: u32 = 1;
 
 /// A link of the page, by the number that stands in the markdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,23 +26,6 @@ pub struct Link {
     pub url: Url,
     /// Its text.
     pub text: String,
-}
-
-/// What the head of a page says of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Meta {
-    /// `<title>`.
-    pub title: Option<String>,
-    /// `og:title`.
-    pub og_title: Option<String>,
-    /// `og:site_name`.
-    pub site_name: Option<String>,
-    /// `description` or `og:description`.
-    pub description: Option<String>,
-    /// `link rel=canonical` or `og:url`.
-    pub canonical: Option<String>,
-    /// `<html lang>`, two letters.
-    pub language: Option<String>,
 }
 
 /// A cleaned page. Evidence offsets are bytes of `markdown`.
@@ -57,9 +47,10 @@ pub struct Cleaned {
 
 /// Cleans a page.
 pub fn clean(document: &Document) -> Cleaned {
-    let weights = crate::document::text_weights(&document.html);
-    let dropped = drop::choose(document, &weights);
-    let (markdown, links) = markdown::write(document, &dropped);
+    let outline = Outline::of(document);
+    let dropped = drop::choose(&outline);
+    let (markdown, links) = markdown::write(document, &outline, &dropped);
+    let (meta, headings) = head::read(&outline);
     let mut warnings = Vec::new();
     if document.truncated {
         warnings.push(format!(
@@ -67,31 +58,5 @@ pub fn clean(document: &Document) -> Cleaned {
             crate::document::HTML_BYTES_MAX
         ));
     }
-    let visible = document.text_of("body").unwrap_or_default();
-    Cleaned {
-        markdown,
-        links,
-        meta: meta(document),
-        headings: document.texts_of("h1"),
-        visible_words: visible.split_whitespace().count(),
-        warnings,
-    }
-}
-
-fn meta(document: &Document) -> Meta {
-    let property = |name: &str| {
-        document
-            .attr(&format!("meta[property='{name}']"), "content")
-            .or_else(|| document.attr(&format!("meta[name='{name}']"), "content"))
-            .map(|v| crate::document::collapse(&v))
-    };
-    let language = document.attr("html[lang]", "lang").or_else(|| property("og:locale"));
-    Meta {
-        title: document.text_of("head > title").or_else(|| document.text_of("title")),
-        og_title: property("og:title"),
-        site_name: property("og:site_name"),
-        description: property("description").or_else(|| property("og:description")),
-        canonical: document.attr("link[rel='canonical']", "href").or_else(|| property("og:url")),
-        language: language.map(|l| l.chars().take(2).collect::<String>().to_lowercase()),
-    }
+    Cleaned { markdown, links, meta, headings, visible_words: outline.visible_words, warnings }
 }

@@ -30,6 +30,11 @@ impl ExpectedKind {
         }
     }
 
+    /// Whether any job told of the page is one too many.
+    pub fn holds_no_job(self) -> bool {
+        matches!(self, Self::Is(PageKind::Hub | PageKind::None))
+    }
+
     /// For tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -93,6 +98,10 @@ pub struct CorpusPage {
     pub url: Option<Url>,
     /// It has next to no visible text.
     pub is_shell: bool,
+    /// Of the text, where the index says so.
+    pub language: Option<String>,
+    /// The kind of system it is from, where the index says so.
+    pub ats_family: Option<String>,
     /// What it is.
     pub expected: ExpectedKind,
     /// Its labels, if it has any.
@@ -158,6 +167,8 @@ fn parse_index(
     };
     let (file, kind, site, note) = (column("file")?, column("kind")?, column("site")?, column("note")?);
     let shell = column("js_shell")?;
+    let optional = |names: &[&str]| heads.iter().position(|head| names.contains(&head.as_str()));
+    let (language, family) = (optional(&["language"]), optional(&["ats_family", "ats"]));
     let mut pages = Vec::new();
     for line in lines.filter(|line| !line.trim().is_empty()) {
         let row = cells(line);
@@ -165,6 +176,7 @@ fn parse_index(
         if !cell(file).ends_with(".html") {
             continue;
         }
+        let told = |index: Option<usize>| index.map(cell).filter(|cell| !cell.is_empty()).map(str::to_owned);
         let truth = truth.remove(cell(file));
         let expected = match (cell(kind), &truth) {
             ("single", Some(truth)) if truth.title.is_none() => ExpectedKind::Is(PageKind::None),
@@ -181,6 +193,8 @@ fn parse_index(
             site: cell(site).to_owned(),
             url,
             is_shell: cell(shell) == "y",
+            language: told(language),
+            ats_family: told(family),
             expected,
             truth,
         });

@@ -6,10 +6,14 @@
 //! currency and period, where both are given, are equal; the rest is equality. A field is scored where the truth has
 //! a value; a value where the truth is silent is counted apart, for the truth is not complete there. Kinds: a
 //! labelled listing without a job is a hub, an unlabelled one may be listing or hub, a posting's empty shell is none.
-//! Invented is a value of which a word, or a figure, is nowhere in the page's source.
+//! Invented is a value that stands nowhere in what the page shows or declares for that job (`invented/`). With
+//! `ablate` the same pages are read again with something taken away (`ablate.rs`).
 
+mod ablate;
+mod chrome;
 mod compare;
 mod corpus;
+mod fields;
 mod invented;
 mod report;
 mod score;
@@ -25,11 +29,14 @@ use serde::{Deserialize, Serialize};
 use crate::agent::Agent;
 use crate::attempt::PageReport;
 use crate::error::AgentError;
-use crate::fetch::file;
+use crate::fetch::{FetchError, FetchedPage, file};
 
+pub use ablate::{Variation, ablate};
+pub use compare::words;
 pub use corpus::{Corpus, CorpusPage, ExpectedKind, TruthJob, TruthPage};
+pub use invented::{Checked, PageContent};
 pub use report::text_tables;
-pub use score::{EvalReport, FieldScore, GateScore, ListingScore, PageScore};
+pub use score::{Ablation, EvalReport, FieldScore, GateScore, JobCounts, ListingScore, PageScore};
 
 /// Which pages are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,14 +84,21 @@ pub struct EvalOptions {
     pub pages_file: Option<PathBuf>,
     /// Pages that the file already holds are not read again.
     pub resume: bool,
+    /// Reads the pages once more for each [`Variation`].
+    pub ablate: bool,
 }
 
 /// A line of the pages file.
 #[derive(Serialize, Deserialize)]
 struct FinishedPage {
     file: String,
+    #[serde(default)]
+    variation: Option<Variation>,
     report: PageReport,
 }
+
+/// Reports by page and what was changed in it.
+type Finished = HashMap<(String, Option<Variation>), PageReport>;
 
 /// Runs the pipeline over the corpus and scores it. `progress` hears of each finished page.
 pub async fn run(
@@ -95,56 +109,111 @@ pub async fn run(
 ) -> Result<EvalReport, AgentError> {
     let corpus = Corpus::read(folder)?;
     let pages = corpus.select(options.subset);
-    let mut finished = match &options.pages_file {
+    let mut variations = vec![None];
+    if options.ablate {
+        variations.extend(Variation::ALL.map(Some));
+    }
+    let finished = match &options.pages_file {
         Some(path) if options.resume => read_finished(path)?,
         _ => HashMap::new(),
     };
-    let mut log = options.pages_file.as_ref().map(|path| open_log(path, options.resume)).transpose()?;
-    let todo: Vec<&CorpusPage> =
-        pages.iter().copied().filter(|page| !finished.contains_key(&page.file)).collect();
-    let total = pages.len();
-    let dry_run = options.subset == Subset::Gate;
-    let in_flight = agent.config().scraping.extractions_in_flight;
-    let mut results = futures::stream::iter(todo.into_iter().map(|page| {
-        let agent = Arc::clone(agent);
-        let path = folder.join(&page.file);
-        let (name, url) = (page.file.clone(), page.url.clone());
-        async move {
-            let report = match file::read(&path, agent.config().scraping.body_bytes_max) {
-                Ok(mut fetched) => {
-                    // The corpus says where a page came from; a crawler would know.
-                    if let Some(url) = url {
-                        fetched.url = url;
-                    }
-                    agent.process(&name, "corpus", fetched, dry_run).await
-                }
-                Err(error) => PageReport::failed(name.clone(), "corpus".to_owned(), error.to_string()),
-            };
-            (name, report)
-        }
-    }))
-    .buffer_unordered(in_flight);
-    while let Some((file, report)) = results.next().await {
-        if let Some((path, log)) = &mut log {
-            let line = FinishedPage { file: file.clone(), report: report.clone() };
-            let mut json = serde_json::to_vec(&line)
-                .map_err(|source| AgentError::Stored { what: "evaluation page", source })?;
-            json.push(b'\n');
-            log.write_all(&json).map_err(AgentError::io(path.as_path()))?;
-        }
-        finished.insert(file, report.clone());
-        progress(finished.len().min(total), total, &report);
-    }
-    drop(results);
+    let log = options.pages_file.as_ref().map(|path| open_log(path, options.resume)).transpose()?;
+    let total = pages.len() * variations.len();
+    let mut run =
+        Run { folder, agent, dry_run: options.subset == Subset::Gate, finished, log, total, progress };
     let mut report = EvalReport::default();
-    for page in pages {
-        let Some(result) = finished.get(&page.file) else { continue };
-        let path = folder.join(&page.file);
-        let source = std::fs::read(&path).map_err(AgentError::io(&path))?;
-        report.add(page, result, &source);
+    for variation in variations {
+        let measured = run.measure(&pages, variation).await?;
+        match variation {
+            None => report = measured,
+            Some(variation) => report.ablations.push(Ablation { variation, report: measured }),
+        }
     }
-    report.finish();
     Ok(report)
+}
+
+struct Run<'a> {
+    folder: &'a Path,
+    agent: &'a Arc<Agent>,
+    dry_run: bool,
+    finished: Finished,
+    log: Option<(PathBuf, std::fs::File)>,
+    total: usize,
+    progress: &'a (dyn Fn(usize, usize, &PageReport) + Sync),
+}
+
+impl Run<'_> {
+    /// Every page in one variation.
+    async fn measure(
+        &mut self,
+        pages: &[&CorpusPage],
+        variation: Option<Variation>,
+    ) -> Result<EvalReport, AgentError> {
+        let config = &self.agent.config().scraping;
+        let bytes_max = config.body_bytes_max;
+        let is_todo = |page: &&&CorpusPage| !self.finished.contains_key(&(page.file.clone(), variation));
+        let todo: Vec<CorpusPage> = pages.iter().filter(is_todo).map(|page| (*page).clone()).collect();
+        let mut results = futures::stream::iter(todo.into_iter().map(|page| {
+            let agent = Arc::clone(self.agent);
+            let folder = self.folder.to_owned();
+            let dry_run = self.dry_run;
+            async move {
+                let report = match read_page(&folder, &page, variation, bytes_max) {
+                    Ok(fetched) => agent.process(&page.file, "corpus", fetched, dry_run).await,
+                    Err(error) => {
+                        PageReport::failed(page.file.clone(), "corpus".to_owned(), error.to_string())
+                    }
+                };
+                (page.file, report)
+            }
+        }))
+        .buffer_unordered(config.extractions_in_flight);
+        while let Some((file, report)) = results.next().await {
+            if let Some((path, log)) = &mut self.log {
+                let line = FinishedPage { file: file.clone(), variation, report: report.clone() };
+                let mut json = serde_json::to_vec(&line)
+                    .map_err(|source| AgentError::Stored { what: "evaluation page", source })?;
+                json.push(b'\n');
+                log.write_all(&json).map_err(AgentError::io(path.as_path()))?;
+            }
+            self.finished.insert((file, variation), report.clone());
+            (self.progress)(self.finished.len().min(self.total), self.total, &report);
+        }
+        drop(results);
+        let mut report = EvalReport::default();
+        for page in pages {
+            let Some(result) = self.finished.get(&(page.file.clone(), variation)) else { continue };
+            // A page that could not be read was reported as such and told no value.
+            if let Ok(fetched) = read_page(self.folder, page, variation, bytes_max) {
+                report.add(page, result, &PageContent::read(&fetched));
+            } else {
+                report.failures.push(format!("{}: {}", page.file, result.page.reason));
+            }
+        }
+        report.finish();
+        Ok(report)
+    }
+}
+
+/// A page of the corpus as a crawler would have brought it, changed where that is asked for.
+fn read_page(
+    folder: &Path,
+    page: &CorpusPage,
+    variation: Option<Variation>,
+    bytes_max: usize,
+) -> Result<FetchedPage, FetchError> {
+    let mut fetched = file::read(&folder.join(&page.file), bytes_max)?;
+    // The corpus says where a page came from; a crawler would know.
+    if let Some(url) = &page.url {
+        fetched.url = url.clone();
+    }
+    if let Some(variation) = variation {
+        let html = crate::clean::decode(&fetched.bytes, None);
+        fetched.bytes = ablate(&html, variation, &page.file).into_bytes();
+        // The page may still name the charset in which it was.
+        fetched.content_type = Some("text/html; charset=utf-8".to_owned());
+    }
+    Ok(fetched)
 }
 
 fn open_log(path: &Path, append: bool) -> Result<(PathBuf, std::fs::File), AgentError> {
@@ -159,7 +228,7 @@ fn open_log(path: &Path, append: bool) -> Result<(PathBuf, std::fs::File), Agent
 }
 
 /// A last line cut off by a kill is left out; its page is read again.
-fn read_finished(path: &Path) -> Result<HashMap<String, PageReport>, AgentError> {
+fn read_finished(path: &Path) -> Result<Finished, AgentError> {
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashMap::new()),
@@ -169,7 +238,7 @@ fn read_finished(path: &Path) -> Result<HashMap<String, PageReport>, AgentError>
     for line in std::io::BufReader::new(file).lines() {
         let line = line.map_err(AgentError::io(path))?;
         if let Ok(page) = serde_json::from_str::<FinishedPage>(&line) {
-            finished.insert(page.file, page.report);
+            finished.insert((page.file, page.variation), page.report);
         }
     }
     Ok(finished)

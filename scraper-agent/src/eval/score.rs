@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{AttemptResult, PageReport};
-use crate::eval::compare::{
-    company_agrees, places_agree, remote_of, salary_agrees, title_agrees, title_words,
-};
+use crate::eval::ablate::Variation;
+use crate::eval::compare::{title_agrees, title_words};
 use crate::eval::corpus::{CorpusPage, ExpectedKind, TruthPage};
-use crate::eval::invented::{SourceWords, invented};
-use crate::posting::{PageKind, Posting, Route};
+use crate::eval::fields::{FIELDS, rows};
+use crate::eval::invented::PageContent;
+use crate::posting::{PageKind, Posting, Route, Standing};
 
 /// One field over pages whose truth has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,10 +54,53 @@ pub struct ListingScore {
     pub found: u32,
     /// Found jobs whose title is in the truth, each once.
     pub matched: u32,
+    /// Of `found` and `matched`, those that are confirmed.
+    #[serde(default)]
+    pub confirmed: [u32; 2],
+    /// Of `found` and `matched`, candidates.
+    #[serde(default)]
+    pub candidates: [u32; 2],
     /// Mean over pages.
     pub page_recall: f64,
     /// Mean over pages that found any.
     pub page_precision: f64,
+}
+
+/// Jobs by how sure they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCounts {
+    /// Declared, or read from their own page.
+    pub confirmed: u32,
+    /// Records that nobody has followed.
+    pub candidates: u32,
+}
+
+impl JobCounts {
+    fn of(postings: &[Posting]) -> Self {
+        let candidates = postings.iter().filter(|posting| posting.standing == Standing::Candidate).count();
+        Self { confirmed: (postings.len() - candidates) as u32, candidates: candidates as u32 }
+    }
+
+    /// Both.
+    pub fn total(self) -> u32 {
+        self.confirmed + self.candidates
+    }
+}
+
+impl std::ops::AddAssign for JobCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.confirmed += other.confirmed;
+        self.candidates += other.candidates;
+    }
+}
+
+/// The same pages, changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ablation {
+    /// What was taken away or put around them.
+    pub variation: Variation,
+    /// What was measured.
+    pub report: EvalReport,
 }
 
 /// One page.
@@ -100,8 +143,23 @@ pub struct EvalReport {
     pub fields_per_site: BTreeMap<String, f64>,
     /// Kinds.
     pub gate: GateScore,
+    /// Right of total kinds, by the index's language.
+    #[serde(default)]
+    pub gate_by_language: BTreeMap<String, [u32; 2]>,
+    /// Right of total kinds, by the index's family of applicant tracking systems.
+    #[serde(default)]
+    pub gate_by_ats_family: BTreeMap<String, [u32; 2]>,
     /// Listings.
     pub listings: ListingScore,
+    /// Jobs of all pages.
+    #[serde(default)]
+    pub jobs: JobCounts,
+    /// Jobs told of pages that hold none (hubs and pages that are no posting). Each is a failure.
+    #[serde(default)]
+    pub jobs_on_pages_without: u32,
+    /// Of these, candidates.
+    #[serde(default)]
+    pub candidates_on_pages_without: u32,
     /// Values nowhere on their page.
     pub invented: u32,
     /// Values checked for that.
@@ -128,19 +186,16 @@ pub struct EvalReport {
     pub failures: Vec<String>,
     /// Every page.
     pub page_scores: Vec<PageScore>,
+    /// The same with the pages changed, where that was asked for.
+    #[serde(default)]
+    pub ablations: Vec<Ablation>,
 }
-
-/// The scored fields, in the tables' order.
-pub const FIELDS: [&str; 7] =
-    ["title", "company", "locations", "employment_type", "remote", "salary", "date_posted"];
 
 impl EvalReport {
     /// Counts one page.
-    pub fn add(&mut self, page: &CorpusPage, report: &PageReport, source: &[u8]) {
+    pub fn add(&mut self, page: &CorpusPage, report: &PageReport, content: &PageContent) {
         let result = &report.page;
-        let source = SourceWords::new(source);
-        let invented: Vec<_> =
-            result.postings.iter().flat_map(|posting| invented(posting, &source)).collect();
+        let checked = content.check(&result.postings, result.kind);
         let mut score = PageScore {
             file: page.file.clone(),
             site: page.site.clone(),
@@ -150,7 +205,7 @@ impl EvalReport {
             reason: result.reason.clone(),
             fields: BTreeMap::new(),
             listing: None,
-            invented,
+            invented: checked.invented,
             seconds: result.seconds,
             prompt_tokens: result.tokens.prompt,
             completion_tokens: result.tokens.completion,
@@ -159,7 +214,9 @@ impl EvalReport {
         match (page.expected, &page.truth) {
             (ExpectedKind::Is(PageKind::Posting), Some(truth)) => {
                 let nothing = Posting::default();
-                let posting = result.postings.first().unwrap_or(&nothing);
+                // What is confirmed comes first; a candidate counts where nothing is.
+                let confirmed = result.postings.iter().find(|p| p.standing == Standing::Confirmed);
+                let posting = confirmed.or(result.postings.first()).unwrap_or(&nothing);
                 self.add_fields(truth, posting, &mut score);
             }
             (ExpectedKind::Is(PageKind::Listing), Some(truth)) => self.add_listing(truth, report, &mut score),
@@ -168,9 +225,17 @@ impl EvalReport {
         for (field, value) in &score.invented {
             self.failures.push(format!("{}: invented {field} {value:?}", page.file));
         }
+        let jobs = JobCounts::of(&result.postings);
+        self.jobs += jobs;
+        if page.expected.holds_no_job() && jobs.total() > 0 {
+            self.jobs_on_pages_without += jobs.total();
+            self.candidates_on_pages_without += jobs.candidates;
+            let (kind, total) = (&score.expected, jobs.total());
+            self.failures.push(format!("{}: {total} jobs on a page without one ({kind})", page.file));
+        }
         self.pages += 1;
         self.invented += score.invented.len() as u32;
-        self.values += result.postings.iter().map(count_values).sum::<u32>();
+        self.values += checked.values;
         let route = serde_json::to_string(&result.route).unwrap_or_default().trim_matches('"').to_owned();
         if matches!(result.kind, PageKind::Posting | PageKind::Listing) {
             *self.routes_of_jobs.entry(route.clone()).or_default() += 1;
@@ -195,6 +260,15 @@ impl EvalReport {
         let count = self.gate.by_kind.entry(score.expected.clone()).or_default();
         count[0] += u32::from(right);
         count[1] += 1;
+        for (table, key) in
+            [(&mut self.gate_by_language, &page.language), (&mut self.gate_by_ats_family, &page.ats_family)]
+        {
+            if let Some(key) = key {
+                let count = table.entry(key.clone()).or_default();
+                count[0] += u32::from(right);
+                count[1] += 1;
+            }
+        }
         self.gate.right += u32::from(right);
         self.gate.total += 1;
         if !right {
@@ -206,75 +280,15 @@ impl EvalReport {
     }
 
     fn add_fields(&mut self, truth: &TruthPage, found: &Posting, score: &mut PageScore) {
-        let quoted = |text: &Option<String>| text.as_ref().map(|text| format!("{text:?}"));
-        let listed = |list: &[String]| (!list.is_empty()).then(|| format!("{list:?}"));
-        let truth_places = truth.locations.clone().unwrap_or_default();
-        let pair = |agrees: fn(&str, &str) -> bool, a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if agrees(a, b));
-        let pay = salary_agrees(truth, found);
-        let (remote, found_remote) = (truth.remote, remote_of(found));
-        // Name, truth, found, whether they agree.
-        let rows: [(&str, Option<String>, Option<String>, bool); FIELDS.len()] = [
-            (
-                "title",
-                quoted(&truth.title),
-                quoted(&found.title),
-                pair(title_agrees, &truth.title, &found.title),
-            ),
-            (
-                "company",
-                quoted(&truth.company),
-                quoted(&found.company),
-                pair(company_agrees, &truth.company, &found.company),
-            ),
-            (
-                "locations",
-                listed(&truth_places),
-                listed(&found.locations),
-                places_agree(&truth_places, &found.locations),
-            ),
-            (
-                "employment_type",
-                truth.employment_type.map(|t| format!("{t:?}")),
-                found.employment_type.map(|t| format!("{t:?}")),
-                truth.employment_type == found.employment_type,
-            ),
-            (
-                "remote",
-                remote.map(|r| r.to_string()),
-                found_remote.map(|r| r.to_string()),
-                remote == found_remote,
-            ),
-            (
-                "salary",
-                pay.map(|_| {
-                    format!(
-                        "{:?}–{:?} {:?} {:?}",
-                        truth.salary_min, truth.salary_max, truth.salary_currency, truth.salary_period
-                    )
-                }),
-                found
-                    .salary
-                    .as_ref()
-                    .filter(|s| s.min.is_some() || s.max.is_some())
-                    .map(|s| format!("{:?}–{:?} {:?} {:?}", s.min, s.max, s.currency, s.period)),
-                pay == Some(true),
-            ),
-            (
-                "date_posted",
-                truth.date_posted.clone(),
-                found.date_posted.clone(),
-                truth.date_posted.is_some() && truth.date_posted == found.date_posted,
-            ),
-        ];
-        for (name, truth_text, found_text, agrees) in rows {
-            let field = self.fields.entry(name.to_owned()).or_default();
-            let verdict = match (truth_text, found_text) {
+        for row in rows(truth, found) {
+            let field = self.fields.entry(row.field.to_owned()).or_default();
+            let verdict = match (row.truth, row.found) {
                 (None, None) => continue,
                 (None, Some(found)) => {
                     field.beyond_truth += 1;
                     format!("beyond truth: {found}")
                 }
-                (Some(_), Some(_)) if agrees => {
+                (Some(_), Some(_)) if row.agrees => {
                     field.right += 1;
                     "right".to_owned()
                 }
@@ -288,9 +302,9 @@ impl EvalReport {
                 }
             };
             if verdict.starts_with("wrong") || verdict.starts_with("missing") {
-                self.failures.push(format!("{}: {name} {verdict}", score.file));
+                self.failures.push(format!("{}: {} {verdict}", score.file, row.field));
             }
-            score.fields.insert(name.to_owned(), verdict);
+            score.fields.insert(row.field.to_owned(), verdict);
         }
     }
 
@@ -299,31 +313,42 @@ impl EvalReport {
         let mut left: Vec<Vec<String>> =
             jobs.iter().filter_map(|job| job.title.as_deref()).map(title_words).collect();
         let total = left.len() as u32;
-        let found: Vec<&str> =
-            report.page.postings.iter().filter_map(|posting| posting.title.as_deref()).collect();
-        let mut matched = 0;
+        let titled = |posting: &'_ Posting| posting.title.clone().map(|title| (title, posting.standing));
+        let found: Vec<(String, Standing)> = report.page.postings.iter().filter_map(titled).collect();
+        let mut matched = Vec::new();
         // Equal titles first, so that a looser pair does not take an exact one's place.
         let mut rest = Vec::new();
-        for title in &found {
+        for (title, standing) in &found {
             match left.iter().position(|truth| *truth == title_words(title)) {
                 Some(at) => {
                     left.swap_remove(at);
-                    matched += 1;
+                    matched.push(*standing);
                 }
-                None => rest.push(*title),
+                None => rest.push((title, *standing)),
             }
         }
-        for title in rest {
+        for (title, standing) in rest {
             if let Some(at) = left.iter().position(|truth| title_agrees(&truth.join(" "), title)) {
                 left.swap_remove(at);
-                matched += 1;
+                matched.push(standing);
             }
         }
+        let count = |wanted| {
+            let found = found.iter().filter(|(_, standing)| *standing == wanted).count();
+            let matched = matched.iter().filter(|standing| **standing == wanted).count();
+            [found as u32, matched as u32]
+        };
+        let (confirmed, candidates) = (count(Standing::Confirmed), count(Standing::Candidate));
+        let matched = matched.len() as u32;
         let listing = &mut self.listings;
         listing.pages += 1;
         listing.jobs += total;
         listing.found += found.len() as u32;
         listing.matched += matched;
+        for at in 0..2 {
+            listing.confirmed[at] += confirmed[at];
+            listing.candidates[at] += candidates[at];
+        }
         if matched < total || (found.len() as u32) > matched {
             self.failures.push(format!("{}: {matched} of {total} titles, {} found", score.file, found.len()));
         }
@@ -360,20 +385,11 @@ impl EvalReport {
     }
 }
 
-fn count_values(posting: &Posting) -> u32 {
-    let one = |present: bool| u32::from(present);
-    one(posting.title.is_some())
-        + one(posting.company.is_some())
-        + one(posting.seniority.is_some())
-        + posting.locations.len() as u32
-        + posting.skills.len() as u32
-        + one(posting.salary.as_ref().is_some_and(|salary| salary.text.is_some()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::eval::corpus::TruthJob;
+    use crate::fetch::FetchedPage;
 
     fn page(expected: ExpectedKind, truth: TruthPage) -> CorpusPage {
         CorpusPage {
@@ -381,9 +397,48 @@ mod tests {
             site: "A".into(),
             url: None,
             is_shell: false,
+            language: Some("en".into()),
+            ats_family: None,
             expected,
             truth: Some(truth),
         }
+    }
+
+    fn content(html: &str) -> PageContent {
+        PageContent::read(&FetchedPage {
+            url: url::Url::parse("https://a.example/").unwrap(),
+            bytes: html.as_bytes().to_vec(),
+            content_type: None,
+            fetched_at: chrono::Utc::now(),
+            from_cache: false,
+            redirects: 0,
+        })
+    }
+
+    #[test]
+    fn a_job_where_there_is_none_is_a_failure_and_standings_are_told_apart() {
+        let mut result = PageReport::failed("x".into(), "corpus".into(), String::new());
+        let found = |standing| Posting { title: Some("A cook".into()), standing, ..Posting::default() };
+        result.page.kind = PageKind::Listing;
+        result.page.postings =
+            vec![found(Standing::Confirmed), found(Standing::Candidate), found(Standing::Candidate)];
+        let jobs = vec![TruthJob { title: Some("A cook".into()) }, TruthJob { title: Some("A cook".into()) }];
+        let truth = TruthPage { jobs: Some(jobs), ..TruthPage::default() };
+        let mut report = EvalReport::default();
+        report.add(&page(ExpectedKind::Is(PageKind::Listing), truth), &result, &content("<p>A cook"));
+        assert_eq!((report.listings.confirmed, report.listings.candidates), ([1, 1], [2, 1]));
+        assert_eq!((report.jobs.confirmed, report.jobs.candidates, report.jobs_on_pages_without), (1, 2, 0));
+        for expected in [PageKind::Hub, PageKind::None] {
+            report.add(
+                &page(ExpectedKind::Is(expected), TruthPage::default()),
+                &result,
+                &content("<p>A cook"),
+            );
+        }
+        assert_eq!((report.jobs_on_pages_without, report.candidates_on_pages_without), (6, 4));
+        assert_eq!(report.failures.iter().filter(|line| line.contains("without one")).count(), 2);
+        assert_eq!(report.gate_by_language["en"], [1, 3]);
+        assert!(report.gate_by_ats_family.is_empty());
     }
 
     #[test]
@@ -406,7 +461,7 @@ mod tests {
         report.add(
             &page(ExpectedKind::Is(PageKind::Posting), truth),
             &result,
-            b"<h1>Engineer</h1> Other Berlin",
+            &content("<h1>Engineer</h1> Other Berlin"),
         );
         report.finish();
         assert_eq!(report.fields["title"].right, 1);
@@ -430,7 +485,11 @@ mod tests {
         let found = |title: &str| Posting { title: Some(title.into()), ..Posting::default() };
         result.page.postings = vec![found("A cook"), found("A baker"), found("A baker"), found("Ghost")];
         let mut report = EvalReport::default();
-        report.add(&page(ExpectedKind::Is(PageKind::Listing), truth), &result, b"A cook, a baker");
+        report.add(
+            &page(ExpectedKind::Is(PageKind::Listing), truth),
+            &result,
+            &content("<p>A cook, a baker"),
+        );
         report.finish();
         assert_eq!((report.listings.jobs, report.listings.found, report.listings.matched), (3, 4, 2));
         assert_eq!(report.invented, 1);

@@ -42,7 +42,7 @@ pub fn cost_usd_max(config: &CloudConfig, prompt_tokens: u32) -> Option<f64> {
 }
 
 /// Whether the month has money for this prompt.
-pub fn state(
+pub async fn state(
     config: &CloudConfig,
     is_there: bool,
     prompt_tokens: u32,
@@ -52,7 +52,7 @@ pub fn state(
     let Some(cost) = cost_usd_max(config, prompt_tokens).filter(|_| config.enabled && is_there) else {
         return Ok(CloudState::Off);
     };
-    let spent_usd = store.month_cost_usd(now)?;
+    let spent_usd = store.month_cost_usd(now).await?;
     let budget_usd = config.budget_usd_month;
     if spent_usd + cost > budget_usd {
         return Ok(CloudState::OverBudget { spent_usd, budget_usd });
@@ -128,17 +128,19 @@ mod tests {
         assert_eq!(*a, json!({"type": "string"}));
     }
 
-    #[test]
-    fn the_state_follows_switch_and_budget() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+    #[tokio::test]
+    async fn the_state_follows_switch_and_budget() {
+        let store = Store::in_memory().await.unwrap();
         let now = Utc::now();
         let mut config = CloudConfig::default();
-        assert_eq!(state(&config, true, 1000, &store, now).unwrap(), CloudState::Off);
+        assert_eq!(state(&config, true, 1000, &store, now).await.unwrap(), CloudState::Off);
         config.enabled = true;
-        assert_eq!(state(&config, false, 1000, &store, now).unwrap(), CloudState::Off);
-        assert_eq!(state(&config, true, 1000, &store, now).unwrap(), CloudState::Within);
+        assert_eq!(state(&config, false, 1000, &store, now).await.unwrap(), CloudState::Off);
+        assert_eq!(state(&config, true, 1000, &store, now).await.unwrap(), CloudState::Within);
         config.budget_usd_month = 0.01;
-        assert!(matches!(state(&config, true, 1000, &store, now).unwrap(), CloudState::OverBudget { .. }));
+        assert!(matches!(
+            state(&config, true, 1000, &store, now).await.unwrap(),
+            CloudState::OverBudget { .. }
+        ));
     }
 }

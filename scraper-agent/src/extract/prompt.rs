@@ -5,6 +5,8 @@ use quarry_openapi::{ChatMessage, ChatRequest, JsonSchemaFormat, ResponseFormat}
 use serde_json::{Map, Value, json};
 
 use crate::extracted::posting_schema;
+use crate::facts::Field;
+use crate::gate;
 use crate::reading::{LabelQuestion, Reading};
 
 /// Shared by all postings.
@@ -22,16 +24,30 @@ Answer with one JSON object.";
 
 /// Answer tokens for field numbers.
 const LABEL_ANSWER_TOKENS: u32 = 80;
+/// Answer tokens for one word.
+const KIND_ANSWER_TOKENS: u32 = 24;
 
-/// One posting from a page's text, or from one section of it.
-pub fn posting(model: &str, page: &Reading, text: &str, answer_tokens_max: u32) -> ChatRequest {
+/// What a page is, from its digest. The question stands behind the digest: small models forget what stands before.
+pub fn kind(model: &str, digest: &str) -> ChatRequest {
+    let user = format!("{digest}\n{}", gate::QUESTION);
+    request(model, gate::SYSTEM, user, "kind", gate::schema(), KIND_ANSWER_TOKENS)
+}
+
+/// The asked fields of one posting from a page's text, from its digest, or from one section of it.
+pub fn posting(
+    model: &str,
+    page: &Reading,
+    text: &str,
+    fields: &[Field],
+    answer_tokens_max: u32,
+) -> ChatRequest {
     let mut user = String::new();
     for (name, value) in page.heads() {
         user.push_str(&format!("{name}: {value}\n"));
     }
     user.push('\n');
     user.push_str(text);
-    request(model, POSTING_SYSTEM, user, "posting", posting_schema(), answer_tokens_max)
+    request(model, POSTING_SYSTEM, user, "posting", posting_schema(fields), answer_tokens_max)
 }
 
 /// Which field of a record is what.

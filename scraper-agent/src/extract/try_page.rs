@@ -6,15 +6,15 @@ use std::time::Instant;
 use chrono::Utc;
 use quarry_openapi::{ChatRequest, ChatResponse};
 
-use crate::agent::Agent;
 use crate::attempt::{Attempt, AttemptResult, Tokens};
 use crate::chat::{ChatError, ChatErrorKind};
-use crate::extract::{cloud, prompt, sections};
+use crate::extract::{Resources, cloud, prompt, sections};
+use crate::facts::Field;
 use crate::posting::{PageKind, Posting, Route};
 use crate::reading::{Checked, Reading};
 use crate::route::{CloudState, Facts};
 use crate::store::Reservation;
-use crate::tokens::{ByteBound, TokenCount, TokenCounter as _};
+use crate::tokens::{self, ByteBound, TokenCount};
 
 /// How a page ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,12 +31,18 @@ pub struct Outcome {
 
 /// A page under way.
 pub struct Extraction<'a> {
-    agent: &'a Agent,
+    resources: &'a Resources,
     reading: &'a Arc<Reading>,
     dry_run: bool,
+    /// The whole page's prompt.
     prompt: Option<TokenCount>,
+    /// The model's server took a prompt of so many tokens for too long.
+    is_too_long: bool,
     attempts: Vec<Attempt>,
+    /// Fields that the digest left open.
+    digest: Option<Vec<&'static str>>,
     local_failures: u32,
+    is_cut: bool,
     has_cloud_failed: bool,
     /// How the local model's server failed: it says nothing about the page, which is left for later.
     local_server_failure: Option<String>,
@@ -56,14 +62,17 @@ struct Answered {
 
 impl<'a> Extraction<'a> {
     /// Nothing tried yet.
-    pub fn new(agent: &'a Agent, reading: &'a Arc<Reading>, dry_run: bool) -> Self {
+    pub fn new(resources: &'a Resources, reading: &'a Arc<Reading>, dry_run: bool) -> Self {
         Self {
-            agent,
+            resources,
             reading,
             dry_run,
             prompt: None,
+            is_too_long: false,
             attempts: Vec::new(),
+            digest: None,
             local_failures: 0,
+            is_cut: false,
             has_cloud_failed: false,
             local_server_failure: None,
             refused: None,
@@ -74,7 +83,7 @@ impl<'a> Extraction<'a> {
 
     /// What `route::decide` wants to know. The prompt is counted once, and only where a model may be asked.
     pub async fn facts(&mut self) -> Facts {
-        let config = self.agent.config();
+        let config = &self.resources.config;
         let structure = self.reading.structure();
         let asks = matches!(self.reading.kind(), PageKind::Posting | PageKind::Listing) && structure.is_err();
         let prompt = match self.prompt {
@@ -82,40 +91,112 @@ impl<'a> Extraction<'a> {
             None if !asks => TokenCount { tokens: 0, is_exact: true, prompt_tokens_max: None },
             None => {
                 let request = self.request();
-                match &self.agent.models().local {
+                match &self.resources.models.local {
                     Some(local) => local.counter.count(&request).await,
-                    None => ByteBound.count(&request).await,
+                    None => tokens::estimate(&request),
                 }
             }
         };
         self.prompt = Some(prompt);
-        let room = prompt.prompt_tokens_max.unwrap_or(u32::MAX);
-        let has_cloud = self.agent.models().cloud.is_some() || self.dry_run;
-        let cloud =
-            match cloud::state(&config.cloud, has_cloud, prompt.tokens, self.agent.store(), Utc::now()) {
-                _ if self.has_cloud_failed => CloudState::Failed,
-                Ok(state) => state,
-                Err(error) => {
-                    tracing::error!(%error, "the month's costs cannot be read; the cloud is not asked");
-                    CloudState::Off
-                }
-            };
+        let counted = prompt;
+        let prompt = TokenCount { tokens: if self.is_too_long { u32::MAX } else { prompt.tokens }, ..prompt };
+        let has_cloud = self.resources.models.cloud.is_some() || self.dry_run;
+        let state =
+            cloud::state(&config.cloud, has_cloud, counted.tokens, &self.resources.store, Utc::now()).await;
+        let cloud = match state {
+            _ if self.has_cloud_failed => CloudState::Failed,
+            Ok(state) => state,
+            Err(error) => {
+                tracing::error!(%error, "the month's costs cannot be read; the cloud is not asked");
+                CloudState::Off
+            }
+        };
         Facts {
             kind: self.reading.kind(),
             structure,
             prompt,
-            threshold_tokens: config.hybrid.threshold_tokens.min(room),
+            threshold_tokens: self.room(),
+            digest: self.digest.clone().or_else(|| self.resources.models.local.is_none().then(Vec::new)),
             local_failures: self.local_failures,
+            is_cut: self.is_cut,
             cloud,
         }
     }
 
+    /// Tokens that a local prompt may have: the threshold, or what the model's context leaves.
+    fn room(&self) -> u32 {
+        let room = self.prompt.and_then(|prompt| prompt.prompt_tokens_max).unwrap_or(u32::MAX);
+        self.resources.config.hybrid.threshold_tokens.min(room)
+    }
+
     fn request(&self) -> ChatRequest {
-        let name = self.agent.models().local.as_ref().map_or("", |local| local.name.as_str());
-        let answer_max = self.agent.config().hybrid.answer_tokens_max;
         match self.reading.label_question() {
-            Some(question) => prompt::label(name, &question),
-            None => prompt::posting(name, self.reading, self.reading.markdown(), answer_max),
+            Some(question) => prompt::label(self.model(), &question),
+            None => self.posting_request(self.reading.markdown()),
+        }
+    }
+
+    fn posting_request(&self, text: &str) -> ChatRequest {
+        let answer_max = self.resources.config.hybrid.answer_tokens_max;
+        prompt::posting(self.model(), self.reading, text, &self.reading.open_fields(), answer_max)
+    }
+
+    fn model(&self) -> &str {
+        self.resources.models.local.as_ref().map_or("", |local| local.name.as_str())
+    }
+
+    /// One try with the local model over the few hundred tokens that most likely hold the facts.
+    pub async fn digest(&mut self, reason: String) {
+        let request = self.posting_request(&self.reading.digest());
+        if self.plans(Route::Local, &reason) {
+            return;
+        }
+        let answered = self.ask_local(&request).await;
+        self.note_server(&answered);
+        let checked = self.check(answered.text.as_ref()).await;
+        let left_open =
+            checked.as_ref().map_or_else(|_| Vec::new(), |checked| missing(&checked.resolved.posting));
+        let is_whole =
+            checked.as_ref().is_ok_and(|checked| left_open.is_empty() && checked.problems.is_empty());
+        self.digest = Some(left_open);
+        let result = match &checked {
+            Ok(checked) if is_whole => {
+                AttemptResult::Done(usize::from(checked.resolved.posting.title.is_some()))
+            }
+            Ok(checked) => {
+                let open = self.digest.iter().flatten().map(|field| format!("{field} is still open"));
+                AttemptResult::Refused(checked.problems.iter().cloned().chain(open).collect())
+            }
+            Err(why) => AttemptResult::Failed(why.clone()),
+        };
+        let Answered { text, tokens, seconds } = answered;
+        self.attempts.push(Attempt {
+            route: Route::Local,
+            reason: reason.clone(),
+            tokens,
+            cost_usd: 0.0,
+            seconds,
+            result,
+        });
+        match checked {
+            Ok(checked) if is_whole => {
+                let postings = vec![checked.resolved.posting];
+                self.outcome =
+                    Some(Outcome { route: Route::Local, reason, postings, warnings: checked.notes });
+            }
+            Ok(checked) => {
+                // That a digest does not say everything is no failure; that its answer is wrong is one.
+                if !checked.problems.is_empty() {
+                    self.local_failures += 1;
+                    self.refused = text.ok().map(|answer| (answer, checked.problems.clone()));
+                }
+                self.best = Some((Route::Local, checked));
+            }
+            Err(_) if self.local_server_failure.is_some() => {}
+            Err(why) => {
+                self.local_failures += u32::from(!self.is_too_long);
+                self.refused = text.ok().map(|answer| (answer, vec![why]));
+            }
         }
     }
 
@@ -161,12 +242,11 @@ impl<'a> Extraction<'a> {
         let answered = self.ask_local(&request).await;
         if let Err(error) = &answered.text
             && error.kind == ChatErrorKind::TooLong
-            && let Some(prompt) = &mut self.prompt
         {
-            prompt.tokens = u32::MAX;
+            self.is_too_long = true;
         }
         self.note_server(&answered);
-        let checked = self.check(answered.text.as_ref());
+        let checked = self.check(answered.text.as_ref()).await;
         self.account(Route::Local, reason, answered, 0.0, checked);
     }
 
@@ -175,7 +255,7 @@ impl<'a> Extraction<'a> {
         if self.plans(Route::Cloud, &reason) {
             return;
         }
-        let config = &self.agent.config().cloud;
+        let config = &self.resources.config.cloud;
         let mut request = self.request();
         if let Some((answer, problems)) = &self.refused {
             prompt::add_problems(&mut request, answer, problems);
@@ -185,7 +265,7 @@ impl<'a> Extraction<'a> {
         let bound = ByteBound::bound(&request)
             .tokens
             .min(self.prompt.map_or(u32::MAX, |p| p.tokens).saturating_mul(2));
-        let Some(client) = self.agent.models().cloud.clone() else {
+        let Some(client) = self.resources.models.cloud.clone() else {
             self.has_cloud_failed = true;
             return;
         };
@@ -193,7 +273,7 @@ impl<'a> Extraction<'a> {
         loop {
             tries += 1;
             // Each request is billed by itself, so each sets its own cost aside.
-            let reservation = match self.reserve(bound) {
+            let reservation = match self.reserve(bound).await {
                 Ok(reservation) => reservation,
                 Err(why) => return self.no_cloud(reason, why),
             };
@@ -204,12 +284,12 @@ impl<'a> Extraction<'a> {
                 price.map_or(0.0, |price| price.cost_usd(answered.tokens.prompt, answered.tokens.completion));
             // Without an answer nobody knows what was billed: the estimate stays counted.
             if answered.text.is_ok()
-                && let Err(error) = self.agent.store().settle_cost(reservation, cost)
+                && let Err(error) = self.resources.store.settle_cost(reservation, cost).await
             {
                 tracing::error!(%error, "a paid request stays counted at its estimate");
             }
             let pause = answered.text.as_ref().err().and_then(|error| cloud::pause(tries, error));
-            let checked = self.check(answered.text.as_ref());
+            let checked = self.check(answered.text.as_ref()).await;
             self.has_cloud_failed = checked.as_ref().map_or(true, |checked| !checked.problems.is_empty());
             self.account(Route::Cloud, reason.clone(), answered, cost, checked);
             let Some(pause) = pause else { return };
@@ -218,12 +298,12 @@ impl<'a> Extraction<'a> {
     }
 
     /// Sets the most that one paid request can cost aside, or says why it may not be sent.
-    fn reserve(&self, prompt_tokens_max: u32) -> Result<Reservation, String> {
-        let config = &self.agent.config().cloud;
+    async fn reserve(&self, prompt_tokens_max: u32) -> Result<Reservation, String> {
+        let config = &self.resources.config.cloud;
         let cost = cloud::cost_usd_max(config, prompt_tokens_max)
             .ok_or_else(|| format!("{} has no price", config.model))?;
-        let store = self.agent.store();
-        let reserved = store.reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now());
+        let store = &self.resources.store;
+        let reserved = store.reserve_cost(&config.model, cost, config.budget_usd_month, Utc::now()).await;
         reserved.map_err(|error| error.to_string())?.map_err(|exceeded| {
             let (asked, spent) = (exceeded.asked_usd, exceeded.spent_usd);
             format!("{asked:.4} USD would pass the budget: {spent:.4} are spent")
@@ -242,47 +322,49 @@ impl<'a> Extraction<'a> {
         });
     }
 
-    /// The local model, piece by piece, joined by field.
+    /// The local model, piece by piece, joined by field. Pieces that the server finds too long are cut again, shorter.
     pub async fn sections(&mut self, reason: String) {
         if self.plans(Route::Local, &reason) {
             return;
         }
-        let hybrid = &self.agent.config().hybrid;
+        self.is_cut = true;
         let markdown = self.reading.markdown();
-        let tokens = self.prompt.map_or(1, |prompt| prompt.tokens).max(1);
-        // Half the threshold leaves room for the shared part and for text denser than the page's mean.
-        let share = f64::from(hybrid.threshold_tokens / 2) / f64::from(tokens);
-        let bytes_max = ((markdown.len() as f64 * share.min(0.5)) as usize).max(SECTION_BYTES_MIN);
-        let (pieces, is_cut_off) = sections::cut(markdown, bytes_max, hybrid.chunks_max);
-        let count = pieces.len();
-        let name = self.agent.models().local.as_ref().map_or("", |local| local.name.as_str()).to_owned();
-        let asked = pieces.iter().enumerate().map(|(index, piece)| {
-            let request = prompt::posting(&name, self.reading, piece, hybrid.answer_tokens_max);
-            let this = &*self;
-            async move { (index, this.ask_local(&request).await) }
-        });
-        let answers = futures::future::join_all(asked).await;
-        let mut found = Vec::new();
-        for (index, answered) in answers {
-            self.note_server(&answered);
-            let checked = self.check(answered.text.as_ref());
-            let result = match &checked {
-                Ok(checked) if checked.problems.is_empty() => AttemptResult::Done(1),
-                Ok(checked) => AttemptResult::Refused(checked.problems.clone()),
-                Err(why) => AttemptResult::Failed(why.clone()),
-            };
-            self.attempts.push(Attempt {
-                route: Route::Local,
-                reason: format!("section {} of {count}", index + 1),
-                tokens: answered.tokens,
-                cost_usd: 0.0,
-                seconds: answered.seconds,
-                result,
+        let mut bytes_max = self.section_bytes(markdown.len());
+        let (mut found, mut is_cut_off, mut count) = (Vec::new(), false, 0);
+        for _ in 0..SECTION_CUTS_MAX {
+            let (pieces, cut_off) =
+                sections::cut(markdown, bytes_max, self.resources.config.hybrid.chunks_max);
+            (is_cut_off, count) = (cut_off, pieces.len());
+            let asked = pieces.iter().map(|piece| {
+                let request = self.posting_request(piece);
+                let this = &*self;
+                async move { this.ask_local(&request).await }
             });
-            found.extend(checked.ok());
-        }
-        if self.local_server_failure.is_some() {
-            return;
+            let answers = futures::future::join_all(asked).await;
+            found.clear();
+            let mut is_too_long = false;
+            for (index, answered) in answers.into_iter().enumerate() {
+                self.note_server(&answered);
+                is_too_long |=
+                    answered.text.as_ref().is_err_and(|error| error.kind == ChatErrorKind::TooLong);
+                let checked = self.check(answered.text.as_ref()).await;
+                self.attempts.push(Attempt {
+                    route: Route::Local,
+                    reason: format!("section {} of {count}", index + 1),
+                    tokens: answered.tokens,
+                    cost_usd: 0.0,
+                    seconds: answered.seconds,
+                    result: result_of(&checked),
+                });
+                found.extend(checked.ok());
+            }
+            if self.local_server_failure.is_some() {
+                return;
+            }
+            if !is_too_long {
+                break;
+            }
+            bytes_max = (bytes_max / 2).max(1);
         }
         // That a later section names no title is no news.
         let is_news = |problem: &&String| !problem.starts_with("title: every");
@@ -293,7 +375,7 @@ impl<'a> Extraction<'a> {
         }
         let joined = found
             .into_iter()
-            .map(|checked| checked.posting)
+            .map(|checked| checked.resolved.posting)
             .reduce(|first, next| crate::store::fill(first, &next));
         match joined.filter(|posting| posting.title.is_some()) {
             Some(posting) => {
@@ -302,6 +384,16 @@ impl<'a> Extraction<'a> {
             }
             None => self.local_failures += 1,
         }
+    }
+
+    /// Bytes of a section: what the room holds at the page's own bytes a token. Half of the room is left for the shared
+    /// part and for text denser than the page's mean.
+    fn section_bytes(&self, page_bytes: usize) -> usize {
+        let tokens = self.prompt.map_or(1, |prompt| prompt.tokens).max(1);
+        // A count that the server found too small was an estimate.
+        let room = if self.is_too_long { self.room().min(tokens) / 2 } else { self.room() };
+        let share = f64::from(room / 2) / f64::from(tokens);
+        ((page_bytes as f64 * share.min(0.5)) as usize).max(SECTION_BYTES_MIN)
     }
 
     /// The local model names the fields of one record; all records follow.
@@ -356,10 +448,11 @@ impl<'a> Extraction<'a> {
             return Outcome { route: Route::None, reason, postings: Vec::new(), warnings: Vec::new() };
         }
         if let Some((route, checked)) =
-            self.best.take().filter(|(_, checked)| checked.posting.title.is_some())
+            self.best.take().filter(|(_, checked)| checked.resolved.posting.title.is_some())
         {
             let reason = format!("{reason}; kept without {} refused values", checked.problems.len());
-            return Outcome { route, reason, postings: vec![checked.posting], warnings: checked.problems };
+            let postings = vec![checked.resolved.posting];
+            return Outcome { route, reason, postings, warnings: checked.problems };
         }
         let (postings, mut warnings) = self.reading.declared();
         let route = if postings.is_empty() { Route::None } else { Route::ZeroToken };
@@ -370,7 +463,11 @@ impl<'a> Extraction<'a> {
     /// A dry run stops at its first try.
     fn plans(&mut self, route: Route, reason: &str) -> bool {
         if self.dry_run {
-            let tokens = Tokens { prompt: self.prompt.map_or(0, |prompt| prompt.tokens), completion: 0 };
+            let tokens = Tokens {
+                prompt: self.prompt.map_or(0, |prompt| prompt.tokens),
+                completion: 0,
+                is_estimate: self.prompt.is_some_and(|prompt| !prompt.is_exact),
+            };
             self.attempts.push(Attempt {
                 route,
                 reason: reason.to_owned(),
@@ -387,7 +484,7 @@ impl<'a> Extraction<'a> {
 
     async fn ask_local(&self, request: &ChatRequest) -> Answered {
         let started = Instant::now();
-        let Some(local) = &self.agent.models().local else {
+        let Some(local) = &self.resources.models.local else {
             let text = Err(ChatError::of_request("there is no local model"));
             return Answered { text, tokens: Tokens::default(), seconds: 0.0 };
         };
@@ -402,9 +499,12 @@ impl<'a> Extraction<'a> {
         }
     }
 
-    fn check(&self, text: Result<&String, &ChatError>) -> Result<Checked, String> {
-        let text = text.map_err(ToString::to_string)?;
-        self.reading.check(text)
+    /// Verifying folds and searches the whole page: work for a thread that may take its time.
+    async fn check(&self, text: Result<&String, &ChatError>) -> Result<Checked, String> {
+        let text = text.map_err(ToString::to_string)?.clone();
+        let reading = Arc::clone(self.reading);
+        let checked = tokio::task::spawn_blocking(move || reading.check(&text)).await;
+        checked.unwrap_or_else(|error| Err(format!("the verifier stopped: {error}")))
     }
 
     fn account(
@@ -415,17 +515,13 @@ impl<'a> Extraction<'a> {
         cost_usd: f64,
         checked: Result<Checked, String>,
     ) {
-        let result = match &checked {
-            Ok(checked) if checked.problems.is_empty() => AttemptResult::Done(1),
-            Ok(checked) => AttemptResult::Refused(checked.problems.clone()),
-            Err(why) => AttemptResult::Failed(why.clone()),
-        };
+        let result = result_of(&checked);
         let Answered { text, tokens, seconds } = answered;
         self.attempts.push(Attempt { route, reason: reason.clone(), tokens, cost_usd, seconds, result });
         match checked {
             Ok(checked) if checked.problems.is_empty() => {
-                let warnings = checked.notes;
-                self.outcome = Some(Outcome { route, reason, postings: vec![checked.posting], warnings });
+                let (postings, warnings) = (vec![checked.resolved.posting], checked.notes);
+                self.outcome = Some(Outcome { route, reason, postings, warnings });
             }
             Ok(checked) => {
                 self.local_failures += u32::from(route == Route::Local);
@@ -437,7 +533,9 @@ impl<'a> Extraction<'a> {
                 }
             }
             Err(why) => {
-                let is_tried = route == Route::Local && self.local_server_failure.is_none();
+                // A prompt that is too long says nothing of the model.
+                let is_tried =
+                    route == Route::Local && self.local_server_failure.is_none() && !self.is_too_long;
                 self.local_failures += u32::from(is_tried);
                 self.refused = text.ok().map(|answer| (answer, vec![why]));
             }
@@ -446,14 +544,37 @@ impl<'a> Extraction<'a> {
 }
 
 /// Sections shorter than this would hold too little to be read by themselves.
-const SECTION_BYTES_MIN: usize = 2000;
+const SECTION_BYTES_MIN: usize = 400;
+/// How often a page is cut, each time into shorter sections.
+const SECTION_CUTS_MAX: usize = 3;
+
+/// Of who, what and where, the fields that a posting lacks.
+fn missing(posting: &Posting) -> Vec<&'static str> {
+    let fields = [
+        (Field::Title, posting.title.is_none()),
+        (Field::Company, posting.company.is_none()),
+        (Field::Locations, posting.locations.is_empty() && posting.remote != Some(true)),
+    ];
+    fields.into_iter().filter(|(_, is_missing)| *is_missing).map(|(field, _)| field.name()).collect()
+}
+
+fn result_of(checked: &Result<Checked, String>) -> AttemptResult {
+    match checked {
+        Ok(checked) if checked.problems.is_empty() => AttemptResult::Done(1),
+        Ok(checked) => AttemptResult::Refused(checked.problems.clone()),
+        Err(why) => AttemptResult::Failed(why.clone()),
+    }
+}
 
 fn answered(response: Result<ChatResponse, ChatError>, started: Instant) -> Answered {
     let seconds = started.elapsed().as_secs_f64();
     match response {
         Ok(response) => {
-            let tokens =
-                Tokens { prompt: response.usage.prompt_tokens, completion: response.usage.completion_tokens };
+            let tokens = Tokens {
+                prompt: response.usage.prompt_tokens,
+                completion: response.usage.completion_tokens,
+                is_estimate: false,
+            };
             let text = response
                 .text()
                 .map(str::to_owned)

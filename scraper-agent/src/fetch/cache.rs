@@ -2,15 +2,14 @@
 //!
 //! Two trees: `pages` by address, and `order` by a rising number, which is the order of eviction.
 
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::AgentError;
+use crate::fetch::rebuildable::{join, split};
 
 /// A body with its validators.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,28 +45,13 @@ pub struct PageCache {
     bytes: Mutex<u64>,
 }
 
-/// How often and how long to wait for the folder's lock before the cache is given up.
-const LOCK_TRIES: u32 = 10;
-const LOCK_WAIT: Duration = Duration::from_millis(50);
-/// Bytes of the head's length before the head.
-const LENGTH: usize = 4;
-
 impl PageCache {
-    /// Opens or makes the cache in `folder`.
-    pub fn open(folder: &Path, bytes_max: u64) -> Result<Self, AgentError> {
-        // Well below the sled default of 1 GiB: the bodies are large and each is read once.
-        let config = sled::Config::new().path(folder).cache_capacity(16 << 20);
-        let mut tries = 0;
-        let db = loop {
-            match config.open() {
-                // The lock of a cache that was just closed is let go by a thread of its own.
-                Err(sled::Error::Io(_)) if tries < LOCK_TRIES => {
-                    tries += 1;
-                    std::thread::sleep(LOCK_WAIT);
-                }
-                opened => break opened?,
-            }
-        };
+    /// Of this database.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn open(db: &sled::Db, bytes_max: u64) -> Result<Self, AgentError> {
+        let db = db.clone();
         let (pages, order) = (db.open_tree("pages")?, db.open_tree("order")?);
         let mut bytes = 0;
         for entry in pages.iter().values() {
@@ -79,7 +63,7 @@ impl PageCache {
     /// The kept page, if there is one; one that cannot be read is as good as none.
     pub fn get(&self, url: &Url) -> Option<CachedPage> {
         let value = self.pages.get(url.as_str()).ok()??;
-        let (head, bytes) = split(&value)?;
+        let (head, bytes) = split::<Head>(&value)?;
         Some(CachedPage {
             etag: head.etag,
             modified: head.modified,
@@ -99,11 +83,7 @@ impl PageCache {
             fetched_at: page.fetched_at,
         };
         let number = head.number;
-        let head =
-            serde_json::to_vec(&head).map_err(|source| AgentError::Stored { what: "cached page", source })?;
-        let mut value = (head.len() as u32).to_be_bytes().to_vec();
-        value.extend_from_slice(&head);
-        value.extend_from_slice(&page.bytes);
+        let value = join(&head, &page.bytes)?;
         if value.len() as u64 > self.bytes_max {
             return Ok(());
         }
@@ -123,7 +103,7 @@ impl PageCache {
     fn forget(&self, key: &[u8], total: &mut u64) -> Result<(), AgentError> {
         if let Some(old) = self.pages.remove(key)? {
             *total = total.saturating_sub(old.len() as u64);
-            if let Some((head, _)) = split(&old) {
+            if let Some((head, _)) = split::<Head>(&old) {
                 self.order.remove(head.number.to_be_bytes())?;
                 return Ok(());
             }
@@ -144,16 +124,10 @@ impl PageCache {
     }
 }
 
-fn split(value: &[u8]) -> Option<(Head, &[u8])> {
-    let (length, rest) = value.split_at_checked(LENGTH)?;
-    let length = u32::from_be_bytes(length.try_into().ok()?) as usize;
-    let (head, body) = rest.split_at_checked(length)?;
-    Some((serde_json::from_slice(head).ok()?, body))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::rebuildable;
 
     fn page(bytes: usize, etag: &str) -> CachedPage {
         CachedPage {
@@ -168,7 +142,7 @@ mod tests {
     #[test]
     fn the_oldest_go_first_and_the_bound_holds() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = PageCache::open(folder.path(), 4000).unwrap();
+        let cache = PageCache::open(&rebuildable::open(folder.path()).unwrap(), 4000).unwrap();
         let url = |n: usize| Url::parse(&format!("http://a.example/{n}")).unwrap();
         for n in 0..10 {
             cache.put(&url(n), &page(1000, "a")).unwrap();
@@ -182,6 +156,7 @@ mod tests {
         assert!(cache.get(&url(11)).is_none(), "larger than the cache");
         let bytes = cache.bytes();
         drop(cache);
-        assert_eq!(PageCache::open(folder.path(), 4000).unwrap().bytes(), bytes);
+        let again = rebuildable::open(folder.path()).unwrap();
+        assert_eq!(PageCache::open(&again, 4000).unwrap().bytes(), bytes);
     }
 }

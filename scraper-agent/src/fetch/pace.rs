@@ -2,12 +2,13 @@
 //!
 //! The delay follows what the host shows: never shorter than its own latency, doubled by 429, 503 and broken
 //! connections, let down slowly by good answers, never above the bound. Retry-After and robots' crawl-delay are
-//! floors. [`Pace`] is pure; [`Paces`] adds the clock and the waiting.
+//! floors. [`Pace`] is pure; [`HostPace`] adds the clock and the waiting, and a host that asked for a long wait is left
+//! alone until it is over.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
@@ -38,6 +39,11 @@ impl Pace {
         self.crawl_delay = delay.min(self.max);
     }
 
+    /// Goes on with the delay of an earlier time.
+    pub fn resume(&mut self, delay: Duration) {
+        self.delay = delay.clamp(self.min, self.max);
+    }
+
     /// A good answer: half way towards the latency seen.
     pub fn good(&mut self, latency: Duration) {
         self.delay = ((self.delay + latency.max(self.min)) / 2).clamp(self.min, self.max);
@@ -53,65 +59,63 @@ impl Pace {
 /// Doubling starts here, also where the least delay is zero.
 const FLOOR: Duration = Duration::from_millis(10);
 
-/// All hosts of a run. Bounded by the run's page budget, for only fetched hosts are here.
-pub struct Paces {
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
-    per_host: usize,
-    min: Duration,
-    max: Duration,
-}
+/// Several processes that a host sent away together must not come back together: a pause after a refusal is longer by
+/// up to this part of itself.
+const JITTER: f64 = 0.25;
 
-struct Host {
+/// A host's pace with its clock.
+pub struct HostPace {
     slots: Arc<Semaphore>,
-    state: Mutex<HostState>,
+    state: Mutex<State>,
 }
 
-struct HostState {
+struct State {
     pace: Pace,
     next_at: Instant,
-    /// It asked for a longer wait than a run takes: seconds. It is asked nothing more in this run.
-    left: Option<u64>,
+    /// It asked for a longer wait than a run takes: it is asked nothing until then.
+    left_until: Option<DateTime<Utc>>,
 }
 
-/// The right to send one request to a host; returned by [`Turn::done`].
-pub struct Turn {
-    host: Arc<Host>,
+/// The right to send one request to a host; given back by [`Turn::done`] or [`Turn::leave`].
+pub struct Turn<'a> {
+    host: &'a HostPace,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
-impl Paces {
-    /// For a run.
+impl HostPace {
+    /// Nothing known yet.
     pub fn new(config: &ScrapingConfig) -> Self {
-        Self {
-            hosts: Mutex::default(),
-            per_host: config.per_host,
-            min: Duration::from_millis(config.delay_ms_min),
-            max: Duration::from_millis(config.delay_ms_max),
-        }
+        let (min, max) =
+            (Duration::from_millis(config.delay_ms_min), Duration::from_millis(config.delay_ms_max));
+        let state = State { pace: Pace::new(min, max), next_at: Instant::now(), left_until: None };
+        Self { slots: Arc::new(Semaphore::new(config.per_host)), state: Mutex::new(state) }
     }
 
-    fn host(&self, url: &Url) -> Arc<Host> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = host_key(url);
-        let host = hosts.entry(key).or_insert_with(|| {
-            let state =
-                HostState { pace: Pace::new(self.min, self.max), next_at: Instant::now(), left: None };
-            Arc::new(Host { slots: Arc::new(Semaphore::new(self.per_host)), state: Mutex::new(state) })
-        });
-        Arc::clone(host)
+    /// Goes on as an earlier process left it.
+    pub fn resume(&self, delay: Option<Duration>, left_until: Option<DateTime<Utc>>) {
+        let mut state = self.lock();
+        if let Some(delay) = delay {
+            state.pace.resume(delay);
+        }
+        state.left_until = left_until;
+    }
+
+    /// The delay that the host showed to need, and until when it is left alone.
+    pub fn state(&self) -> (Duration, Option<DateTime<Utc>>) {
+        let state = self.lock();
+        (state.pace.delay, state.left_until)
     }
 
     /// Waits until the host may be asked.
     ///
     /// # Errors
-    /// The seconds that the host asked for, where this run does not wait that long.
-    pub async fn turn(&self, url: &Url) -> Result<Turn, u64> {
-        let host = self.host(url);
+    /// The seconds that are left of a wait that the host asked for.
+    pub async fn turn(&self) -> Result<Turn<'_>, u64> {
         // The semaphore is never closed; without a permit the pace alone holds.
-        let slot = Arc::clone(&host.slots).acquire_owned().await.ok();
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
         let wait = {
-            let mut state = host.lock();
-            if let Some(seconds) = state.left {
+            let mut state = self.lock();
+            if let Some(seconds) = state.left_seconds() {
                 return Err(seconds);
             }
             let now = Instant::now();
@@ -121,28 +125,33 @@ impl Paces {
         };
         tokio::time::sleep(wait).await;
         // Another request may have been told meanwhile.
-        let left = host.lock().left;
-        left.map_or(Ok(Turn { host, _slot: slot }), Err)
+        let left = self.lock().left_seconds();
+        left.map_or(Ok(Turn { host: self, _slot: slot }), Err)
     }
 
     /// What robots.txt asks for.
-    pub fn set_crawl_delay(&self, url: &Url, delay: Duration) {
-        self.host(url).lock().pace.set_crawl_delay(delay);
+    pub fn set_crawl_delay(&self, delay: Duration) {
+        self.lock().pace.set_crawl_delay(delay);
     }
-}
 
-impl Host {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HostState> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Turn {
+impl State {
+    fn left_seconds(&self) -> Option<u64> {
+        let left = (self.left_until? - Utc::now()).num_milliseconds();
+        u64::try_from(left).ok().filter(|left| *left > 0).map(|left| left.div_ceil(1000))
+    }
+}
+
+impl Turn<'_> {
     /// Reports how the host answered: `busy` with what it asked for. Returns the pause before the next request.
     pub fn done(self, latency: Duration, busy: Option<Option<Duration>>) -> Duration {
         let mut state = self.host.lock();
         let pause = match busy {
-            Some(asked) => state.pace.busy(asked),
+            Some(asked) => bounded(state.pace.busy(asked)).mul_f64(1.0 + JITTER * fastrand::f64()),
             None => {
                 state.pace.good(latency);
                 state.pace.delay()
@@ -154,7 +163,8 @@ impl Turn {
 
     /// The host asked for a longer wait than a run takes.
     pub fn leave(self, seconds: u64) {
-        self.host.lock().left = Some(seconds);
+        let wait = TimeDelta::seconds(seconds.min(PAUSE_SECONDS_MAX) as i64);
+        self.host.lock().left_until = Some(Utc::now() + wait);
     }
 }
 
@@ -163,7 +173,11 @@ pub const PAUSE_SECONDS_MAX: u64 = 24 * 3600;
 
 /// `pause` after `at`, the pause bounded so that the clock cannot overflow.
 fn after(at: Instant, pause: Duration) -> Instant {
-    at.checked_add(pause.min(Duration::from_secs(PAUSE_SECONDS_MAX))).unwrap_or(at)
+    at.checked_add(bounded(pause)).unwrap_or(at)
+}
+
+fn bounded(pause: Duration) -> Duration {
+    pause.min(Duration::from_secs(PAUSE_SECONDS_MAX))
 }
 
 /// Scheme, name and port: what one robots.txt and one pace are for.
@@ -207,5 +221,19 @@ mod tests {
         assert!(pace.delay() < first);
         pace.set_crawl_delay(Duration::from_secs(5));
         assert_eq!(pace.delay(), Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn a_host_is_left_alone_for_as_long_as_it_asked_and_no_longer() {
+        let config = ScrapingConfig { delay_ms_min: 0, ..ScrapingConfig::default() };
+        let host = HostPace::new(&config);
+        host.turn().await.ok().unwrap().leave(u64::MAX);
+        assert!(host.turn().await.err().is_some_and(|left| left <= PAUSE_SECONDS_MAX && left > 3600));
+        let (delay, until) = host.state();
+        let later = HostPace::new(&config);
+        later.resume(Some(delay), until);
+        assert!(later.turn().await.is_err(), "an agent after it keeps to it");
+        later.resume(None, Some(Utc::now() - TimeDelta::seconds(1)));
+        assert!(later.turn().await.is_ok());
     }
 }

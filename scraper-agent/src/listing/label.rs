@@ -1,15 +1,15 @@
 //! Which field of a record is what.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
 
 use chrono::NaiveDate;
-use regex::Regex;
 
-use super::{Field, RecordGroup, is_job_title};
-use crate::gate::fold;
+use super::{Field, RecordGroup, is_place_like};
+use crate::job_title::reads_like_job;
 use crate::normalize;
-use crate::posting::Posting;
+use crate::page::fold;
+use crate::posting::{Posting, Standing};
+use crate::words::{List, Text};
 
 /// Field paths by what they mean.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,18 +24,27 @@ pub struct Labelling {
     pub date: Option<String>,
 }
 
-static NOISE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?i)^(apply( now)?|read more|learn more|view( job| role| details)?|more|save|share|details|mehr( erfahren)?|zur stelle|jetzt bewerben|bewerben|new|neu|show more|see more|weiterlesen|einblenden|close|back|next|previous|easy apply|actively recruiting|be an early applicant)\W*$").ok()
-});
-static DATE_LIKE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?i)\d+\+?\s*(d|h|w|mo|min|hour|day|week|month|tag|stunde|woche|monat)|ago|posted|\d{4}-\d\d-\d\d|\d{1,2}\.\d{1,2}\.\d{2,4}|yesterday|today|heute|gestern|vor \d").ok()
-});
-static PLACE_LIKE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?i)\b(remote|hybrid|on-?site|germany|deutschland|united (states|kingdom)|usa|uk|india|france|spain|europe|emea|worldwide|standort|location)\b|^[\p{Lu}\p{Lo}][\p{L}.'’ -]{1,30}(, ?[\p{L}.'’ -]{2,30}){1,3}$").ok()
-});
+/// Characters of a field that may be a date, or a place.
+const DATE_CHARS_MAX: usize = 40;
+const PLACE_CHARS_MAX: usize = 90;
 
-fn matches(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {
-    pattern.as_ref().is_some_and(|p| p.is_match(text))
+fn is_action(text: &str) -> bool {
+    let text = Text::new(text);
+    text.is(List::Actions) || text.is(List::Apply)
+}
+
+/// Whether a short text is a date, absolute or relative; any day will do to read the latter against.
+fn is_date_like(text: &str) -> bool {
+    text.chars().count() <= DATE_CHARS_MAX
+        && (normalize::date(text, NaiveDate::default(), Some(false)).is_some()
+            || Text::new(text).begins_with(List::Posted).is_some())
+}
+
+fn is_place(text: &str) -> bool {
+    text.chars().count() <= PLACE_CHARS_MAX
+        && (is_place_like(text)
+            || normalize::workplace(text).is_some()
+            || Text::new(text).begins_with(List::LabelLocation).is_some())
 }
 
 /// Guesses the labelling of a group from all its records; `None` where no field can be a title.
@@ -56,13 +65,13 @@ pub fn label(group: &RecordGroup) -> Option<Labelling> {
         let mut score = 0.0;
         score += 3.0 * share(fields, &|f| f.heading);
         score += 2.0 * share(fields, &|f| f.link.as_ref().is_some_and(|l| !l.is_empty()));
-        score += 2.0 * share(fields, &|f| is_job_title(&f.text));
+        score += 2.0 * share(fields, &|f| reads_like_job(&f.text));
         score += 2.0 * (distinct.len() as f32 / fields.len() as f32);
         score += 2.0 * (fields.len() as f32 / n as f32).min(1.0);
         score += share(fields, &|f| (6..=120).contains(&f.text.chars().count()));
-        score -= 4.0 * share(fields, &|f| matches(&NOISE, &f.text));
-        score -= 3.0 * share(fields, &|f| f.text.len() < 40 && matches(&DATE_LIKE, &f.text));
-        score -= 1.5 * share(fields, &|f| matches(&PLACE_LIKE, &f.text));
+        score -= 4.0 * share(fields, &|f| is_action(&f.text));
+        score -= 3.0 * share(fields, &|f| is_date_like(&f.text));
+        score -= 1.5 * share(fields, &|f| is_place(&f.text));
         score -= 0.3 * order(path).min(8) as f32;
         score -= if path.contains("company") || path.contains("subtitle") { 4.0 } else { 0.0 };
         score += if path.contains("title") { 2.0 } else { 0.0 };
@@ -86,20 +95,12 @@ pub fn label(group: &RecordGroup) -> Option<Labelling> {
         found.map(|(path, _, _)| path.to_owned())
     };
     labelling.date = best(
-        &|path, f| {
-            path.starts_with("time")
-                || path.contains("/time")
-                || f.text.len() < 40 && matches(&DATE_LIKE, &f.text)
-        },
+        &|path, f| path.starts_with("time") || path.contains("/time") || is_date_like(&f.text),
         0.6,
         &[],
     );
     labelling.location = best(
-        &|path, f| {
-            path.contains("location")
-                || path.contains("place")
-                || f.text.len() < 90 && matches(&PLACE_LIKE, &f.text)
-        },
+        &|path, f| path.contains("location") || path.contains("place") || is_place(&f.text),
         0.5,
         &[labelling.date.as_ref()],
     );
@@ -117,10 +118,18 @@ pub fn apply(group: &RecordGroup, labelling: &Labelling, fetched: NaiveDate) -> 
     for record in &group.records {
         let field = |path: &str| record.fields.iter().find(|f| f.path == path);
         let text = |path: &Option<String>| path.as_deref().and_then(field).map(|f| f.text.clone());
-        let Some(title) = field(&labelling.title).filter(|f| !matches(&NOISE, &f.text)) else { continue };
+        let Some(title) = field(&labelling.title).filter(|f| !is_action(&f.text)) else { continue };
+        // "More jobs" leads to jobs and is none.
+        if Text::new(&title.text).has(List::Jobs)
+            && !reads_like_job(&title.text)
+            && !record.leads_to_one_job()
+        {
+            continue;
+        }
         let linked = |f: &&Field| f.link.as_ref().is_some_and(|l| !l.is_empty());
         let link = Some(title).filter(linked).or_else(|| record.fields.iter().find(linked));
         let posting = Posting {
+            standing: Standing::Candidate,
             title: Some(title.text.clone()),
             company: text(&labelling.company),
             locations: text(&labelling.location).into_iter().collect(),

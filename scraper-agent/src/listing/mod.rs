@@ -4,11 +4,20 @@
 //! path. A [`Labelling`] says which path is the title, the place, the date; it is guessed from the fields
 //! themselves ([`label`]) or chosen by the model for one record, and applied to all: nothing can be invented.
 
+pub mod address;
 mod label;
+mod prove;
 mod records;
+mod score;
 
 pub use label::{Labelling, apply, label, tell_apart};
-pub use records::{is_job_title, records};
+pub use prove::prove;
+pub use records::records;
+
+use url::Url;
+
+use crate::normalize;
+use crate::words::{List, Text};
 
 /// Text at one path of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +48,114 @@ pub struct RecordGroup {
     pub score: i32,
 }
 
+/// Different links of a menu at least.
+const MENU_LINKS_MIN: usize = 3;
+/// Characters of a field that states one fact.
+const FACT_CHARS_MAX: usize = 90;
+
+impl Record {
+    /// What names it: its heading, else its first linked text that does not only say what a click does, else its first text.
+    pub fn name(&self) -> Option<&Field> {
+        let linked = |field: &&Field| {
+            let text = Text::new(&field.text);
+            field.link.as_ref().is_some_and(|link| !link.is_empty())
+                && !text.is(List::Actions)
+                && !text.is(List::Apply)
+        };
+        let heading = self.fields.iter().find(|field| field.heading);
+        heading.or_else(|| self.fields.iter().find(linked)).or_else(|| self.fields.first())
+    }
+
+    /// Its links, each once.
+    pub fn links(&self) -> Vec<&str> {
+        let mut links: Vec<&str> = self
+            .fields
+            .iter()
+            .filter_map(|field| field.link.as_deref())
+            .filter(|link| !link.is_empty())
+            .collect();
+        links.dedup();
+        links
+    }
+
+    /// Whether it is mostly links to different pages, as menus are.
+    pub fn is_menu(&self) -> bool {
+        let linked =
+            self.fields.iter().filter(|field| field.link.as_ref().is_some_and(|link| !link.is_empty()));
+        self.links().len() >= MENU_LINKS_MIN && linked.count() * 3 >= self.fields.len() * 2
+    }
+
+    /// Its links as addresses; a saved page's may be relative, and then only their paths count.
+    fn addresses(&self) -> impl Iterator<Item = Url> {
+        self.links().into_iter().filter_map(|link| {
+            let saved = || Url::parse("https://saved.invalid/").and_then(|base| base.join(link));
+            Url::parse(link).or_else(|_| saved()).ok()
+        })
+    }
+
+    /// Whether a link's address has to do with jobs and is none of the site's own pages.
+    pub fn leads_to_job(&self) -> bool {
+        self.addresses().any(|url| address::is_about_jobs(&url) && !address::is_of_the_site(&url))
+    }
+
+    /// Whether a link's address is one job's own.
+    pub fn leads_to_one_job(&self) -> bool {
+        self.addresses().any(|url| address::names_one_job(&url) || address::is_made_of_a_title(&url))
+    }
+
+    /// Whether it says that one can apply.
+    pub fn can_be_applied_for(&self) -> bool {
+        self.fields
+            .iter()
+            .any(|field| field.link.is_some() && Text::new(&field.text).begins_with(List::Apply).is_some())
+    }
+
+    /// Whether a short field beside its name states a fact that jobs have: contract, workplace, day, department, place.
+    pub fn states_fact(&self) -> bool {
+        let name = self.name().map(|field| &field.path);
+        self.fields.iter().filter(|field| Some(&field.path) != name).any(|field| is_fact(&field.text))
+    }
+}
+
+fn is_fact(text: &str) -> bool {
+    if text.chars().count() > FACT_CHARS_MAX {
+        return false;
+    }
+    let words = Text::new(text);
+    normalize::employment(text).is_some()
+        || normalize::workplace(text).is_some()
+        || normalize::names_currency(text) && normalize::salary(text).is_some()
+        || words.has(List::Ago)
+        || words.begins_with(List::Posted).is_some()
+        || words.begins_with(List::LabelLocation).is_some()
+        || words.begins_with(List::LabelDepartment).is_some()
+        || is_place_like(text)
+}
+
+/// Whether a text has the form of places ("Kiel, Germany"), or names a country.
+pub fn is_place_like(text: &str) -> bool {
+    if Text::new(text).has(List::Countries) {
+        return true;
+    }
+    if Text::new(text).has(List::Jobs) {
+        return false;
+    }
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let is_name = |part: &str| {
+        part.chars().next().is_some_and(|c| c.is_uppercase() || !c.is_lowercase() && c.is_alphabetic())
+            && part.chars().count() <= 30
+            && part.chars().all(|c| c.is_alphabetic() || matches!(c, '.' | '\'' | '’' | ' ' | '-'))
+            && part.split(' ').count() <= 4
+    };
+    (2..=4).contains(&parts.len()) && parts.iter().all(|part| is_name(part))
+}
+
 impl RecordGroup {
+    /// Characters of all its records.
+    pub fn chars(&self) -> usize {
+        self.records.iter().flat_map(|record| &record.fields).map(|field| field.text.chars().count()).sum()
+    }
+
     /// Whether its records are taken for jobs.
     pub fn is_jobs(&self) -> bool {
         self.score >= JOBS_SCORE_MIN

@@ -1,16 +1,15 @@
 //! Finding repeated records.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
 
 use ego_tree::iter::Edge;
 use ego_tree::{NodeId, NodeRef};
-use regex::Regex;
 use scraper::Node;
 use scraper::node::Element;
 
+use super::score::score;
 use super::{Field, Record, RecordGroup};
-use crate::document::{Document, collapse, is_inline, is_invisible};
+use crate::document::{Document, collapse, is_inline, is_invisible, visible_text};
 
 /// Records of a group at most.
 const RECORDS_MAX: usize = 3_000;
@@ -20,28 +19,6 @@ const GROUPS_MAX: usize = 400;
 const FIELDS_MAX: usize = 24;
 /// Characters of a record beyond which it is no list entry.
 const RECORD_CHARS_MAX: usize = 2_500;
-
-static JOB_LINK: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?i)job|career|vacan|position|posting|stelle|karriere|opening|recruit|/o/|/p/\d|emploi|offre|oferta|vaga|lavor|ваканс|viewjob|/apply|requisition|opportunit|ausschreibung|greenhouse|lever\.co|ashbyhq|workable|personio|gh_jid").ok()
-});
-static CHROME_LINK: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?i)login|signin|sign-up|register|facebook\.|twitter\.|instagram\.|youtube\.|linkedin\.com/company|privacy|imprint|impressum|datenschutz|/blog|/news|/press|/about|/contact|mailto:|tel:|javascript:|cookie|/tag/|/category|/author|/event|/product|/salar|/compan(y|ies)/?$|/review").ok()
-});
-static PLACE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?i)\b(remote|hybrid|on-?site|berlin|london|new york|germany|deutschland|united|usa?|uk|europe|emea|apac)\b|^[\p{Lu}][\p{L}.' -]+, ?[\p{Lu}][\p{L}.' -]+$").ok()
-});
-static JOB_TITLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?i)\b(engineer|developer|manager|analyst|lead|director|specialist|designer|consultant|assistant|architect|scientist|administrator|officer|coordinator|intern|technician|nurse|teacher|driver|sales|executive|representative|head of|professor|phd|postdoc|researcher|accountant|recruiter|product|software|support|operator|associate|partner|programmer|tester|qa|devops|(m/w/d)|(w/m/d)|(f/m/d)|mitarbeiter|entwickler|ingenieur|leiter|sachbearbeiter|referent|werkstudent|praktik|ausbildung|wissenschaftlich|менеджер|розробник|разработчик|інженер|инженер|спеціаліст|специалист|développeur|ingénieur|desarrollador|ingeniero|analista|assistente|impiegato|medewerker|udvikler|konsulent)|\((m|w|f|d|x|gn|all genders)\b|エンジニア|開発|営業|מפתח|מהנדס").ok()
-});
-
-fn matches(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {
-    pattern.as_ref().is_some_and(|p| p.is_match(text))
-}
-
-/// Whether a text reads like the name of a job.
-pub fn is_job_title(text: &str) -> bool {
-    text.chars().count() <= 160 && matches(&JOB_TITLE, text)
-}
 
 /// Groups of repeated records, best first.
 pub fn records(document: &Document) -> Vec<RecordGroup> {
@@ -60,7 +37,8 @@ pub fn records(document: &Document) -> Vec<RecordGroup> {
         if records.is_empty() {
             continue;
         }
-        let score = score(&records);
+        let heading = roots.first().and_then(|id| heading_before(document.html.tree.get(*id)?));
+        let score = score(&records, heading.as_deref(), &document.base);
         groups.push((RecordGroup { records, score }, roots));
     }
     groups.sort_by_key(|(group, _)| std::cmp::Reverse((group.score, group.records.len())));
@@ -83,6 +61,35 @@ pub fn records(document: &Document) -> Vec<RecordGroup> {
         kept.push(group);
     }
     kept
+}
+
+/// Nodes that are looked through for the heading above a group.
+const NODES_BEFORE_MAX: usize = 400;
+
+/// The nearest heading before a node, in document order.
+fn heading_before(node: NodeRef<'_, Node>) -> Option<String> {
+    let mut budget = NODES_BEFORE_MAX;
+    for around in std::iter::once(node).chain(node.ancestors()) {
+        for sibling in around.prev_siblings() {
+            for inside in sibling.descendants() {
+                budget = budget.checked_sub(1)?;
+                if inside.value().as_element().is_some_and(|e| is_heading(e.name())) {
+                    // The last heading of the sibling is nearer than its first.
+                    let last = sibling
+                        .descendants()
+                        .take(NODES_BEFORE_MAX)
+                        .filter(|n| n.value().as_element().is_some_and(|e| is_heading(e.name())))
+                        .last();
+                    return last.map(|heading| collapse(&visible_text(heading)));
+                }
+            }
+        }
+    }
+    None
+}
+
+fn is_heading(name: &str) -> bool {
+    matches!(name, "h1" | "h2" | "h3" | "h4" | "h5" | "h6")
 }
 
 /// Nodes of equal shape under one parent (or under sibling parents of equal shape), each with a link.
@@ -209,7 +216,7 @@ fn read(root: NodeRef<'_, Node>, document: &Document) -> Option<Record> {
                         let href = e.attr("href").and_then(|h| document.reference(h));
                         link.push((node.id(), href.unwrap_or_default()));
                     }
-                    if matches!(e.name(), "h1" | "h2" | "h3" | "h4" | "h5" | "h6") {
+                    if is_heading(e.name()) {
                         headings += 1;
                     }
                 }
@@ -228,7 +235,7 @@ fn read(root: NodeRef<'_, Node>, document: &Document) -> Option<Record> {
                 if link.last().is_some_and(|(id, _)| *id == node.id()) {
                     link.pop();
                 }
-                if matches!(e.name(), "h1" | "h2" | "h3" | "h4" | "h5" | "h6") {
+                if is_heading(e.name()) {
                     headings = headings.saturating_sub(1);
                 }
             }
@@ -243,37 +250,4 @@ fn read(root: NodeRef<'_, Node>, document: &Document) -> Option<Record> {
 fn is_field(element: &Element) -> bool {
     let styled = element.name() == "span" && element.attr("class").is_some();
     !is_inline(element.name()) || matches!(element.name(), "a" | "time" | "br") || styled
-}
-
-/// Links that lead to jobs, titles that sound like jobs, places beside them; chrome counts against.
-fn score(records: &[Record]) -> i32 {
-    let n = records.len().max(1);
-    let share = |test: &dyn Fn(&Record) -> bool| records.iter().filter(|r| test(r)).count() * 10 / n;
-    let links = |r: &Record| r.fields.iter().filter_map(|f| f.link.clone()).collect::<Vec<_>>();
-    let job_links = share(&|r| links(r).iter().any(|l| matches(&JOB_LINK, l)));
-    let chrome = share(&|r| links(r).iter().all(|l| matches(&CHROME_LINK, l)));
-    let titles = share(&|r| r.fields.iter().take(4).any(|f| matches(&JOB_TITLE, &f.text)));
-    let places = share(&|r| r.fields.iter().any(|f| f.text.len() < 80 && matches(&PLACE, &f.text)));
-    let rich = share(&|r| r.fields.len() >= 2);
-    let distinct: HashSet<String> = records.iter().flat_map(links).collect();
-    let own_links = distinct.len() * 10 / n;
-    let mut score = 0;
-    score += [
-        (job_links >= 6, 2),
-        (titles >= 3, 2),
-        (titles >= 6, 2),
-        (places >= 5, 1),
-        (rich >= 6, 1),
-        (own_links >= 7, 1),
-    ]
-    .iter()
-    .filter(|(holds, _)| *holds)
-    .map(|(_, points)| points)
-    .sum::<i32>();
-    score -= if chrome >= 5 { 5 } else { 0 };
-    score -= if records.len() < 2 { 2 } else { 0 };
-    if titles == 0 && job_links < 6 {
-        score -= 3;
-    }
-    score
 }

@@ -36,10 +36,11 @@ fn explain_into(report: &PageReport, text: &mut String) -> std::fmt::Result {
     for (index, attempt) in report.attempts.iter().enumerate() {
         writeln!(
             text,
-            "  try {}: {}, because {}: {} prompt + {} answer tokens, {:.2} s, {:.4} USD, {}",
+            "  try {}: {}, because {}: {}{} prompt + {} answer tokens, {:.2} s, {:.4} USD, {}",
             index + 1,
             route(attempt.route),
             attempt.reason,
+            if attempt.tokens.is_estimate { "about " } else { "" },
             attempt.tokens.prompt,
             attempt.tokens.completion,
             attempt.seconds,

@@ -74,7 +74,7 @@ pub(crate) mod tests {
         report.attempts = vec![Attempt {
             route: Route::Local,
             reason: "no structured data".into(),
-            tokens: Tokens { prompt: 900, completion: 80 },
+            tokens: Tokens { prompt: 900, completion: 80, is_estimate: false },
             cost_usd: 0.0,
             seconds: 1.5,
             result: AttemptResult::Refused(vec!["company is not on the page".into()]),
@@ -98,6 +98,7 @@ pub(crate) mod tests {
         assert_eq!(
             keys(&value[0]["postings"][0]),
             [
+                "standing",
                 "title",
                 "company",
                 "locations",

@@ -7,16 +7,17 @@ use std::collections::HashSet;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::attempt::PageReport;
-use crate::posting::{EmploymentType, PageKind, Posting, Route, Salary, SalaryPeriod, Workplace};
+use crate::attempt::{PageReport, Tokens};
+use crate::posting::{EmploymentType, PageKind, Posting, Route, Salary, SalaryPeriod, Standing, Workplace};
 
-const HEADS: [&str; 10] =
-    ["title", "company", "place", "type", "salary", "posted", "route", "tokens", "seconds", "page"];
+const HEADS: [&str; 11] = [
+    "title", "company", "place", "type", "salary", "posted", "standing", "route", "tokens", "seconds", "page",
+];
 /// Columns of numbers stand to the right.
-const TOKENS: usize = 7;
-const SECONDS: usize = 8;
+const TOKENS: usize = 8;
+const SECONDS: usize = 9;
 /// No column is cut below this.
-const WIDTH_MIN: usize = 8;
+const WIDTH_MIN: usize = 7;
 const GAP: &str = "  ";
 
 type Row = [String; HEADS.len()];
@@ -32,7 +33,7 @@ pub fn table(reports: &[PageReport], width: usize) -> String {
         })
         .collect();
     let mut rows: Vec<Row> = Vec::new();
-    let mut jobs = 0;
+    let (mut jobs, mut candidates) = (0, 0);
     for report in reports {
         let page = &report.page;
         let is_elsewhere = |posting: &&Posting| {
@@ -41,6 +42,7 @@ pub fn table(reports: &[PageReport], width: usize) -> String {
         };
         let shown: Vec<&Posting> = page.postings.iter().filter(|posting| !is_elsewhere(posting)).collect();
         jobs += shown.len();
+        candidates += shown.iter().filter(|posting| posting.standing == Standing::Candidate).count();
         if shown.is_empty() {
             let what = match page.kind {
                 PageKind::Listing => format!("(listing of {})", page.postings.len()),
@@ -67,6 +69,14 @@ pub fn table(reports: &[PageReport], width: usize) -> String {
         reports.iter().map(|r| u64::from(r.page.tokens.completion)).sum::<u64>(),
         reports.iter().map(|r| r.page.cost_usd).sum::<f64>(),
     ));
+    if candidates > 0 {
+        text.push_str(&format!(
+            "{candidates} of the jobs are candidates: listed, their own pages not read\n"
+        ));
+    }
+    if reports.iter().any(|report| report.page.tokens.is_estimate) {
+        text.push_str("~ tokens are estimates: no tokenizer was asked (--server names one)\n");
+    }
     text
 }
 
@@ -81,8 +91,9 @@ fn row(report: &PageReport, title: String, posting: Option<&Posting>, is_first: 
         of(posting.and_then(|p| p.employment_type).map(|t| employment(t).to_owned())),
         of(posting.and_then(|p| p.salary.as_ref()).map(salary)),
         of(posting.and_then(|p| p.date_posted.clone())),
+        of(posting.map(|p| standing(p.standing).to_owned())),
         first(route(page.route).to_owned()),
-        first(format!("{}+{}", page.tokens.prompt, page.tokens.completion)),
+        first(tokens(page.tokens)),
         first(format!("{:.1}", page.seconds)),
         first(short_source(&page.source)),
     ]
@@ -212,6 +223,19 @@ fn employment(kind: EmploymentType) -> &'static str {
     }
 }
 
+fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Confirmed => "confirmed",
+        Standing::Candidate => "candidate",
+    }
+}
+
+/// Prompt and answer; `~` where nobody counted them.
+fn tokens(tokens: Tokens) -> String {
+    let about = if tokens.is_estimate { "~" } else { "" };
+    format!("{about}{}+{}", tokens.prompt, tokens.completion)
+}
+
 /// As in the JSON output.
 pub(super) fn route(route: Route) -> &'static str {
     match route {
@@ -248,6 +272,18 @@ mod tests {
         }
         assert!(table(&reports, 200).contains("from 400,000 JPY"));
         assert!(table(&reports, 200).contains("1 jobs from 2 pages: 1 zero-token"));
+    }
+
+    #[test]
+    fn candidates_and_estimates_are_told_from_the_rest() {
+        let mut reports = sample();
+        assert!(table(&reports, 200).contains("confirmed") && !table(&reports, 200).contains('~'));
+        reports[0].page.postings[0].standing = Standing::Candidate;
+        reports[0].page.tokens = Tokens { prompt: 812, completion: 0, is_estimate: true };
+        let text = table(&reports, 200);
+        for part in ["  candidate  ", "1 of the jobs are candidates", " ~812+0 ", "~ tokens are estimates"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

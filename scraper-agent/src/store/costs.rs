@@ -4,7 +4,7 @@
 //! requests under way together cannot pass the budget, and one that a crash cut off stays counted.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{TransactionBehavior, params};
+use rusqlite::{Connection, params};
 
 use crate::error::AgentError;
 use crate::store::Store;
@@ -25,62 +25,72 @@ pub struct BudgetExceeded {
 
 impl Store {
     /// Sets `usd` aside, or says that the month's budget does not hold it.
-    pub fn reserve_cost(
+    pub async fn reserve_cost(
         &self,
         model: &str,
         usd: f64,
         budget_usd: f64,
         now: DateTime<Utc>,
     ) -> Result<Result<Reservation, BudgetExceeded>, AgentError> {
-        let month = now.format("%Y-%m").to_string();
-        let mut connection = self.lock();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let sql = "SELECT coalesce(sum(usd), 0.0) FROM costs WHERE month = ?1";
-        let spent_usd: f64 = transaction.query_row(sql, [&month], |row| row.get(0))?;
-        if spent_usd + usd > budget_usd {
-            return Ok(Err(BudgetExceeded { spent_usd, asked_usd: usd }));
-        }
-        let sql = "INSERT INTO costs (month, at, model, usd, settled) VALUES (?1, ?2, ?3, ?4, 0)";
-        transaction.execute(sql, params![month, now.timestamp(), model, usd])?;
-        let id = transaction.last_insert_rowid();
-        transaction.commit()?;
-        Ok(Ok(Reservation(id)))
+        let (month, model) = (month(now), model.to_owned());
+        let reserve = move |connection: &mut Connection| {
+            let transaction = connection.transaction()?;
+            let spent_usd = spent(&transaction, &month)?;
+            if spent_usd + usd > budget_usd {
+                return Ok(Err(BudgetExceeded { spent_usd, asked_usd: usd }));
+            }
+            let sql = "INSERT INTO costs (month, at, model, usd, settled) VALUES (?1, ?2, ?3, ?4, 0)";
+            transaction.execute(sql, params![month, now.timestamp(), model, usd])?;
+            let id = transaction.last_insert_rowid();
+            transaction.commit()?;
+            Ok(Ok(Reservation(id)))
+        };
+        self.thread.call(reserve).await
     }
 
     /// Puts the real sum in the place of what was set aside.
-    pub fn settle_cost(&self, reservation: Reservation, usd: f64) -> Result<(), AgentError> {
-        let sql = "UPDATE costs SET usd = ?2, settled = 1 WHERE id = ?1";
-        self.lock().execute(sql, params![reservation.0, usd])?;
-        Ok(())
+    pub async fn settle_cost(&self, reservation: Reservation, usd: f64) -> Result<(), AgentError> {
+        let settle = move |connection: &mut Connection| {
+            let sql = "UPDATE costs SET usd = ?2, settled = 1 WHERE id = ?1";
+            connection.execute(sql, params![reservation.0, usd])?;
+            Ok(())
+        };
+        self.thread.call(settle).await
     }
 
     /// Spent and set aside in the month of `now`.
-    pub fn month_cost_usd(&self, now: DateTime<Utc>) -> Result<f64, AgentError> {
-        let month = now.format("%Y-%m").to_string();
-        let sql = "SELECT coalesce(sum(usd), 0.0) FROM costs WHERE month = ?1";
-        Ok(self.lock().query_row(sql, [month], |row| row.get(0))?)
+    pub async fn month_cost_usd(&self, now: DateTime<Utc>) -> Result<f64, AgentError> {
+        self.thread.call(move |connection| spent(connection, &month(now))).await
     }
+}
+
+fn month(now: DateTime<Utc>) -> String {
+    now.format("%Y-%m").to_string()
+}
+
+fn spent(connection: &Connection, month: &str) -> Result<f64, AgentError> {
+    let sql = "SELECT coalesce(sum(usd), 0.0) FROM costs WHERE month = ?1";
+    Ok(connection.query_row(sql, [month], |row| row.get(0))?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_budget_holds_over_requests_under_way_and_ends_with_the_month() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+    #[tokio::test]
+    async fn the_budget_holds_over_requests_under_way_and_ends_with_the_month() {
+        let store = Store::in_memory().await.unwrap();
         let november = DateTime::parse_from_rfc3339("2026-11-30T23:59:00Z").unwrap().to_utc();
         let december = DateTime::parse_from_rfc3339("2026-12-01T00:01:00Z").unwrap().to_utc();
-        let first = store.reserve_cost("m", 0.6, 1.0, november).unwrap().unwrap();
-        let refused = store.reserve_cost("m", 0.6, 1.0, november).unwrap().unwrap_err();
+        let first = store.reserve_cost("m", 0.6, 1.0, november).await.unwrap().unwrap();
+        let refused = store.reserve_cost("m", 0.6, 1.0, november).await.unwrap().unwrap_err();
         assert_eq!(refused, BudgetExceeded { spent_usd: 0.6, asked_usd: 0.6 });
-        store.settle_cost(first, 0.1).unwrap();
-        let second = store.reserve_cost("m", 0.6, 1.0, november).unwrap().unwrap();
+        store.settle_cost(first, 0.1).await.unwrap();
+        let second = store.reserve_cost("m", 0.6, 1.0, november).await.unwrap().unwrap();
         assert!(
-            (store.month_cost_usd(november).unwrap() - 0.7).abs() < 1e-9,
+            (store.month_cost_usd(november).await.unwrap() - 0.7).abs() < 1e-9,
             "unsettled stays counted: {second:?}"
         );
-        assert!(store.reserve_cost("m", 0.9, 1.0, december).unwrap().is_ok());
+        assert!(store.reserve_cost("m", 0.9, 1.0, december).await.unwrap().is_ok());
     }
 }

@@ -1,34 +1,14 @@
 //! When two postings are the same job.
 //!
 //! By tenant and requisition id, where the address is of a known ATS; else by the address without what only tracks;
-//! else by title, company and place, or title, place and where to apply. A key names how it was made, so that keys of different kinds never meet.
+//! else by title, company and place, or title, place and where to apply. A key names how it was made, so that keys of
+//! different kinds never meet.
 
-use std::sync::LazyLock;
-
-use regex::Regex;
 use unicode_normalization::UnicodeNormalization as _;
 use url::Url;
 
+use crate::ats;
 use crate::posting::Posting;
-
-/// ATS addresses that carry tenant and requisition id.
-static ATS: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
-    [
-        ("greenhouse", r"^(?:job-boards|boards)(?:\.eu)?\.greenhouse\.io/([^/?]+)/jobs/(\d+)"),
-        ("lever", r"^jobs(?:\.eu)?\.lever\.co/([^/?]+)/([0-9a-f-]{36})"),
-        ("ashby", r"^jobs\.ashbyhq\.com/([^/?]+)/([0-9a-f-]{36})"),
-        ("recruitee", r"^([^./]+)\.recruitee\.com/o/([^/?]+)"),
-        ("workable", r"^apply\.workable\.com/([^/?]+)/j/([0-9A-Z]+)"),
-        ("personio", r"^([^./]+)\.jobs\.personio\.(?:de|com)/job/(\d+)"),
-        ("smartrecruiters", r"^jobs\.smartrecruiters\.com/([^/?]+)/(\d+)"),
-        ("teamtailor", r"^([^./]+)\.teamtailor\.com/jobs/(\d+)"),
-        ("join", r"^join\.com/companies/([^/?]+)/(\d+)"),
-        ("workday", r"^([^./]+)\.wd\d+\.myworkdayjobs\.com/.*_([A-Za-z0-9-]+)$"),
-    ]
-    .into_iter()
-    .map(|(name, pattern)| (name, Regex::new(pattern).expect("a constant pattern compiles")))
-    .collect()
-});
 
 /// The job's key; `None` where nothing tells it from another.
 pub fn identity_key(posting: &Posting) -> Option<String> {
@@ -49,14 +29,19 @@ pub fn identity_key(posting: &Posting) -> Option<String> {
     Some(format!("text:{title}|{company}|{place}"))
 }
 
-fn url_key(url: &Url) -> String {
-    let path = format!("{}{}", url.host_str().unwrap_or_default(), url.path());
-    for (name, pattern) in ATS.iter() {
-        if let Some(found) = pattern.captures(&path) {
-            return format!("{name}:{}:{}", found[1].to_lowercase(), found[2].to_lowercase());
+/// The key of the job that has this page.
+pub fn url_key(url: &Url) -> String {
+    match ats::requisition(url) {
+        Some(found) => {
+            format!(
+                "{}:{}:{}",
+                found.tenant.ats,
+                found.tenant.account.to_lowercase(),
+                found.id.to_lowercase()
+            )
         }
+        None => format!("url:{}", canonical_url(url)),
     }
-    format!("url:{}", canonical_url(url))
 }
 
 /// The address without fragment and what only tracks.

@@ -42,7 +42,7 @@ fn read_item(item: ElementRef<'_>) -> Value {
                     inner.push((node.id(), property, Map::new()));
                 } else if let Some(property) = property {
                     let target = inner.last_mut().map_or(&mut fields, |(_, _, map)| map);
-                    let value = value_of(node, property == "description");
+                    let value = value_of(node, &property);
                     for name in property.split_whitespace() {
                         target.entry(name.to_owned()).or_insert_with(|| Value::String(value.clone()));
                     }
@@ -53,7 +53,7 @@ fn read_item(item: ElementRef<'_>) -> Value {
                 let target = inner.last_mut().map_or(&mut fields, |(_, _, map)| map);
                 if let Some(property) = property {
                     let value = if map.is_empty() {
-                        Value::String(value_of(node, false))
+                        Value::String(value_of(node, &property))
                     } else {
                         Value::Object(map)
                     };
@@ -66,11 +66,15 @@ fn read_item(item: ElementRef<'_>) -> Value {
     Value::Object(fields)
 }
 
-fn value_of(node: NodeRef<'_, Node>, html: bool) -> String {
+/// Properties whose value is an address; of any other, a link's text is the value, not where it leads.
+const ADDRESSES: [&str; 6] = ["url", "sameAs", "logo", "image", "mainEntityOfPage", "applicationContact"];
+
+fn value_of(node: NodeRef<'_, Node>, property: &str) -> String {
     if let Some(element) = node.value().as_element() {
+        let is_address = property.split_whitespace().any(|name| ADDRESSES.contains(&name));
         let attribute = match element.name() {
             "meta" => "content",
-            "a" | "link" => "href",
+            "a" | "link" if is_address => "href",
             "time" => "datetime",
             _ => "content",
         };
@@ -79,7 +83,7 @@ fn value_of(node: NodeRef<'_, Node>, html: bool) -> String {
         }
     }
     match ElementRef::wrap(node) {
-        Some(element) if html => element.inner_html(),
+        Some(element) if property == "description" => element.inner_html(),
         _ => collapse(&visible_text(node)),
     }
 }

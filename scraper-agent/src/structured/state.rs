@@ -15,6 +15,8 @@ use crate::posting::{Evidence, EvidenceSource, Posting, Salary, Workplace};
 const SCRIPT_BYTES_MIN: usize = 200;
 /// Places in one script at which an object is looked for.
 const STARTS_MAX: usize = 24;
+/// Characters of a title at most.
+const TITLE_CHARS_MAX: usize = 250;
 /// Values visited in one page's state at most.
 const NODES_MAX: usize = 400_000;
 
@@ -45,23 +47,30 @@ const LINK_KEYS: [&str; 12] = [
     "publicUrl",
     "link",
 ];
-/// Keys that only jobs have: one of them beside a title is enough.
-const JOB_KEYS: [&str; 14] = [
+/// Keys that only jobs have.
+const JOB_KEYS: [&str; 16] = [
     "employmentType",
     "employment_type",
-    "departmentName",
-    "department",
+    "typeOfEmployment",
     "workplaceType",
     "requisition_id",
+    "requisitionId",
     "jobRequisitionId",
     "jobReqId",
+    "jobId",
     "datePosted",
-    "publishedDate",
-    "isListed",
-    "teamId",
-    "typeOfEmployment",
     "salaryRange",
+    "absolute_url",
+    "hostedUrl",
+    "jobUrl",
+    "applyUrl",
+    "experienceLevel",
 ];
+/// Keys that jobs have, and other things too.
+const COMMON_KEYS: [&str; 6] =
+    ["department", "departmentName", "departments", "teamId", "publishedDate", "isListed"];
+/// Parts of the names of arrays and objects that hold jobs.
+const HOLDER_NAMES: [&str; 6] = ["job", "posting", "position", "opening", "vacanc", "requisition"];
 
 pub fn read(document: &Document, out: &mut Structured) {
     let Ok(selector) = Selector::parse("script:not([src])") else { return };
@@ -157,15 +166,20 @@ fn posting(value: &Value, pointer: &str, document: &Document) -> Option<Declared
     let (title_key, title) = TITLE_KEYS.iter().find_map(|key| Some((*key, string(value, key)?)))?;
     let place = PLACE_KEYS.iter().any(|key| fields.get(*key).is_some_and(|v| !v.is_null()));
     let link = LINK_KEYS.iter().any(|key| fields.get(*key).is_some_and(Value::is_string));
-    let job = JOB_KEYS.iter().filter(|key| fields.contains_key(**key)).count();
+    let has = |keys: &[&str]| keys.iter().any(|key| fields.contains_key(*key));
     let hidden = fields.get("isListed") == Some(&Value::Bool(false));
-    // `name` and `text` name many things; they need a job's own keys beside them.
-    let sure = if matches!(title_key, "name" | "text") {
-        place && link && job >= 1
-    } else {
-        place && (link || job >= 1)
+    let holder = pointer.to_lowercase();
+    let is_held = HOLDER_NAMES.iter().any(|name| holder.contains(name));
+    // Products, events and shops have a title, a place and a link as well: a job's own key must stand beside them, or two
+    // weaker signs. `name` and `text` name so many things that only a job's own key, or all signs together, will do.
+    let is_job = has(&JOB_KEYS) && (place || link) || is_held && has(&COMMON_KEYS) && (place || link);
+    let is_likely =
+        is_held && place && link || has(&COMMON_KEYS) && place && link && has(&["isListed", "teamId"]);
+    let sure = match title_key {
+        "name" | "text" => is_job && place && link,
+        _ => is_job || is_likely,
     };
-    if !sure || hidden || title.chars().count() > 250 || job == 0 && !(place && link) {
+    if !sure || hidden || title.chars().count() > TITLE_CHARS_MAX {
         return None;
     }
     let mut posting = Posting { title: Some(title), ..Posting::default() };

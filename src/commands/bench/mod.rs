@@ -1,5 +1,6 @@
 //! `quarry bench`: what its parts share.
 
+mod clean;
 mod extract;
 mod gpu;
 mod kernels;
@@ -28,6 +29,7 @@ pub async fn run(
         BenchCommand::Extract(args) => extract::run(args, config, environment).await,
         BenchCommand::Serve(args) => serve::run(args, config, environment).await,
         // These compute on this thread for as long as they take.
+        BenchCommand::Clean(args) => tokio::task::block_in_place(|| clean::run(&args)),
         BenchCommand::Model(args) => tokio::task::block_in_place(|| model::run(args, &config, environment)),
         BenchCommand::Gpu(args) => tokio::task::block_in_place(|| gpu::run(&args, &config, environment)),
         BenchCommand::Kernels(args) => tokio::task::block_in_place(|| kernels::run(args, &config)),
