@@ -21,6 +21,9 @@ use lists::{List, Owner};
 /// Characters of an entry at most.
 const ENTRY_CHARS_MAX: usize = 80;
 
+/// Lists whose entries stand for codes.
+const CODED: [&str; 4] = ["currencies", "countries", "regions", "cities"];
+
 /// One entry as it is written out: list, value, parts of folded text and marks.
 struct Entry {
     list: List,
@@ -36,7 +39,7 @@ type Values = Vec<(u16, Vec<String>)>;
 struct Build {
     faults: Vec<String>,
     entries: Vec<Entry>,
-    /// Codes of `currencies` and `countries`; an entry's value is its code's place.
+    /// Codes of the lists that have them; an entry's value is its code's place.
     codes: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
@@ -56,6 +59,7 @@ fn main() {
     for (file, table) in &tables {
         build.file(file, table);
     }
+    build.missing();
     if !build.faults.is_empty() {
         eprintln!("{} faults in scraper-agent/words:\n{}", build.faults.len(), build.faults.join("\n"));
         process::exit(1);
@@ -78,23 +82,23 @@ impl Build {
     }
 
     fn collect_codes(&mut self, table: &Table) {
-        for list in ["currencies", "countries"] {
+        for list in CODED {
             let named = table.get(list).and_then(Value::as_table).into_iter().flatten();
             self.codes.entry(list).or_default().extend(named.map(|(code, _)| code.clone()));
         }
     }
 
-    /// Takes a file's lists, and says what it lacks.
+    /// Takes a file's lists, and says what it lacks. A file named by two letters is a language's.
     fn file(&mut self, file: &str, table: &Table) {
-        let is_any = file == "any.toml";
+        let is_language = file.len() == "en.toml".len();
         let mut seen = BTreeSet::new();
         for (name, value) in flat(table) {
             let Some((list, _, owner)) = List::ALL.iter().find(|(_, known, _)| *known == name) else {
                 self.faults.push(format!("{file}: {name} is no list (src/words/lists.rs names them)"));
                 continue;
             };
-            if *owner == Owner::NoLanguage && !is_any {
-                self.faults.push(format!("{file}: {name} stands in any.toml alone"));
+            if *owner == Owner::NoLanguage && is_language {
+                self.faults.push(format!("{file}: {name} stands in the files of no language alone"));
             }
             seen.insert(name.clone());
             match self.values(*list, &name, value) {
@@ -103,11 +107,21 @@ impl Build {
             }
         }
         for (_, name, owner) in List::ALL {
-            let must = if is_any { Owner::NoLanguage } else { Owner::EveryLanguage };
-            if *owner == must && !seen.contains(*name) {
+            if *owner == Owner::EveryLanguage && is_language && !seen.contains(*name) {
                 self.faults.push(format!("{file}: lacks {name}"));
             }
         }
+    }
+
+    /// Says which lists no file has at all.
+    fn missing(&mut self) {
+        let lacks = |list: &List| self.entries.iter().all(|entry| entry.list != *list);
+        let missing = List::ALL
+            .iter()
+            .filter(|(list, ..)| lacks(list))
+            .map(|(_, name, _)| format!("no file has {name}"));
+        let missing: Vec<String> = missing.collect();
+        self.faults.extend(missing);
     }
 
     fn values(&self, list: List, name: &str, value: &Value) -> Result<Values, String> {
@@ -122,7 +136,7 @@ impl Build {
                     value.as_array().filter(|all| all.len() == 12).ok_or("twelve arrays are wanted")?;
                 (1..).zip(months).map(|(number, names)| Ok((number, strings(names)?))).collect()
             }
-            List::Currencies | List::Countries => {
+            _ if CODED.contains(&name) => {
                 let named = value.as_table().ok_or("a table of codes is wanted")?;
                 let place = |code: &str| self.codes[name].iter().position(|known| known == code).unwrap_or(0);
                 named.iter().map(|(code, names)| Ok((place(code) as u16, strings(names)?))).collect()
@@ -177,7 +191,7 @@ fn flat(table: &Table) -> Vec<(String, &Value)> {
     let mut out = Vec::new();
     for (name, value) in table {
         match value.as_table() {
-            Some(inner) if !matches!(name.as_str(), "currencies" | "countries") => {
+            Some(inner) if !CODED.contains(&name.as_str()) => {
                 out.extend(inner.iter().map(|(below, value)| (format!("{name}.{below}"), value)));
             }
             _ => out.push((name.clone(), value)),

@@ -16,6 +16,7 @@ use crate::fetch::pace::host_key;
 use crate::posting::PageKind;
 use crate::site::is_same_site;
 use crate::store::Found;
+use crate::words::{self, List, Text};
 
 pub use crate::site::registrable as site;
 
@@ -43,38 +44,13 @@ pub struct From<'a> {
     pub paging: u32,
 }
 
-/// Words in an address or on a link that lead to openings.
-static JOB_WORDS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"(?i)\b(jobs?|careers?|karriere|stellen\w*|vacanc\w+|positions?|openings?|opportunit\w+|join[-_ ]us|work[-_ ]with[-_ ]us|emploi\w*|ofertas?|vagas|recruit\w*)\b|ваканс|работа|робота|採用|求人",
-    )
-    .expect("a constant pattern compiles")
-});
-
 /// Files.
 static FILE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)\.(pdf|docx?|xlsx?|zip|png|jpe?g|gif|svg|webp|mp4|ics|xml|json|css|js)$")
         .expect("a constant pattern compiles")
 });
-/// Segments of a path that do something rather than show a page of their own.
-static ACTION: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)^(login|log-in|signin|sign-in|signup|register|cart|apply|application|share|print|rss|feed|alerts?)$")
-        .expect("a constant pattern compiles")
-});
-/// Segments of a path about the site; below openings they are a department's or a job's.
-static CHROME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)^(privacy|imprint|impressum|datenschutz|terms|legal|cookies?)$")
-        .expect("a constant pattern compiles")
-});
-
-/// A page number in a query.
-static PAGE_QUERY: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)[?&](?:page|p|pg|seite|start|offset|from)=\d+").expect("a constant pattern compiles")
-});
-/// A page number at the end of a path.
-static PAGE_PATH: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)/(?:page|pg|seite|p[aá]gina)[/-]?\d+/?$").expect("a constant pattern compiles")
-});
+/// A link's text beyond this is no job's name.
+const NAME_CHARS_MAX: usize = 120;
 
 const SCORE_NEXT: i32 = 90;
 const SCORE_RECORD: i32 = 70;
@@ -108,6 +84,7 @@ pub fn next_links(
             continue;
         }
         let same_site = is_same_site(from.url, url);
+        let is_next = is_next || is_page_of(from.url, url) && words::is(List::NextPage, text);
         let paged =
             from.kind == PageKind::Listing && same_site && (is_next || is_further_page(from.url, url));
         let depth_left = from.depth < config.depth_max;
@@ -146,20 +123,45 @@ pub fn entry(url: &Url, found: String, depth: u32, paging: u32, score: i32) -> F
     Found { source: url.to_string(), host: host_key(url), why: found, depth, paging, score }
 }
 
+/// Whether an address or what is written on the link speaks of jobs, or names one.
 fn is_promising(url: &Url, text: &str) -> bool {
-    JOB_WORDS.is_match(&path_and_query(url).replace(['-', '_', '/'], " ")) || JOB_WORDS.is_match(text)
+    let (address, written) = (path_and_query(url), Text::new(text));
+    let address = Text::new(&address);
+    address.has(List::Jobs)
+        || address.has(List::AddressJobs)
+        || written.has(List::Jobs)
+        || written.has(List::Occupations) && text.chars().count() <= NAME_CHARS_MAX
 }
 
 /// Whether two addresses differ in no more than the number of a page of one list.
 fn is_further_page(from: &Url, url: &Url) -> bool {
-    let numbered = PAGE_QUERY.is_match(url.as_str()) || PAGE_PATH.is_match(url.path());
-    numbered && list_path(url.path()) == list_path(from.path())
+    let is_page = |name: &str, value: &str| {
+        !value.is_empty()
+            && value.bytes().all(|b| b.is_ascii_digit())
+            && words::is(List::AddressPageQuery, name)
+    };
+    let numbered = url.query_pairs().any(|(name, value)| is_page(&name, &value))
+        || list_path(url.path()).len() < url.path().trim_end_matches('/').len();
+    numbered && is_page_of(from, url)
 }
 
-/// A list's path without the number of its page.
+/// Whether two addresses are of one list, as far as their paths tell.
+fn is_page_of(from: &Url, url: &Url) -> bool {
+    list_path(url.path()) == list_path(from.path())
+}
+
+/// A list's path without the number of its page: "/jobs/page/2", "/jobs/page-2".
 fn list_path(path: &str) -> &str {
-    let number = PAGE_PATH.find(path).map_or(path.len(), |found| found.start());
-    path[..number].trim_end_matches('/')
+    let path = path.trim_end_matches('/');
+    let (rest, last) = path.rsplit_once('/').unwrap_or(("", path));
+    if last.is_empty() || !last.ends_with(|c: char| c.is_ascii_digit()) {
+        return path;
+    }
+    if last.bytes().all(|b| b.is_ascii_digit()) {
+        let (above, name) = rest.rsplit_once('/').unwrap_or(("", rest));
+        return if words::is(List::AddressPage, name) { above } else { path };
+    }
+    if words::is(List::AddressPage, last) { rest } else { path }
 }
 
 fn segments(url: &Url) -> impl Iterator<Item = &str> {
@@ -167,17 +169,18 @@ fn segments(url: &Url) -> impl Iterator<Item = &str> {
 }
 
 fn ends_in_action(url: &Url) -> bool {
-    segments(url).last().is_some_and(|last| ACTION.is_match(last))
+    segments(url).last().is_some_and(|last| words::is(List::AddressActions, last))
 }
 
 /// Whether a path leads to an action, or to what a site says of itself.
 fn is_chrome(url: &Url) -> bool {
     let mut below_jobs = false;
     for segment in segments(url) {
-        if ACTION.is_match(segment) || !below_jobs && CHROME.is_match(segment) {
+        let segment = Text::new(segment);
+        if segment.is(List::AddressActions) || !below_jobs && segment.is(List::AddressSite) {
             return true;
         }
-        below_jobs |= JOB_WORDS.is_match(&segment.replace(['-', '_'], " "));
+        below_jobs |= segment.has(List::Jobs) || segment.has(List::AddressJobs);
     }
     false
 }

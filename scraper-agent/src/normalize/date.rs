@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use chrono::{Datelike, Days, Months, NaiveDate};
 use regex::Regex;
 
+use super::beginning;
 use crate::words::{List, Text};
 
 /// Years that a posting can be of.
@@ -52,14 +53,14 @@ pub fn iso_date(text: &str) -> Option<String> {
         let date = chrono::DateTime::from_timestamp(seconds, 0)?.date_naive();
         return checked(date.year(), date.month(), date.day()).map(|d| d.to_string());
     }
-    absolute(&Text::new(text), None).map(|d| d.to_string())
+    absolute(&Text::new(beginning(text)), None).map(|d| d.to_string())
 }
 
-/// Any date in a text, as `YYYY-MM-DD`: absolute forms first, then relative ones before `fetched` ("3 days ago", "3d") or,
-/// where the words say so, after it ("in 3 days", "3 days left").
-/// `month_first` tells how 03/04/2026 is meant; where it is `None` and the day is ambiguous there is no answer.
+/// Any date in a text, as `YYYY-MM-DD`: absolute forms first, then relative ones before `fetched` ("3 days ago", "3d")
+/// or, where the words say so, after it ("in 3 days", "3 days left"). `month_first` tells how 03/04/2026 is meant;
+/// where it is `None` and the day is ambiguous there is no answer.
 pub fn date(text: &str, fetched: NaiveDate, month_first: Option<bool>) -> Option<String> {
-    let text = Text::new(text);
+    let text = Text::new(beginning(text));
     absolute(&text, month_first).or_else(|| relative(&text, fetched)).map(|d| d.to_string())
 }
 

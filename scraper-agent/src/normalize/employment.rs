@@ -1,5 +1,8 @@
 //! Kinds of contract and workplaces, by the lists of words.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use crate::posting::{EmploymentType, Workplace};
 use crate::words::{List, Text};
 
@@ -26,13 +29,18 @@ pub fn employment(text: &str) -> Option<EmploymentType> {
 /// The workplace that a text names. "Remote or hybrid" is hybrid: it can be either.
 pub fn workplace(text: &str) -> Option<Workplace> {
     let text = Text::new(text);
+    let starts =
+        |list: List| -> HashSet<usize> { text.find_all(list).into_iter().map(|at| at.start).collect() };
+    let ambiguous: HashSet<Range<usize>> = text.find_all(List::Ambiguous).into_iter().collect();
+    let work = starts(List::WorkWords);
     let at_the_office = text.find_all(List::OnSite);
     let is_said = |list: List, before_names: bool| {
         text.find_all(list).into_iter().any(|found| {
             // "No remote work" names what is not.
-            !at_the_office.iter().any(|office| office.start <= found.start && found.end <= office.end)
-                && (!is_ambiguous(&text, found.start, found.end)
-                    || is_of_work(&text, found.end, before_names))
+            let office =
+                &at_the_office[..at_the_office.partition_point(|office| office.start <= found.start)];
+            let is_denied = office.last().is_some_and(|office| found.end <= office.end);
+            !is_denied && (!ambiguous.contains(&found) || is_of_work(&text, found.end, &work, before_names))
         })
     };
     if is_said(List::Hybrid, false) {
@@ -44,15 +52,10 @@ pub fn workplace(text: &str) -> Option<Workplace> {
     (!at_the_office.is_empty()).then_some(Workplace::OnSite)
 }
 
-/// Whether what was found is no more than a word that has other meanings.
-fn is_ambiguous(text: &Text<'_>, start: usize, end: usize) -> bool {
-    text.find_all(List::Ambiguous).into_iter().any(|word| word.start == start && word.end == end)
-}
-
 /// Whether an adjective that ends at `end` says how one works: it ends its phrase, or a word of work follows ("hybrid
 /// working", not "hybrid cloud"). With `before_names`, a capitalised word may follow too, as a place does ("Remote
 /// Germany").
-fn is_of_work(text: &Text<'_>, end: usize, before_names: bool) -> bool {
+fn is_of_work(text: &Text<'_>, end: usize, work: &HashSet<usize>, before_names: bool) -> bool {
     let behind = &text.original()[end..];
     let next = behind.trim_start_matches([' ', '\u{a0}']);
     let next = if next.len() == behind.len() { next.strip_prefix('-').unwrap_or(next) } else { next };
@@ -60,7 +63,5 @@ fn is_of_work(text: &Text<'_>, end: usize, before_names: bool) -> bool {
     if !next.starts_with(char::is_alphabetic) {
         return true;
     }
-    let at = end + behind.len() - next.len();
-    text.find_all(List::WorkWords).into_iter().any(|word| word.start == at)
-        || before_names && next.starts_with(char::is_uppercase)
+    work.contains(&(end + behind.len() - next.len())) || before_names && next.starts_with(char::is_uppercase)
 }

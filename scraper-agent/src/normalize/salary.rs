@@ -5,6 +5,7 @@ use std::ops::Range;
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::amounts::{Amount, amounts};
+use super::beginning;
 use crate::posting::{Salary, SalaryPeriod};
 use crate::words::{List, Text};
 
@@ -62,7 +63,7 @@ fn period_of(text: &Text<'_>, start: usize, end: usize) -> Option<SalaryPeriod> 
             within(from..from + clause.len()).next()
         })
     };
-    within(behind).next().or_else(|| within(before).last()).or_else(elsewhere).map(|(_, period)| *period)
+    within(behind).next().or_else(|| within(before).next_back()).or_else(elsewhere).map(|(_, period)| *period)
 }
 
 /// Past the last character that `stops`, or zero.
@@ -75,10 +76,10 @@ fn is_clause_end(c: char) -> bool {
     matches!(c, ',' | ';' | '(' | ')' | '|' | '•' | '·' | '\n')
 }
 
-/// Reads a stretch of text that is about pay; `None` where it holds no amount with a currency or, beside a word for pay, with
-/// a period.
+/// Reads a stretch of text that is about pay; `None` where it holds no amount with a currency or, beside a word for
+/// pay, with a period.
 pub fn salary(text: &str) -> Option<Salary> {
-    let plain: String = text.nfkc().collect();
+    let plain: String = beginning(text).nfkc().collect();
     let asked = Text::new(&plain);
     let currencies = asked.currencies();
     if currencies.is_empty() && (periods(&asked).is_empty() || !asked.has(List::Pay)) {
@@ -174,8 +175,8 @@ fn chosen(text: &Text<'_>, all: &[Amount]) -> Option<(Amount, Option<Amount>)> {
     Some((first, next.filter(ends)))
 }
 
-/// Whether what stands between two numbers joins them as a range: a dash or one word for it ("to", "bis", "до"); between
-/// two sums of money any few words of one clause.
+/// Whether what stands between two numbers joins them as a range: a dash or one word for it ("to", "bis", "до");
+/// between two sums of money any few words of one clause.
 fn is_range(text: &Text<'_>, between: Range<usize>, is_money: bool) -> bool {
     let words = &text.original()[between.clone()];
     let letters = words.chars().filter(|c| c.is_alphabetic()).count();

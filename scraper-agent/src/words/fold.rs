@@ -1,7 +1,7 @@
 //! One spelling for texts that mean the same: the build folds the entries, the run the texts.
 //!
-//! NFKC, lower case, "ё" as "е", one kind of apostrophe and quotation mark; soft hyphens and zero-width characters go. Runs
-//! of white space, and a hyphen or underscore inside a word, are one space, so that "full-time", "FULL_TIME" and
+//! NFKC, lower case, "ё" as "е", one kind of apostrophe and quotation mark; soft hyphens and zero-width characters go.
+//! Runs of white space, and a hyphen or underscore inside a word, are one space, so that "full-time", "FULL_TIME" and
 //! "full time" are one. A line break stays one: no phrase goes across.
 
 use unicode_normalization::UnicodeNormalization as _;

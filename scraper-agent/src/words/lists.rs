@@ -169,8 +169,22 @@ lists! {
     LegalForms = "legal_forms", EveryLanguage;
     /// Words for the reader.
     SecondPerson = "second_person", EveryLanguage;
+    /// Parts of addresses that do something rather than show a page.
+    AddressActions = "address.actions", NoLanguage;
+    /// Parts of addresses about a site itself.
+    AddressSite = "address.site", NoLanguage;
+    /// Parts of addresses that lead to jobs, beside the words for jobs.
+    AddressJobs = "address.jobs", NoLanguage;
+    /// Names of a list's page in paths.
+    AddressPage = "address.page", NoLanguage;
+    /// Names of a list's page in queries.
+    AddressPageQuery = "address.page_query", NoLanguage;
     /// Countries by their ISO 3166-1 codes; see `Text::countries`.
-    Countries = "countries", Anyone;
+    Countries = "countries", NoLanguage;
+    /// Regions by their ISO 3166-2 codes, as that standard does not name them; see `Text::regions`.
+    Regions = "regions", NoLanguage;
+    /// Cities by the countries that their name alone means; see `Text::cities`.
+    Cities = "cities", NoLanguage;
     /// Names of job boards.
     Boards = "boards", NoLanguage;
     /// Currencies by their ISO 4217 codes; see `Text::currencies`.
