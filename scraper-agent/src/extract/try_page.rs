@@ -15,6 +15,7 @@ use crate::reading::{Checked, Reading};
 use crate::route::{CloudState, Facts};
 use crate::store::Reservation;
 use crate::tokens::{self, ByteBound, TokenCount};
+use crate::words::{self, List};
 
 /// How a page ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -553,9 +554,14 @@ fn missing(posting: &Posting) -> Vec<&'static str> {
     let fields = [
         (Field::Title, posting.title.is_none()),
         (Field::Company, posting.company.is_none()),
-        (Field::Locations, posting.locations.is_empty() && posting.remote != Some(true)),
+        // A country alone is where a job may be, not yet where it is.
+        (Field::Locations, !names_a_place(posting) && posting.remote != Some(true)),
     ];
     fields.into_iter().filter(|(_, is_missing)| *is_missing).map(|(field, _)| field.name()).collect()
+}
+
+fn names_a_place(posting: &Posting) -> bool {
+    posting.locations.iter().any(|place| !words::is(List::Countries, place))
 }
 
 fn result_of(checked: &Result<Checked, String>) -> AttemptResult {

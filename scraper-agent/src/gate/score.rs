@@ -119,7 +119,7 @@ fn listing(s: &Signals) -> i32 {
         (s.listing_url, 2),
         (s.is_about_jobs, 3),
         (s.records_percent >= MOST_PERCENT, 2),
-        (s.records_percent <= BESIDE_PERCENT && s.job_title, -5),
+        (s.records_percent <= BESIDE_PERCENT && s.job_title && !s.is_general_title, -5),
     ])
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::NaiveDate;
 
 use super::{Field, RecordGroup, is_place_like};
-use crate::job_title::reads_like_job;
+use crate::job_title::{is_general, names_one_job, reads_like_job};
 use crate::normalize;
 use crate::page::fold;
 use crate::posting::{Posting, Standing};
@@ -31,6 +31,18 @@ const PLACE_CHARS_MAX: usize = 90;
 fn is_action(text: &str) -> bool {
     let text = Text::new(text);
     text.is(List::Actions) || text.is(List::Apply)
+}
+
+/// Width of a title at most, in Latin letters; characters of scripts that are written without spaces count for two.
+const TITLE_WIDTH_MAX: usize = 180;
+/// From this width on a text that states pay is a record's whole text rather than its title.
+const PAY_WIDTH_MIN: usize = 80;
+
+fn is_title(text: &str) -> bool {
+    let width = unicode_width::UnicodeWidthStr::width(text);
+    !is_action(text)
+        && width <= TITLE_WIDTH_MAX
+        && !(width >= PAY_WIDTH_MIN && normalize::names_currency(text) && normalize::salary(text).is_some())
 }
 
 /// Whether a short text is a date, absolute or relative; any day will do to read the latter against.
@@ -100,7 +112,11 @@ pub fn label(group: &RecordGroup) -> Option<Labelling> {
         &[],
     );
     labelling.location = best(
-        &|path, f| path.contains("location") || path.contains("place") || is_place(&f.text),
+        &|path, f| {
+            path.contains("location")
+                || path.contains("place") && !path.contains("placeholder")
+                || is_place(&f.text)
+        },
         0.5,
         &[labelling.date.as_ref()],
     );
@@ -118,12 +134,13 @@ pub fn apply(group: &RecordGroup, labelling: &Labelling, fetched: NaiveDate) -> 
     for record in &group.records {
         let field = |path: &str| record.fields.iter().find(|f| f.path == path);
         let text = |path: &Option<String>| path.as_deref().and_then(field).map(|f| f.text.clone());
-        let Some(title) = field(&labelling.title).filter(|f| !is_action(&f.text)) else { continue };
-        // "More jobs" leads to jobs and is none.
-        if Text::new(&title.text).has(List::Jobs)
-            && !reads_like_job(&title.text)
-            && !record.leads_to_one_job()
-        {
+        let Some(title) = field(&labelling.title).filter(|f| is_title(&f.text)) else { continue };
+        // "More jobs" leads to jobs and is none; an open application has an address of its own.
+        let has_own = match title.link.as_deref().filter(|link| !link.is_empty()) {
+            Some(link) => super::is_one_job(link),
+            None => record.links().len() == 1 && record.leads_to_one_job(),
+        };
+        if is_general(&title.text) && !names_one_job(&title.text) && !has_own {
             continue;
         }
         let linked = |f: &&Field| f.link.as_ref().is_some_and(|l| !l.is_empty());

@@ -89,10 +89,7 @@ impl Record {
 
     /// Its links as addresses; a saved page's may be relative, and then only their paths count.
     fn addresses(&self) -> impl Iterator<Item = Url> {
-        self.links().into_iter().filter_map(|link| {
-            let saved = || Url::parse("https://saved.invalid/").and_then(|base| base.join(link));
-            Url::parse(link).or_else(|_| saved()).ok()
-        })
+        self.links().into_iter().filter_map(parse)
     }
 
     /// Whether a link's address has to do with jobs and is none of the site's own pages.
@@ -102,7 +99,7 @@ impl Record {
 
     /// Whether a link's address is one job's own.
     pub fn leads_to_one_job(&self) -> bool {
-        self.addresses().any(|url| address::names_one_job(&url) || address::is_made_of_a_title(&url))
+        self.links().into_iter().any(is_one_job)
     }
 
     /// Whether it holds several jobs, as a department's part of a list does.
@@ -125,6 +122,16 @@ impl Record {
     }
 }
 
+fn parse(link: &str) -> Option<Url> {
+    let saved = || Url::parse("https://saved.invalid/").and_then(|base| base.join(link));
+    Url::parse(link).or_else(|_| saved()).ok()
+}
+
+/// Whether a link's address is one job's own.
+pub fn is_one_job(link: &str) -> bool {
+    parse(link).is_some_and(|url| address::names_one_job(&url) || address::is_made_of_a_title(&url))
+}
+
 fn is_fact(text: &str) -> bool {
     if text.chars().count() > FACT_CHARS_MAX {
         return false;
@@ -140,13 +147,19 @@ fn is_fact(text: &str) -> bool {
         || is_place_like(text)
 }
 
-/// Whether a text has the form of places ("Kiel, Germany"), or names a country.
+/// Characters of a text that names places.
+const PLACE_CHARS_MAX: usize = 80;
+
+/// Whether a text has the form of places ("Kiel, Germany"), or names one that is known.
 pub fn is_place_like(text: &str) -> bool {
-    if Text::new(text).has(List::Countries) {
-        return true;
+    if text.chars().count() > PLACE_CHARS_MAX || text.ends_with(['.', '!', '?', ':']) {
+        return false;
     }
     if Text::new(text).has(List::Jobs) {
         return false;
+    }
+    if normalize::place(text).is_some_and(|place| place.country.is_some()) {
+        return true;
     }
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     let is_name = |part: &str| {

@@ -14,6 +14,8 @@ use crate::words::{List, Text};
 
 /// Records of a group at most.
 const RECORDS_MAX: usize = 3_000;
+/// Points from which a group is job-like enough.
+const SURE_SCORE: i32 = 8;
 /// Groups looked at closely.
 const GROUPS_MAX: usize = 400;
 /// Fields of a record at most.
@@ -47,7 +49,10 @@ pub fn records(document: &Document) -> Vec<RecordGroup> {
         let score = score(&records, heading.as_deref(), &document.base, is_about_jobs);
         groups.push((RecordGroup { records, score }, roots));
     }
-    groups.sort_by_key(|(group, _)| std::cmp::Reverse((group.score, group.records.len())));
+    // Of groups that are job-like enough, the larger one: a few of a list's entries are often more alike than all.
+    groups.sort_by_key(|(group, _)| {
+        std::cmp::Reverse((group.score.min(SURE_SCORE), group.records.len(), group.score))
+    });
     // A group inside another group's records says the same again.
     let mut taken: HashSet<NodeId> = HashSet::new();
     let mut kept: Vec<RecordGroup> = Vec::new();

@@ -5,6 +5,7 @@ use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::part::is_unspaced;
+use crate::words::{List, Text};
 
 /// Beginnings of month names, January first.
 const MONTHS: [&[&str]; 12] = [
@@ -170,6 +171,14 @@ enum Token {
 
 /// Whether `text` says `day`, seen on the day `fetched`.
 pub fn derivable(day: NaiveDate, fetched: NaiveDate, text: &str) -> bool {
+    // "11 minutes ago", in whatever language: the day on which that was read.
+    let is_recent = |line: &str| {
+        let words = Text::new(line);
+        words.has(List::Ago) && (words.has(List::TimeMinute) || words.has(List::TimeHour))
+    };
+    if (fetched - day).num_days().abs() <= 1 && text.lines().any(is_recent) {
+        return true;
+    }
     let folded: String = text.nfkc().flat_map(char::to_lowercase).collect();
     folded.lines().any(|line| {
         let tokens = tokens(line);

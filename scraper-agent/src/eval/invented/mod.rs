@@ -113,6 +113,8 @@ impl PageContent {
         };
         if bearers.iter().any(has_link) {
             bearers.retain(has_link);
+        } else {
+            bearers.extend(with(&|at| has_link(&at) && records[at].part.holds_title(title)));
         }
         let mut all = bearers.clone();
         for bearer in bearers {
