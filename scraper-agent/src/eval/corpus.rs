@@ -96,6 +96,8 @@ pub struct CorpusPage {
     pub site: String,
     /// Where it came from, where the index says so.
     pub url: Option<Url>,
+    /// When it was fetched, where the index says so; relative dates are read against that day.
+    pub fetched: Option<chrono::NaiveDate>,
     /// It has next to no visible text.
     pub is_shell: bool,
     /// Of the text, where the index says so.
@@ -159,6 +161,8 @@ fn parse_index(
 ) -> Result<Vec<CorpusPage>, AgentError> {
     static SOURCE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\burl=(https?://[^;\s]+)").expect("a constant pattern compiles"));
+    static FETCHED: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\bfetched (\d{4}-\d\d-\d\d)").expect("a constant pattern compiles"));
     let bad = |why: String| AgentError::Corpus { path: path.to_path_buf(), why };
     let mut lines = text.lines();
     let heads: Vec<String> = cells(lines.next().ok_or_else(|| bad("is empty".to_owned()))?);
@@ -187,11 +191,13 @@ fn parse_index(
             ("not-a-posting", _) => ExpectedKind::Is(PageKind::None),
             (other, _) => return Err(bad(format!("unknown kind {other:?} of {}", cell(file)))),
         };
+        let fetched = FETCHED.captures(cell(note)).and_then(|found| found[1].parse().ok());
         let url = SOURCE.captures(cell(note)).and_then(|found| Url::parse(&found[1]).ok());
         pages.push(CorpusPage {
             file: cell(file).to_owned(),
             site: cell(site).to_owned(),
             url,
+            fetched,
             is_shell: cell(shell) == "y",
             language: told(language),
             ats_family: told(family),

@@ -207,6 +207,9 @@ fn read_page(
     if let Some(url) = &page.url {
         fetched.url = url.clone();
     }
+    if let Some(day) = page.fetched.and_then(|day| day.and_hms_opt(12, 0, 0)) {
+        fetched.fetched_at = day.and_utc();
+    }
     if let Some(variation) = variation {
         let html = crate::clean::decode(&fetched.bytes, None);
         fetched.bytes = ablate(&html, variation, &page.file).into_bytes();

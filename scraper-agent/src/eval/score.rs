@@ -396,6 +396,7 @@ mod tests {
             file: "html/1.html".into(),
             site: "A".into(),
             url: None,
+            fetched: None,
             is_shell: false,
             language: Some("en".into()),
             ats_family: None,

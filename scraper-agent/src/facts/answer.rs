@@ -124,11 +124,15 @@ fn title(raw: &ExtractedFields, page: &PageView<'_>, out: &mut Checked) {
     let heads_a_part = lines(page.own).iter().any(|line| line.level > 0 && fold(line.text) == folded);
     let names_other = [&raw.company, &meta.site_name].into_iter().flatten().any(|name| fold(name) == folded);
     let names = reads_like_job(&title);
+    let is_of_head = evidence.source == EvidenceSource::Meta;
+    let is_employer = employer::has_legal_form(&title);
     let value = Value::Text(title.clone());
     out.candidates.push(
         Candidate::new(Field::Title, value, Source::Model, vec![evidence])
             .adjusted(names, 14, "it reads like a job's name")
             .adjusted(in_head || heads_a_part, 12, "a heading or the head has it too")
+            .adjusted(is_of_head, -25, "it stands in the head alone")
+            .adjusted(is_employer, -30, "it has an employer's legal form")
             .adjusted(names_other, -40, "it is the employer's or the site's name")
             .adjusted(!names && is_general(&title), -50, "it speaks of jobs in general"),
     );

@@ -75,7 +75,7 @@ pub fn candidates(page: &PageView<'_>, lines: &[Line<'_>], at: Option<usize>, ou
 }
 
 /// A legal form at the end of a name, or at its beginning where the language puts it there.
-fn has_legal_form(name: &str) -> bool {
+pub fn has_legal_form(name: &str) -> bool {
     let name = name.trim_end_matches(['.', ')', ',']);
     let text = Text::new(name);
     let begins = text.begins_with(List::LegalForms).is_some_and(|end| !name[..end].is_ascii());

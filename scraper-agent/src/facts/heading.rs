@@ -3,6 +3,7 @@
 use super::lines::{Fact, Line, parts};
 use super::{Candidate, Field, Source, Value, employer, labelled};
 use crate::job_title::{is_general, names_one_job, reads_like_job};
+use crate::listing::is_place_like;
 use crate::normalize;
 use crate::page::{PageView, fold};
 use crate::words::{List, Text};
@@ -12,6 +13,8 @@ const LINES_BEHIND: usize = 24;
 const LINES_BEFORE: usize = 6;
 /// Characters of a title at most.
 const TITLE_CHARS: usize = 200;
+/// Characters of a line that is the title on a page without a heading for it.
+const LINE_TITLE_CHARS: usize = 100;
 /// Characters of a line that states a kind of contract or a workplace.
 const KIND_CHARS: usize = 60;
 /// Lines in which a lower heading may be the title.
@@ -42,6 +45,22 @@ pub fn titles(page: &PageView<'_>, lines: &[Line<'_>], main: Option<usize>, out:
         heads.iter().any(|head| fold(head).contains(&text))
     };
     let site = meta.site_name.as_deref().map(fold);
+    let is_open = main.is_none_or(|at| is_general(lines[at].text) && !reads_like_job(lines[at].text));
+    if is_open {
+        let from = main.unwrap_or(0);
+        let is_named = |line: &&Line<'_>| {
+            line.level == 0
+                && line.link.is_none()
+                && line.text.chars().count() <= LINE_TITLE_CHARS
+                && names_one_job(line.text)
+                && labelled::label(line).is_none()
+        };
+        let line = lines.iter().skip(from).take(TITLE_LINES).find(is_named);
+        out.extend(line.map(|line| {
+            let fact = Fact { text: line.text, start: line.start };
+            Candidate::of_fact(Field::Title, Value::Text(line.text.to_owned()), Source::Beside, fact)
+        }));
+    }
     for (at, line) in lines.iter().enumerate().take(main.map_or(TITLE_LINES, |at| at + TITLE_LINES)) {
         let (is_main, text) = (main == Some(at), line.text);
         let folded = fold(text);
@@ -53,7 +72,8 @@ pub fn titles(page: &PageView<'_>, lines: &[Line<'_>], main: Option<usize>, out:
             continue;
         }
         let (names, in_head) = (reads_like_job(text), is_in_head(text));
-        if !is_main && !(names_one_job(text) && in_head) {
+        // Beneath a heading that heads any job, or none, a lower one may be the title.
+        if !is_main && !(names_one_job(text) && (in_head || is_open)) {
             continue;
         }
         let value = Value::Text(text.to_owned());
@@ -86,6 +106,11 @@ pub fn beside(page: &PageView<'_>, lines: &[Line<'_>], at: usize, out: &mut Vec<
     let until = (at + 1 + prose.unwrap_or(LINES_BEHIND)).min(lines.len());
     let near = &lines[at.saturating_sub(LINES_BEFORE)..until];
     for fact in near.iter().filter(|line| fold(line.text) != title).flat_map(parts) {
+        if fact.text.chars().count() <= KIND_CHARS && is_place_like(fact.text) && !reads_like_job(fact.text) {
+            let value = Value::Texts(vec![fact.text.to_owned()]);
+            let found = Candidate::of_fact(Field::Locations, value, Source::Beside, fact);
+            out.push(found.adjusted(true, -6, "it has the form of a place"));
+        }
         let mut add = |field| out.extend(labelled::read(field, fact, Source::Beside, page));
         let text = Text::new(fact.text);
         if text.begins_with(List::Posted).is_some() {

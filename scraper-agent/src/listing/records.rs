@@ -98,11 +98,11 @@ fn name_by_headings(records: &mut [Record], roots: &[NodeId], document: &Documen
 /// The heading right before a node.
 fn heading_beside(node: NodeRef<'_, Node>) -> Option<String> {
     let before = node.prev_siblings().find(|sibling| sibling.value().is_element())?;
-    let mut inside = before.descendants().filter_map(|inside| inside.value().as_element());
-    if !inside.any(|element| is_heading(element.name()) || element.name() == "button") {
-        return None;
-    }
-    let text = collapse(&visible_text(before));
+    let find = |test: &dyn Fn(&str) -> bool| {
+        before.descendants().find(|inside| inside.value().as_element().is_some_and(|e| test(e.name())))
+    };
+    let heading = find(&is_heading).or_else(|| find(&|name| name == "button"))?;
+    let text = collapse(&visible_text(heading));
     (!text.is_empty() && text.chars().count() <= HEADING_CHARS_MAX).then_some(text)
 }
 

@@ -171,12 +171,7 @@ enum Token {
 
 /// Whether `text` says `day`, seen on the day `fetched`.
 pub fn derivable(day: NaiveDate, fetched: NaiveDate, text: &str) -> bool {
-    // "11 minutes ago", in whatever language: the day on which that was read.
-    let is_recent = |line: &str| {
-        let words = Text::new(line);
-        words.has(List::Ago) && (words.has(List::TimeMinute) || words.has(List::TimeHour))
-    };
-    if (fetched - day).num_days().abs() <= 1 && text.lines().any(is_recent) {
+    if text.lines().any(|line| is_relative(day, fetched, line)) {
         return true;
     }
     let folded: String = text.nfkc().flat_map(char::to_lowercase).collect();
@@ -184,6 +179,36 @@ pub fn derivable(day: NaiveDate, fetched: NaiveDate, text: &str) -> bool {
         let tokens = tokens(line);
         is_moment(day, &tokens) || is_written(day, fetched, &tokens) || is_span(day, fetched, &tokens)
     })
+}
+
+/// Characters of a line that says when in words.
+const RELATIVE_CHARS_MAX: usize = 120;
+
+/// Characters of a line that is nothing but a span of time.
+const SPAN_CHARS_MAX: usize = 20;
+
+/// "11 minutes ago", "today", "3 days ago", in any of the languages that the agent has words for.
+fn is_relative(day: NaiveDate, fetched: NaiveDate, line: &str) -> bool {
+    let days = (fetched - day).num_days();
+    if !(0..=400).contains(&days) || line.chars().count() > RELATIVE_CHARS_MAX {
+        return false;
+    }
+    let words = Text::new(line);
+    let numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<i64>().ok());
+    let mut numbers: Vec<i64> = numbers.collect();
+    // "A week ago".
+    if numbers.is_empty() && words.has(List::Ago) {
+        numbers.push(1);
+    }
+    let is_recent = words.has(List::Today) || words.has(List::TimeMinute) || words.has(List::TimeHour);
+    if days == 0 && is_recent || days == 1 && words.has(List::Yesterday) {
+        return true;
+    }
+    let says_when = words.has(List::Ago) || words.has(List::Posted) || line.chars().count() <= SPAN_CHARS_MAX;
+    says_when
+        && (words.has(List::TimeDay) && numbers.contains(&days)
+            || words.has(List::TimeWeek) && numbers.iter().any(|n| n * 7 == days)
+            || words.has(List::TimeMonth) && numbers.iter().any(|n| (n * 30 - days).abs() <= 2 * n.max(&1)))
 }
 
 /// Runs of digits and runs of letters.

@@ -65,6 +65,8 @@ pub fn employment(kind: EmploymentType) -> &'static [&'static str] {
             "兼职",
         ],
         EmploymentType::Contract => &[
+            "zlecen*",
+            "zleceni*",
             "contract*",
             "freelanc*",
             "freiberuf*",
