@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use ego_tree::iter::Edge;
 use ego_tree::{NodeId, NodeRef};
-use scraper::Node;
 use scraper::node::Element;
+use scraper::{ElementRef, Node};
 
 use super::part::Part;
 use crate::document::{Document, collapse, is_inline};
@@ -166,7 +166,7 @@ impl Walk {
                         }
                     }
                     Node::Element(element) => {
-                        if hidden > 0 || is_hidden(element) {
+                        if hidden > 0 || is_hidden(element) && !is_folded(node) {
                             hidden += 1;
                             continue;
                         }
@@ -321,6 +321,13 @@ fn declares_job(element: &Element) -> bool {
 
 fn is_heading(name: &str) -> bool {
     matches!(name, "h1" | "h2" | "h3" | "h4" | "h5" | "h6")
+}
+
+/// Whether a hidden element is a panel that the button before it opens: the reader sees it with one click.
+fn is_folded(node: NodeRef<'_, Node>) -> bool {
+    let is_panel = node.value().as_element().is_some_and(|element| element.attr("hidden").is_some());
+    let before = node.prev_siblings().find_map(ElementRef::wrap);
+    is_panel && before.is_some_and(|element| element.value().attr("aria-expanded").is_some())
 }
 
 fn is_hidden(element: &Element) -> bool {
