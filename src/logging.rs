@@ -13,7 +13,8 @@ use crate::config::{LogFormat, LoggingConfig};
 /// # Errors
 /// A level that is none.
 pub fn start(config: &LoggingConfig, is_server: bool) -> anyhow::Result<()> {
-    let level = config.level.as_deref().unwrap_or(if is_server { "info" } else { "warn" });
+    // The HTML parser warns of what it leaves to browsers, on ordinary pages.
+    let level = config.level.as_deref().unwrap_or(if is_server { "info" } else { "warn,html5ever=error" });
     let filter = EnvFilter::try_new(level)
         .with_context(|| format!("logging.level {level:?} is neither a level nor a filter"))?;
     let builder = tracing_subscriber::fmt()

@@ -14,6 +14,7 @@ from drafts import drafts
 from exactness import exactness
 from kv_pressure import kv_pressure
 from overload import overload
+from quality import quality
 from router import router
 from switching import switching, switching_large
 from verdict import Row
@@ -125,7 +126,7 @@ ROWS = {
     "extraction": extraction, "busy": busy, "demo": demo, "exactness": exactness,
     "overload": overload, "switching": switching, "switching-large": switching_large, "kv-pressure": kv_pressure,
     "switching-router": router, "cuda-bytes": cuda_bytes,
-    "drafts": lambda: drafts(repeats(2)), "cleaning": lambda: cleaning(repeats(5)),
+    "drafts": lambda: drafts(repeats(2)), "cleaning": lambda: cleaning(repeats(5)), "quality": quality,
 }
 
 if __name__ == "__main__":

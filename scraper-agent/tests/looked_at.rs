@@ -15,7 +15,11 @@ struct Pages {
 impl Pages {
     fn parse(cells: &[&str]) -> Result<Self, String> {
         let [date, set, pages, ..] = cells else { return Err(format!("{cells:?} has too few columns")) };
-        let is_day = date.len() == 10 && date.parse::<chrono::NaiveDate>().is_ok();
+        // A day, or a minute of it: what is looked at on one day is scored before or after.
+        let (day, minute) = date.split_once('T').map_or((*date, None), |(day, minute)| (day, Some(minute)));
+        let is_minute =
+            minute.is_none_or(|minute| chrono::NaiveTime::parse_from_str(minute, "%H:%MZ").is_ok());
+        let is_day = day.len() == 10 && day.parse::<chrono::NaiveDate>().is_ok() && is_minute;
         if !is_day || set.is_empty() || pages.is_empty() {
             return Err(format!("{cells:?} is no day, set and pages"));
         }
@@ -88,11 +92,19 @@ fn a_look_spoils_what_is_claimed_from_its_day_on() {
     let spoils = |claim: &str| ledger(rows)[0].spoils(&claims(claim)[0]);
     assert!(spoils("2026-12-06\tx\tb.html c.html") && spoils("2026-12-05\tx\tall"));
     assert!(!spoils("2026-12-06\tx\tc.html") && !spoils("2026-12-04\tx\tall"));
+    let rows = "| date | set | pages | for |\n|---|---|---|---|\n| 2026-12-05T12:30Z | x | all | titles |\n";
+    let spoils = |claim: &str| ledger(rows)[0].spoils(&claims(claim)[0]);
+    assert!(!spoils("2026-12-05T12:29Z\tx\tall") && spoils("2026-12-05T12:30Z\tx\tall"));
 }
 
 #[test]
 fn a_row_that_is_none_is_told() {
-    for cells in [&["2026-13-01", "x", "all"][..], &["2026-12-01", "x"], &["2026-12-01", "", "all"]] {
+    for cells in [
+        &["2026-13-01", "x", "all"][..],
+        &["2026-12-01T25:00Z", "x", "all"],
+        &["2026-12-01", "x"],
+        &["2026-12-01", "", "all"],
+    ] {
         assert!(Pages::parse(cells).is_err(), "{cells:?}");
     }
 }
