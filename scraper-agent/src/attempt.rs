@@ -99,6 +99,9 @@ pub struct PageReport {
     pub found: String,
     /// What the gate saw.
     pub gate_reason: String,
+    /// Why a posting's values are what they are, one line a field.
+    #[serde(default)]
+    pub why: Vec<String>,
     /// The cleaned text's length in bytes; 0 where there was no page.
     pub markdown_bytes: usize,
     /// The cleaned text, for the store alone, which keeps it apart; empty in a report that was read back.
@@ -135,6 +138,7 @@ impl PageReport {
             attempts: Vec::new(),
             found,
             gate_reason,
+            why: Vec::new(),
             markdown_bytes: 0,
             markdown: String::new(),
             refusal: None,

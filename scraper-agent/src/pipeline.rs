@@ -18,7 +18,8 @@ use crate::extract::try_page::{Extraction, Outcome};
 use crate::extract::{Resources, ask_kind};
 use crate::fetch::{FetchError, FetchedPage, Fetcher, file};
 use crate::frontier::{self, next_links};
-use crate::posting::PageKind;
+use crate::gate::Absence;
+use crate::posting::{PageKind, Posting};
 use crate::reading::Reading;
 use crate::route::{Way, decide};
 use crate::store::Found;
@@ -144,6 +145,8 @@ fn report(
     attempts: Vec<Attempt>,
     started: Instant,
 ) -> PageReport {
+    let mut outcome = outcome;
+    outcome.postings.iter_mut().for_each(Posting::place);
     let mut tokens = Tokens::default();
     attempts.iter().for_each(|attempt| tokens += attempt.tokens);
     let page = PageResult {
@@ -163,23 +166,21 @@ fn report(
         attempts,
         found: found.why.clone(),
         gate_reason: reading.gate_reason().to_owned(),
+        why: outcome.why,
         markdown_bytes: reading.markdown().len(),
         markdown: reading.markdown().to_owned(),
-        refusal: refusal(reading.kind(), reading.gate_reason()),
+        refusal: refusal(reading),
         left_for_later: false,
         local_server_failure: None,
     }
 }
 
-/// What the gate's verdict means for the job that was to have this page. A block page and an empty shell say nothing.
-fn refusal(kind: PageKind, gate_reason: &str) -> Option<Refusal> {
-    match kind {
-        PageKind::Posting | PageKind::Listing => None,
-        PageKind::None | PageKind::Hub if gate_reason.starts_with("expired") => Some(Refusal::Gone),
-        PageKind::None if ["a block page", "an empty shell"].iter().any(|s| gate_reason.starts_with(s)) => {
-            None
-        }
-        PageKind::None | PageKind::Hub => Some(Refusal::NoPosting),
+/// What the gate's verdict means for the job that was to have this page.
+fn refusal(reading: &Reading) -> Option<Refusal> {
+    match (reading.kind(), reading.absence()) {
+        (PageKind::Posting | PageKind::Listing, _) | (_, Some(Absence::Unreadable)) => None,
+        (_, Some(Absence::Gone)) => Some(Refusal::Gone),
+        (PageKind::None | PageKind::Hub, None) => Some(Refusal::NoPosting),
     }
 }
 
@@ -203,7 +204,7 @@ mod tests {
             redirects: 0,
         };
         let reading = Reading::of(&page);
-        (reading.kind(), refusal(reading.kind(), reading.gate_reason()))
+        (reading.kind(), refusal(&reading))
     }
 
     #[test]

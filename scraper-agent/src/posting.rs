@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::normalize;
+
 /// Where a value was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -94,6 +96,29 @@ pub struct Salary {
     pub text: Option<String>,
 }
 
+/// A place by its codes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceCode {
+    /// ISO 3166-1, two letters.
+    pub country: Option<String>,
+    /// ISO 3166-2, with the country's letters.
+    pub region: Option<String>,
+    /// The city's name as on the page.
+    pub city: Option<String>,
+}
+
+impl Posting {
+    /// Sets the codes of its places.
+    pub fn place(&mut self) {
+        let code = |text: &String| {
+            let place = normalize::place(text)?;
+            let country = place.country.map(str::to_owned);
+            Some(PlaceCode { country, region: place.region, city: place.city })
+        };
+        self.places = self.locations.iter().map(code).collect();
+    }
+}
+
 /// A yearly sum below this is an allowance in any currency.
 const YEARLY_MIN: f64 = 1_000.0;
 
@@ -117,6 +142,9 @@ pub struct Posting {
     pub company: Option<String>,
     /// Places as on the page.
     pub locations: Vec<String>,
+    /// The same by ISO 3166, one for each of `locations`; `None` where the words leave it open.
+    #[serde(default)]
+    pub places: Vec<Option<PlaceCode>>,
     /// Remote, hybrid or on site.
     pub workplace: Option<Workplace>,
     /// Whether it can be done remotely; `None` where the page does not say.

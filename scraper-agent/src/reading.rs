@@ -14,7 +14,7 @@ use crate::extracted::ExtractedFields;
 use crate::facts::{self, CERTAIN, Candidate, Field, Problem, Resolved};
 use crate::fetch::FetchedPage;
 use crate::frontier::Link;
-use crate::gate::{self, Gate};
+use crate::gate::{self, Absence, Gate};
 use crate::listing::{self, Labelling, RecordGroup};
 use crate::page::{self, PageView, fold};
 use crate::posting::{PageKind, Posting};
@@ -94,6 +94,7 @@ impl Reading {
         self.gate.kind = kind;
         self.gate.reason = reason;
         self.gate.is_close = false;
+        self.gate.absence = None;
         self.with_candidates()
     }
 
@@ -157,6 +158,11 @@ impl Reading {
     /// Why it is that.
     pub fn gate_reason(&self) -> &str {
         &self.gate.reason
+    }
+
+    /// What it says of the job that was to have this page, where it holds none.
+    pub fn absence(&self) -> Option<Absence> {
+        self.gate.absence
     }
 
     /// Its main text.

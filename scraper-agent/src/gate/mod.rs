@@ -42,6 +42,15 @@ const HEAD_LINES: usize = 12;
 /// Links to applicant tracking systems that are looked at.
 const ATS_LINKS_MAX: usize = 50;
 
+/// Why a page without a job is without one, where that says something of the job that was to be here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The page says that the job is gone.
+    Gone,
+    /// The site refused this visit, or the page holds nothing to read: it says nothing of the job.
+    Unreadable,
+}
+
 /// The decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gate {
@@ -49,6 +58,8 @@ pub struct Gate {
     pub kind: PageKind,
     /// Why, for people.
     pub reason: String,
+    /// Why there is no job, where that says something of one.
+    pub absence: Option<Absence>,
     /// Another kind is nearly as likely.
     pub is_close: bool,
     /// The page is about the posting that it declares.
@@ -67,10 +78,19 @@ pub fn judge(
 ) -> Gate {
     let ats_links = ats_links(document);
     let has_ats = !ats_links.is_empty();
-    let (kind, reason, is_close) = kind_of(url, document, cleaned, structured, groups, has_ats);
+    let Verdict { kind, reason, is_close, absence } =
+        kind_of(url, document, cleaned, structured, groups, has_ats);
     let is_declared = kind == PageKind::Posting
         && (is_of_this_page(structured, cleaned) || is_headed_by_declared(structured, cleaned));
-    Gate { kind, reason: reason.to_owned(), is_close, is_declared, ats_links }
+    Gate { kind, reason: reason.to_owned(), absence, is_close, is_declared, ats_links }
+}
+
+/// What a page is, and how sure that is.
+struct Verdict {
+    kind: PageKind,
+    reason: &'static str,
+    is_close: bool,
+    absence: Option<Absence>,
 }
 
 fn kind_of(
@@ -80,21 +100,23 @@ fn kind_of(
     structured: &Structured,
     groups: &[RecordGroup],
     has_ats: bool,
-) -> (PageKind, &'static str, bool) {
+) -> Verdict {
     const GONE: &str = "expired: the page says that the job is gone";
     const FEW: &str = "a few records, each of which names a job and leads to it or states a fact of it";
-    let sure = |kind, reason| (kind, reason, false);
+    let close = |kind, reason, is_close| Verdict { kind, reason, is_close, absence: None };
+    let sure = |kind, reason| close(kind, reason, false);
+    let without = |reason, absence| Verdict { absence: Some(absence), ..sure(PageKind::None, reason) };
     if is_blocked(cleaned) {
-        return sure(PageKind::None, "a block page: the site refused this visit");
+        return without("a block page: the site refused this visit", Absence::Unreadable);
     }
     if structured.expired && structured.postings.is_empty() && structured.listing.is_empty() {
-        return sure(PageKind::None, "expired: the page's state names no posting any more");
+        return without("expired: the page's state names no posting any more", Absence::Gone);
     }
     // Two readings of one posting are one posting.
     let declared = distinct_titles(structured);
     let is_own = declared == 1 && !structured.is_list && is_of_this_page(structured, cleaned);
     if says_gone(cleaned, signals::can_apply(document)) && structured.listing.is_empty() && declared <= 1 {
-        return sure(PageKind::None, GONE);
+        return without(GONE, Absence::Gone);
     }
     if is_own {
         return sure(PageKind::Posting, "declares one job posting that the page is about");
@@ -109,7 +131,7 @@ fn kind_of(
         return if has_ats {
             sure(PageKind::Hub, "a shell that only links to a job board")
         } else {
-            sure(PageKind::None, "an empty shell: no text and no state to read")
+            without("an empty shell: no text and no state to read", Absence::Unreadable)
         };
     }
     if !structured.listing.is_empty() {
@@ -125,22 +147,22 @@ fn kind_of(
     let scores = score::scores(&signals);
     match scores.kind() {
         score::Likely::Posting => {
-            (PageKind::Posting, "one heading with the marks of a posting", scores.is_close())
+            close(PageKind::Posting, "one heading with the marks of a posting", scores.is_close())
         }
         score::Likely::Listing => {
-            (PageKind::Listing, "repeated records that lead to jobs", scores.is_close())
+            close(PageKind::Listing, "repeated records that lead to jobs", scores.is_close())
         }
         score::Likely::Neither
             if signals.records > 0
                 && signals.records_percent >= FEW_RECORDS_PERCENT
                 && signals::are_evident(groups) =>
         {
-            (PageKind::Listing, FEW, scores.is_close())
+            close(PageKind::Listing, FEW, scores.is_close())
         }
         score::Likely::Neither if has_ats || signals.is_about_jobs => {
-            (PageKind::Hub, "about jobs, but holds none itself", scores.is_close())
+            close(PageKind::Hub, "about jobs, but holds none itself", scores.is_close())
         }
-        score::Likely::Neither => (PageKind::None, "not about jobs", scores.is_close()),
+        score::Likely::Neither => close(PageKind::None, "not about jobs", scores.is_close()),
     }
 }
 

@@ -55,8 +55,17 @@ fn own_place(page: &PageView<'_>, title: &str, number: Option<usize>, from: usiz
         let Some((start, end)) = page.span_from(title, at) else { break };
         first = first.or(Some((start, end)));
         let until = floor(markdown, end + NUMBER_BYTES);
-        // The number stands on the title's line, or at the end of a link around the whole record.
-        if number.is_none_or(|number| next_number(&markdown[end..until]) == Some(number)) {
+        // The number stands on the title's line, or at the end of a link around the whole record; of several places
+        // before it the last is the record's.
+        let is_own = match (number, next_number(&markdown[end..until])) {
+            (None, _) => true,
+            (Some(own), Some((number, behind))) => {
+                let again = page.span_from(title, end).is_some_and(|(next, _)| next < end + behind);
+                own == number && !again
+            }
+            (Some(_), None) => false,
+        };
+        if is_own {
             return Some((start, end));
         }
         at = end;
@@ -64,14 +73,15 @@ fn own_place(page: &PageView<'_>, title: &str, number: Option<usize>, from: usiz
     first
 }
 
-/// The first link number in a text.
-fn next_number(text: &str) -> Option<usize> {
-    let mut rest = text;
-    while let Some(open) = rest.find(" [") {
-        rest = &rest[open + 2..];
+/// The first link number in a text, and the byte at which it stands.
+fn next_number(text: &str) -> Option<(usize, usize)> {
+    let mut at = 0;
+    while let Some(open) = text[at..].find(" [") {
+        at += open + 2;
+        let rest = &text[at..];
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         if digits > 0 && rest[digits..].starts_with(']') {
-            return rest[..digits].parse().ok();
+            return Some((rest[..digits].parse().ok()?, at));
         }
     }
     None

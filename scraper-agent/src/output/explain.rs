@@ -12,6 +12,9 @@ pub fn explain(report: &PageReport) -> String {
     let mut text = String::new();
     // Writing into a String cannot fail.
     let _ = explain_into(report, &mut text);
+    for why in &report.why {
+        let _ = writeln!(text, "  {why}");
+    }
     for warning in &page.warnings {
         let _ = writeln!(text, "  warning: {warning}");
     }

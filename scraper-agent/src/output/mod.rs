@@ -102,6 +102,7 @@ pub(crate) mod tests {
                 "title",
                 "company",
                 "locations",
+                "places",
                 "workplace",
                 "remote",
                 "employment_type",
