@@ -13,7 +13,7 @@ use url::Url;
 use crate::ats;
 use crate::clean::Cleaned;
 use crate::document::Document;
-use crate::job_title::{is_general, names_one_job, reads_like_job};
+use crate::job_title::{is_general, reads_like_job};
 use crate::listing::RecordGroup;
 use crate::page::fold;
 use crate::posting::PageKind;
@@ -225,7 +225,7 @@ fn is_of_this_page(structured: &Structured, cleaned: &Cleaned) -> bool {
     }
     // Some sites head a posting by a lower heading.
     let heads_a_part = |line: &str| line.starts_with('#') && fold(line) == folded;
-    if names_one_job(title) && !about_jobs && cleaned.markdown.lines().any(heads_a_part) {
+    if !about_jobs && cleaned.markdown.lines().any(heads_a_part) {
         return true;
     }
     let heads = cleaned.headings.iter().chain(&cleaned.meta.title).chain(&cleaned.meta.og_title);

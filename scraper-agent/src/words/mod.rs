@@ -85,7 +85,15 @@ impl<'a> Text<'a> {
 
     /// Signs and names of currencies in order, with their ISO 4217 codes.
     pub fn currencies(&self) -> Vec<(Range<usize>, &'static str)> {
-        self.coded(List::Currencies, CURRENCIES)
+        // "Job-idR1349" names no rupiah: nobody writes a code so.
+        let is_odd = |range: &Range<usize>| {
+            let text = &self.original[range.clone()];
+            text.starts_with(|c: char| c.is_ascii_lowercase())
+                && text.contains(|c: char| c.is_ascii_uppercase())
+        };
+        let mut found = self.coded(List::Currencies, CURRENCIES);
+        found.retain(|(range, _)| !is_odd(range));
+        found
     }
 
     /// Names of countries in order, with their ISO 3166-1 codes of two letters.
