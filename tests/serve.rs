@@ -75,8 +75,9 @@ fn past_the_bound_requests_end_with_an_error_and_the_process_with_0() {
         let whole = server.send("POST /v1/chat/completions HTTP/1.0", long.to_string().as_bytes());
         let stream = server.begin_stream(json!({}));
         server.wait("runs both", |s| s.metric("vllm:num_requests_running") == 2.0);
-        server.send_signal(signal);
+        // Before the signal: this process may stand still between the two.
         let begun = Instant::now();
+        server.send_signal(signal);
         // What has no status yet gets one, a stream an event.
         let whole = Answer::read(whole);
         whole.error(503, Some("shutting_down"), None);
