@@ -11,6 +11,7 @@ use quarry_agent::chat::{Chat, ChatError, ChatErrorKind};
 use quarry_agent::config::AgentConfig;
 use quarry_agent::extract::{LocalModel, Models};
 use quarry_agent::fetch::FetchedPage;
+use quarry_agent::gate;
 use quarry_agent::posting::{PageKind, Route};
 use quarry_agent::reading::Reading;
 use quarry_agent::tokens::{TokenCount, TokenCounter};
@@ -206,4 +207,52 @@ async fn a_page_that_turns_out_too_long_is_cut_until_its_sections_fit() {
     let prompts = narrow.prompts.lock().unwrap();
     assert!(prompts.iter().any(|bytes| *bytes > 4_000), "the whole page was tried: {prompts:?}");
     assert!(prompts.last().is_some_and(|bytes| *bytes <= 4_000), "{prompts:?}");
+}
+
+/// Sorts the invented pages rightly, if it is a judge, and calls every other page a hub.
+struct Sorter {
+    is_judge: bool,
+}
+
+impl Chat for Sorter {
+    fn chat<'a>(&'a self, request: &'a ChatRequest) -> BoxFuture<'a, Result<ChatResponse, ChatError>> {
+        let text =
+            serde_json::to_value(&request.messages).unwrap()[1]["content"].as_str().unwrap().to_owned();
+        let known = gate::SAMPLES.iter().find(|(_, digest)| text.starts_with(digest)).map(|(kind, _)| *kind);
+        let kind = known.filter(|_| self.is_judge).unwrap_or(PageKind::Hub);
+        let is_question = text.ends_with(gate::QUESTION);
+        let answer = if is_question { json!({"kind": kind}) } else { json!({"title": "Boat Builder"}) };
+        let response = json!({
+            "choices": [{"index": 0, "finish_reason": "stop",
+                "message": {"role": "assistant", "content": answer.to_string()}}],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
+        });
+        async move { Ok(serde_json::from_value(response).unwrap()) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_model_says_what_a_close_page_is_only_if_it_can_tell_pages_apart() {
+    let html = "<h1>Boat Builder</h1><h2>What you will do</h2><ul><li>Build boats of wood</li><li>Mend them</li></ul>\
+        <p><a href='/apply'>Apply now</a></p><p>We build small boats for people who like to row on rivers and lakes, and \
+        we have done so since 1950, first by hand and then with machines, and now by hand again.</p>";
+    let mut close = page(html);
+    close.url = Url::parse("https://tidewater.example/wood").unwrap();
+    assert!(Reading::of(&close).is_close() && Reading::of(&close).kind() == PageKind::Posting);
+    for (is_judge, expected) in [(true, PageKind::Hub), (false, PageKind::Posting)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = AgentConfig::default();
+        config.storage.data_dir = folder.path().to_owned();
+        let local = LocalModel {
+            name: "sorter".into(),
+            chat: Arc::new(Sorter { is_judge }),
+            counter: Arc::new(Short),
+            can_judge: Arc::default(),
+        };
+        let agent = Arc::new(Agent::new(config, Models { local: Some(local), cloud: None }).await.unwrap());
+        let report = agent.process("wood.html", "test", close.clone(), false).await;
+        assert_eq!(report.page.kind, expected, "{report:#?}");
+        assert_eq!(report.page.postings.is_empty(), is_judge);
+        assert_eq!(report.attempts[0].reason.contains("what the page is"), is_judge);
+    }
 }
