@@ -277,3 +277,142 @@ fn put(posting: &mut Posting, taken: &Candidate) {
         posting.evidence.insert(taken.field.name().to_owned(), taken.evidence.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::posting::{Evidence, EvidenceSource, Salary, Workplace};
+
+    fn text(field: Field, source: Source, value: &str) -> Candidate {
+        Candidate::new(field, Value::Text(value.into()), source, Vec::new())
+    }
+
+    fn places(source: Source, values: &[&str]) -> Candidate {
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        Candidate::new(Field::Locations, Value::Texts(values), source, Vec::new())
+    }
+
+    fn kind(source: Source, kind: EmploymentType) -> Candidate {
+        Candidate::new(Field::EmploymentType, Value::Employment(kind), source, Vec::new())
+    }
+
+    #[test]
+    fn titles_by_table() {
+        use Source as S;
+        let named = |source, value: &str| text(Field::Title, source, value).adjusted(true, 20, "named");
+        for (why, candidates, expected) in [
+            ("data before all", vec![text(Field::Title, S::JsonLd, "A"), named(S::Heading, "B")], "A"),
+            (
+                "a doubted declaration after a named heading",
+                vec![
+                    text(Field::Title, S::JsonLd, "A").adjusted(true, -25, "absent"),
+                    named(S::Heading, "B"),
+                ],
+                "B",
+            ),
+            (
+                "a model that adds to the heading",
+                vec![named(S::Model, "B, Acme, Bonn"), named(S::Heading, "B")],
+                "B",
+            ),
+            (
+                "a model that cuts it short",
+                vec![named(S::Model, "Senior"), named(S::Heading, "Senior Diver")],
+                "Senior Diver",
+            ),
+            (
+                "a model that cuts off the employer",
+                vec![
+                    named(S::Model, "Diver"),
+                    named(S::Heading, "Diver, Acme"),
+                    text(Field::Company, S::Label, "Acme"),
+                ],
+                "Diver",
+            ),
+            (
+                "the earlier of two equals",
+                vec![text(Field::Title, S::Head, "A"), text(Field::Title, S::Head, "B")],
+                "A",
+            ),
+        ] {
+            let resolved = resolve(&candidates);
+            assert_eq!(resolved.posting.title.as_deref(), Some(expected), "{why}");
+        }
+    }
+
+    #[test]
+    fn other_fields_by_table() {
+        use EmploymentType as E;
+        use Source as S;
+        let company = |candidates: &[Candidate]| resolve(candidates).posting.company;
+        let label = text(Field::Company, S::Label, "Acme");
+        let model = text(Field::Company, S::Model, "Grabbit");
+        assert_eq!(
+            company(&[model.clone(), label.clone()]).as_deref(),
+            Some("Acme"),
+            "a label before a model"
+        );
+        let hosted = model.adjusted(true, -60, "it is where the page is");
+        assert_eq!(company(&[hosted]), None, "what is hardly worth anything is left out");
+        let resolved = resolve(&[label, places(S::Model, &["Acme", "Bonn"]), places(S::Beside, &["acme"])]);
+        assert_eq!(resolved.posting.locations, ["Bonn"], "an employer is no place");
+        let of = |candidates: &[Candidate]| resolve(candidates).posting.employment_type;
+        assert_eq!(of(&[kind(S::Label, E::FullTime), kind(S::Prose, E::Temporary)]), Some(E::Temporary));
+        assert_eq!(of(&[kind(S::Label, E::PartTime), kind(S::Prose, E::Temporary)]), Some(E::PartTime));
+        assert_eq!(of(&[text(Field::Title, S::Heading, "Working student in sales")]), Some(E::Internship));
+        assert_eq!(of(&[text(Field::Title, S::Heading, "Contract manager")]), None, "that is no contract");
+        let remote =
+            Candidate::new(Field::Workplace, Value::Workplace(Workplace::Remote), S::Label, Vec::new());
+        assert_eq!(resolve(&[remote]).posting.remote, Some(true));
+    }
+
+    #[test]
+    fn sources_that_agree_outweigh_one_that_does_not_and_the_choice_says_why() {
+        let pay = |source, min: f64| {
+            let salary = Salary { min: Some(min), ..Salary::default() };
+            Candidate::new(Field::Salary, Value::Salary(Box::new(salary)), source, Vec::new())
+        };
+        let agreeing = [
+            pay(Source::Beside, 40.0),
+            pay(Source::Model, 50.0),
+            pay(Source::Prose, 40.0),
+            pay(Source::Title, 40.0),
+        ];
+        let resolved = resolve(&agreeing);
+        assert_eq!(resolved.posting.salary.unwrap().min, Some(40.0));
+        let why = &resolved.choices[0].why;
+        assert!(why.contains("others say the same") && why.contains("not the model (70 points)"), "{why}");
+    }
+
+    #[test]
+    fn certain_is_who_what_and_where() {
+        use Source as S;
+        let title = text(Field::Title, S::JsonLd, "Diver");
+        let company = text(Field::Company, S::JsonLd, "Acme");
+        let remote = Candidate::new(Field::Remote, Value::Remote(true), S::JsonLd, Vec::new());
+        assert_eq!(resolve(&[title.clone(), company.clone()]).certain(), Err(vec![Field::Locations]));
+        assert!(resolve(&[title.clone(), company.clone(), remote]).certain().is_ok(), "remote is a where");
+        let guessed = text(Field::Company, S::Model, "Acme");
+        let doubtful = resolve(&[title.clone(), guessed, places(S::Label, &["Kiel"])]);
+        assert_eq!(doubtful.certain(), Err(vec![Field::Company]));
+        assert_eq!(
+            resolve(&[title, company, places(S::Label, &["Kiel"])]).certain(),
+            Ok(vec![S::JsonLd, S::Label])
+        );
+    }
+
+    #[test]
+    fn evidence_comes_with_the_value_that_was_taken() {
+        let at = |start| Evidence {
+            source: EvidenceSource::Text,
+            pointer: None,
+            start: Some(start),
+            end: Some(start + 4),
+        };
+        let of = |source, value: &str, start| {
+            Candidate::new(Field::Company, Value::Text(value.into()), source, vec![at(start)])
+        };
+        let posting = resolve(&[of(Source::Model, "Grab", 1), of(Source::Label, "Acme", 9)]).posting;
+        assert_eq!(posting.evidence["company"], [at(9)]);
+    }
+}

@@ -10,7 +10,7 @@ mod state;
 
 use serde_json::Value;
 
-use crate::document::Document;
+use crate::document::{Document, unescape};
 use crate::posting::{EvidenceSource, Posting};
 
 /// Postings read from one page at most.
@@ -60,7 +60,7 @@ pub(crate) fn html_to_markdown(html: &str, document: &Document) -> String {
         if text.contains('<') || !text.contains("&lt;") {
             break;
         }
-        text = unescape(&text);
+        text = unescape(&text).into_owned();
     }
     if !text.contains('<') {
         return text.split('\n').map(crate::document::collapse).collect::<Vec<_>>().join("\n");
@@ -72,15 +72,6 @@ pub(crate) fn html_to_markdown(html: &str, document: &Document) -> String {
 /// Plain text of a value that may hold entities.
 pub(crate) fn plain(text: &str) -> String {
     crate::document::collapse(&unescape(&unescape(text)))
-}
-
-fn unescape(text: &str) -> String {
-    if !text.contains('&') {
-        return text.to_owned();
-    }
-    // The HTML parser knows every entity; a text node cannot run a script.
-    let html = scraper::Html::parse_fragment(&text.replace('<', "&lt;"));
-    html.root_element().text().collect()
 }
 
 /// A string or number of an object.

@@ -146,3 +146,73 @@ fn salary(value: Option<&Value>) -> Option<Salary> {
         ..Salary::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use url::Url;
+
+    use super::*;
+    use crate::posting::{EmploymentType, SalaryPeriod};
+
+    fn read(fields: Value) -> Posting {
+        let document = Document::parse("", &Url::parse("https://acme.example/jobs/1").unwrap());
+        let mut value = json!({"@type": "JobPosting", "title": "Diver &amp;amp; Cook"});
+        value.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        posting(&value, "/0", EvidenceSource::JsonLd, &document).unwrap().posting
+    }
+
+    #[test]
+    fn pay_in_the_shapes_that_pages_write() {
+        let range = |value: Value| json!({"baseSalary": {"currency": "eur", "value": value}});
+        for (fields, expected) in [
+            (range(json!({"minValue": 100, "maxValue": 200, "unitText": "DAY"})), Some((100.0, 200.0))),
+            (range(json!({"value": "1,500", "unitText": "MONTH"})), Some((1500.0, 1500.0))),
+            (range(json!(90000)), Some((90000.0, 90000.0))),
+            (range(json!("52000.50")), Some((52000.5, 52000.5))),
+            (json!({"baseSalary": 4000}), Some((4000.0, 4000.0))),
+            (
+                json!({"baseSalary": [{"currency": "EUR", "minValue": "10", "maxValue": "12"}]}),
+                Some((10.0, 12.0)),
+            ),
+            (range(json!({"minValue": 1, "maxValue": 1000000})), None),
+            (range(json!({"minValue": 0, "maxValue": 0})), None),
+            (json!({"baseSalary": "competitive"}), None),
+        ] {
+            let salary = read(fields.clone()).salary;
+            let bounds = salary.as_ref().map(|s| (s.min.unwrap(), s.max.unwrap()));
+            assert_eq!(bounds, expected, "{fields}");
+        }
+        let monthly = read(range(json!({"value": 1500, "unitText": "MONTH"}))).salary.unwrap();
+        assert_eq!((monthly.currency.as_deref(), monthly.period), (Some("EUR"), Some(SalaryPeriod::Month)));
+    }
+
+    #[test]
+    fn places_employers_and_kinds_in_the_shapes_that_pages_write() {
+        let address = |city: &str| json!({"@type": "Place", "address": {"addressLocality": city, "addressCountry": "DE"}});
+        for (fields, expected) in [
+            (json!({"jobLocation": address("Kiel")}), vec!["Kiel, DE"]),
+            (
+                json!({"jobLocation": [address("Kiel"), address("Bonn"), address("Kiel")]}),
+                vec!["Kiel, DE", "Bonn, DE"],
+            ),
+            (json!({"jobLocation": {"address": "Kiel"}}), vec!["Kiel"]),
+            (json!({"jobLocation": {"address": {"addressCountry": {"name": "Germany"}}}}), vec!["Germany"]),
+            (json!({"jobLocation": {"address": {"addressLocality": "", "addressCountry": ""}}}), vec![]),
+        ] {
+            assert_eq!(read(fields.clone()).locations, expected, "{fields}");
+        }
+        let employer = |value: Value| read(json!({"hiringOrganization": value})).company;
+        assert_eq!(employer(json!("Acme")).as_deref(), Some("Acme"));
+        assert_eq!(employer(json!([{"name": "Acme"}])).as_deref(), Some("Acme"));
+        assert_eq!(employer(json!("https://acme.example")), None);
+        let kind = |value: Value| read(json!({"employmentType": value})).employment_type;
+        assert_eq!(kind(json!("FULL_TIME")), Some(EmploymentType::FullTime));
+        assert_eq!(kind(json!(["OTHER", "PART_TIME"])), Some(EmploymentType::PartTime));
+        assert_eq!(kind(json!("OTHER")), None);
+        let remote =
+            read(json!({"jobLocationType": "TELECOMMUTE", "datePosted": "2026-08-05T10:10:39+02:00"}));
+        assert_eq!((remote.remote, remote.date_posted.as_deref()), (Some(true), Some("2026-08-05")));
+        assert_eq!(remote.title.as_deref(), Some("Diver & Cook"), "escaped twice");
+    }
+}
