@@ -11,7 +11,6 @@ use std::{env, fs, process};
 use toml::{Table, Value};
 
 #[path = "src/words/fold.rs"]
-#[allow(dead_code)]
 mod fold;
 #[path = "src/words/lists.rs"]
 mod lists;

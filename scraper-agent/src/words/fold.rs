@@ -66,15 +66,8 @@ impl Folded {
     }
 }
 
-/// The end of the original character, with the marks that belong to it, that begins at `start`.
-pub fn end_of_character(original: &str, start: usize) -> usize {
-    let mut chars = original[start..].chars();
-    let first = chars.next().map_or(0, char::len_utf8);
-    start + first + chars.take_while(|c| joins_previous(*c)).map(char::len_utf8).sum::<usize>()
-}
-
 /// Combining marks, and the halfwidth sound marks of kana that NFKC turns into such.
-fn joins_previous(c: char) -> bool {
+pub fn joins_previous(c: char) -> bool {
     c > '\u{2ff}' && (canonical_combining_class(c) != 0 || matches!(c, '\u{ff9e}' | '\u{ff9f}'))
 }
 

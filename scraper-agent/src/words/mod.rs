@@ -135,8 +135,15 @@ impl<'a> Text<'a> {
     /// A match as bytes of the original.
     fn range(&self, hit: Hit) -> Range<usize> {
         let origin = |at: usize| self.folded.origin.get(at).map_or(self.original.len(), |at| *at as usize);
-        origin(hit.start as usize)..fold::end_of_character(self.original, origin(hit.end as usize - 1))
+        origin(hit.start as usize)..end_of_character(self.original, origin(hit.end as usize - 1))
     }
+}
+
+/// The end of the original character, with the marks that belong to it, that begins at `start`.
+fn end_of_character(original: &str, start: usize) -> usize {
+    let mut chars = original[start..].chars();
+    let first = chars.next().map_or(0, char::len_utf8);
+    start + first + chars.take_while(|c| fold::joins_previous(*c)).map(char::len_utf8).sum::<usize>()
 }
 
 /// Whether an entry of the list stands in a text that is asked nothing else.
