@@ -7,6 +7,8 @@ use crate::page::PageView;
 use crate::posting::{Salary, Workplace};
 use crate::words::{List, Text};
 
+/// A shorter beginning before a full stop is an abbreviation ("St. Gallen").
+const SHORT_CHARS: usize = 3;
 /// Characters of a labelled employer or place at most.
 const NAME_CHARS: usize = 80;
 
@@ -70,6 +72,10 @@ pub fn candidates(page: &PageView<'_>, lines: &[Line<'_>], out: &mut Vec<Candida
 
 /// The value of a field that a short text states.
 pub fn read(field: Field, fact: Fact<'_>, source: Source, page: &PageView<'_>) -> Option<Candidate> {
+    // "Kiel. Full-time": the place ends with its sentence.
+    let end =
+        (field == Field::Locations).then(|| fact.text.find(". ")).flatten().filter(|end| *end > SHORT_CHARS);
+    let fact = Fact { text: &fact.text[..end.unwrap_or(fact.text.len())], ..fact };
     let is_name = || fact.text.chars().count() <= NAME_CHARS && !fact.text.ends_with([':', '?']);
     let value = match field {
         Field::Company => is_name().then(|| Value::Text(fact.text.to_owned()))?,
